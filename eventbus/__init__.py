@@ -1,0 +1,1 @@
+"""eventbus: an async, in-process publish/subscribe event bus that never blocks its publishers."""

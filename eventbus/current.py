@@ -1,0 +1,63 @@
+"""Which bus is meant when nobody says: the innermost entered one, else the only one running.
+
+A tracker made without a bus asks here each time it publishes. Buses announce themselves; this
+module knows them only as sinks.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextvars import ContextVar, Token
+
+from eventbus.contracts import EventSink
+
+__all__ = ["current_sink"]
+
+_entered: ContextVar[EventSink | None] = ContextVar("eventbus_entered", default=None)
+_lock = threading.Lock()
+_running: list[EventSink] = []
+
+
+def current_sink() -> EventSink | None:
+    """Return the innermost bus entered in this context, else the only one running, else None."""
+    sink = _entered.get()
+    if sink is not None:
+        return sink
+    running = _running
+    return running[0] if len(running) == 1 else None
+
+
+def entered(sink: EventSink) -> Token[EventSink | None]:
+    """Make a bus the innermost one of this context, until `left` is called with the token."""
+    return _entered.set(sink)
+
+
+def left(token: Token[EventSink | None]) -> None:
+    """Undo `entered`."""
+    try:
+        _entered.reset(token)
+    except ValueError:
+        # Left in another context than it was entered in (a fixture): there is nothing to restore.
+        return
+
+
+def started(sink: EventSink) -> None:
+    """Note that a bus runs."""
+    global _running  # noqa: PLW0603 - replaced, never changed in place: readers need no lock
+    with _lock:
+        _running = [*_running, sink]
+
+
+def stopped(sink: EventSink) -> None:
+    """Note that a bus runs no more."""
+    global _running  # noqa: PLW0603
+    with _lock:
+        _running = [other for other in _running if other is not sink]
+
+
+def forget_all() -> None:
+    """Forget every bus: a forked child has none running."""
+    global _running, _lock  # noqa: PLW0603 - the parent may have held the lock when it forked
+    _lock = threading.Lock()
+    _running = []
+    _entered.set(None)

@@ -1,0 +1,53 @@
+"""Every exception eventbus raises on purpose.
+
+    EventBusError
+    ├── BusStateError      the bus is not in a state in which this can be done
+    ├── WouldDeadlockError a handler asked to wait for itself
+    ├── StreamStateError   a stream was read outside `async with`, or by two tasks at once
+    ├── SubscriberError    what was given cannot be used as a subscriber
+    ├── DecodeError        bytes that are no event
+    └── PluginError        a plugin could not be found or loaded
+
+Publishing raises none of them: `EventBus.publish` answers False, or raises `TypeError` for a
+value that is not an event.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BusStateError",
+    "DecodeError",
+    "EventBusError",
+    "PluginError",
+    "StreamStateError",
+    "SubscriberError",
+    "WouldDeadlockError",
+]
+
+
+class EventBusError(Exception):
+    """The base of every exception eventbus raises on purpose."""
+
+
+class BusStateError(EventBusError, RuntimeError):
+    """The bus is not in a state in which this can be done: entered twice, or closed."""
+
+
+class WouldDeadlockError(EventBusError, RuntimeError):
+    """A handler asked to wait for something that waits for that handler."""
+
+
+class StreamStateError(EventBusError, RuntimeError):
+    """A stream was read outside its `async with` block, or by two tasks at once."""
+
+
+class SubscriberError(EventBusError, TypeError):
+    """What was given cannot be used as a subscriber: its handler, its events or its options."""
+
+
+class DecodeError(EventBusError, ValueError):
+    """Bytes that are no event: not JSON, no `event_type`, or a field of the wrong type."""
+
+
+class PluginError(EventBusError):
+    """A subscriber plugin could not be found or loaded."""

@@ -1,0 +1,445 @@
+"""The vocabulary: what can be said on the bus, and how it looks on the wire.
+
+An event is a frozen fact, named in the past tense. Its wire name, ``event_type``, is its class
+name in snake case. Subclass `Event` to add your own; nothing has to be registered:
+
+    class DeployFinished(Event):
+        target: str
+
+A subscription to a class receives its subclasses too, so `NodeEvent` stands for all that happens
+to nodes, and `Event` for everything.
+
+On the wire an event is one JSON object on one line. Reading back keeps what it does not know:
+unknown fields are ignored, and an event of an unknown type is kept whole, as an `UnknownEvent`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from functools import cache, partial
+from typing import Any, Literal, cast
+
+import msgspec
+from msgspec import field
+from msgspec.structs import force_setattr
+
+from eventbus.errors import DecodeError
+from eventbus.json_safe import json_safe, json_safe_mapping, safe_text
+from eventbus.session import current_session_id, new_id
+
+__all__ = [
+    "MAX_EVENT_BYTES",
+    "Event",
+    "EventsLost",
+    "NodeCompleted",
+    "NodeEvent",
+    "NodeProgress",
+    "NodeStarted",
+    "NodeStatus",
+    "PatternDetected",
+    "SessionCorrelated",
+    "SkillCompleted",
+    "SkillEvent",
+    "SkillStarted",
+    "SubscriberFailed",
+    "UnknownEvent",
+    "WorkflowCompleted",
+    "WorkflowEvent",
+    "WorkflowStarted",
+    "WorkflowStatus",
+    "decode",
+    "encode",
+    "encode_lines",
+    "event_types",
+]
+
+NodeStatus = Literal["ok", "failed", "skipped", "cancelled"]
+"""How an attempt at a node ended. A skipped one had nothing left to do: that is a success."""
+WorkflowStatus = Literal["ok", "failed", "cancelled"]
+"""How a run ended."""
+
+MAX_EVENT_BYTES = 65_536
+"""An event that encodes to more than this is truncated, and its metadata says so."""
+
+_MAX_METADATA_KEYS_WHEN_TRUNCATED = 32
+_utc_now = partial(datetime.now, UTC)
+_encoder = msgspec.json.Encoder()
+
+
+def _wire_name(class_name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", class_name).lower()
+
+
+@cache
+def _decoders() -> dict[str, msgspec.json.Decoder[Event]]:
+    types = event_types()
+    del types[str(UnknownEvent.__struct_config__.tag)]
+    return {wire_name: msgspec.json.Decoder(cls) for wire_name, cls in types.items()}
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event_type", tag=_wire_name):
+    """The base of every event: who it belongs to, when it happened, and what else was said.
+
+    Attributes:
+        session_id: What joins events of different producers. By default the session the event was
+            built in (see `eventbus.session`); None when there is none.
+        timestamp: When it happened, aware, in UTC (ISO 8601 on the wire). A naive one is read as
+            local time. For people and for joining processes: order is the bus's numbering.
+        metadata: Anything else, JSON-safe: a bounded copy of the mapping given. What cannot be
+            written as JSON is replaced, never refused.
+    """
+
+    session_id: str | None = field(default_factory=current_session_id)
+    timestamp: datetime = field(default_factory=_utc_now)
+    metadata: dict[str, Any] = {}
+
+    def __init_subclass__(cls) -> None:
+        """Let `decode` know that there is one more class."""
+        _decoders.cache_clear()
+
+    def __post_init__(self) -> None:
+        """Copy the metadata, and bring the timestamp to UTC."""
+        if self.metadata:
+            force_setattr(self, "metadata", json_safe_mapping(self.metadata))
+        if self.timestamp.tzinfo is not UTC:
+            force_setattr(self, "timestamp", self.timestamp.astimezone(UTC))
+
+
+class SkillEvent(Event, frozen=True, kw_only=True):
+    """Something that happened to one use of a skill.
+
+    Attributes:
+        skill_name: The skill's name, such as ``crackerjack-run``.
+        invocation_id: Which use of it.
+        workflow_path: The path the user chose through it, such as ``comprehensive``.
+    """
+
+    skill_name: str
+    invocation_id: str = field(default_factory=new_id)
+    workflow_path: str | None = None
+
+
+class SkillStarted(SkillEvent, frozen=True, kw_only=True):
+    """A skill was invoked."""
+
+
+class SkillCompleted(SkillEvent, frozen=True, kw_only=True):
+    """A skill invocation ended, completed or abandoned.
+
+    Attributes:
+        completed: False when it was abandoned.
+        duration_seconds: Measured on the monotonic clock; None when it is not known.
+        follow_up_actions: What the user went on to do, in order.
+        error_type: The type of the exception that ended it, if one did.
+    """
+
+    completed: bool = True
+    duration_seconds: float | None = None
+    follow_up_actions: tuple[str, ...] = ()
+    error_type: str | None = None
+
+
+class WorkflowEvent(Event, frozen=True, kw_only=True):
+    """Something that happened to one run of a workflow, or to a node of it.
+
+    Attributes:
+        workflow_id: The workflow's name, such as ``crackerjack``.
+        run_id: Which execution of it; None when the producer did not say.
+    """
+
+    workflow_id: str
+    run_id: str | None = None
+
+
+class WorkflowStarted(WorkflowEvent, frozen=True, kw_only=True):
+    """A run began.
+
+    Attributes:
+        nodes: The ids of the nodes it plans to execute, in order, as far as they are known.
+    """
+
+    nodes: tuple[str, ...] = ()
+
+
+class WorkflowCompleted(WorkflowEvent, frozen=True, kw_only=True):
+    """A run ended.
+
+    `status` and `success` say one thing twice, for readers of either; where a producer gives only
+    one of them, or they contradict each other, the worse one holds.
+
+    Attributes:
+        status: How it ended.
+        success: Whether every node succeeded.
+        duration_seconds: Measured on the monotonic clock; None when the start was not seen.
+        error_type: The type of the exception that ended it, if one did.
+    """
+
+    status: WorkflowStatus = "ok"
+    success: bool = True
+    duration_seconds: float | None = None
+    error_type: str | None = None
+
+    def __post_init__(self) -> None:
+        """Make `status` and `success` agree."""
+        super().__post_init__()
+        _agree(self, succeeded=("ok",))
+
+
+class NodeEvent(WorkflowEvent, frozen=True, kw_only=True):
+    """Something that happened to one attempt at a node.
+
+    Attributes:
+        node_id: The node's name, such as ``fast_hooks``.
+        attempt: Which attempt at it within the run, from 1.
+    """
+
+    node_id: str
+    attempt: int = 1
+
+
+class NodeStarted(NodeEvent, frozen=True, kw_only=True):
+    """An attempt at a node began."""
+
+
+class NodeProgress(NodeEvent, frozen=True, kw_only=True):
+    """A node got some way.
+
+    Attributes:
+        completed: How much is done, in units of the producer's choice.
+        total: How much there is to do; None when it is not known.
+        message: What is being done now.
+    """
+
+    completed: float = 0
+    total: float | None = None
+    message: str | None = None
+
+
+class NodeCompleted(NodeEvent, frozen=True, kw_only=True):
+    """An attempt at a node ended.
+
+    `status` and `success` say one thing twice, for readers of either; where a producer gives only
+    one of them, or they contradict each other, the worse one holds.
+
+    Attributes:
+        status: How it ended.
+        success: False when it failed or was cancelled.
+        duration_seconds: Of the runner, on the monotonic clock; None when the start was not seen.
+        error_type: The type of the exception that ended it, if one did.
+        error_message: Its text; only where a producer was asked for it, for it may be private.
+    """
+
+    status: NodeStatus = "ok"
+    success: bool = True
+    duration_seconds: float | None = None
+    error_type: str | None = None
+    error_message: str | None = None
+
+    def __post_init__(self) -> None:
+        """Make `status` and `success` agree."""
+        super().__post_init__()
+        _agree(self, succeeded=("ok", "skipped"))
+
+
+class SessionCorrelated(Event, frozen=True, kw_only=True):
+    """What is known of a session now, published as its skills and runs begin and end.
+
+    Attributes:
+        skills: Skill invocations seen.
+        skills_completed: Those that ended completed.
+        workflows: Runs seen.
+        nodes_completed: Node attempts that succeeded.
+        nodes_failed: Node attempts that failed.
+        total_skill_duration: Seconds in ended skill invocations.
+        total_workflow_duration: Seconds in ended runs.
+        open: Whether a skill or a run of it is still going.
+    """
+
+    skills: int
+    skills_completed: int
+    workflows: int
+    nodes_completed: int
+    nodes_failed: int
+    total_skill_duration: float
+    total_workflow_duration: float
+    open: bool
+
+
+class PatternDetected(Event, frozen=True, kw_only=True):
+    """A session shows a known pattern, told once per session and pattern.
+
+    Attributes:
+        pattern: Its short name, such as ``interactive_dominated``.
+        message: What it means, for people.
+    """
+
+    pattern: str
+    message: str
+
+
+class EventsLost(Event, frozen=True, kw_only=True):
+    """Events are missing here: this subscription's mailbox overflowed.
+
+    It stands in one subscription's stream, exactly where events are missing, and is nobody else's:
+    it is not numbered, kept in the history or seen by taps.
+
+    Attributes:
+        count: How many of this subscription's events are missing.
+        first_seq: The bus's number of the first of them.
+        last_seq: The bus's number of the last of them.
+    """
+
+    count: int
+    first_seq: int
+    last_seq: int
+
+
+class SubscriberFailed(Event, frozen=True, kw_only=True):
+    """A subscriber's handler raised. A failure to consume this event makes no new one.
+
+    Attributes:
+        subscriber: The name of its subscription.
+        error_type: The type of the exception.
+        quarantined: Whether the subscription was ended for it, after too many in a row.
+    """
+
+    subscriber: str
+    error_type: str
+    quarantined: bool = False
+
+
+class UnknownEvent(Event, frozen=True, kw_only=True):
+    """An event of a type this process does not know, kept whole; it encodes back to what it was.
+
+    Attributes:
+        unknown_type: Its ``event_type``.
+        fields: Everything else that was on the wire.
+    """
+
+    unknown_type: str
+    fields: dict[str, Any]
+
+
+def _agree(event: WorkflowCompleted | NodeCompleted, succeeded: tuple[str, ...]) -> None:
+    if event.success and event.status not in succeeded:
+        force_setattr(event, "success", False)
+    elif not event.success and event.status in succeeded:
+        force_setattr(event, "status", "failed")
+
+
+def encode(event: Event) -> bytes:
+    """Return an event as one line of JSON, without its line feed.
+
+    Never raises for what an event holds: fields that JSON cannot say are replaced, and an event of
+    more than `MAX_EVENT_BYTES` is truncated, with ``"truncated": true`` in its metadata.
+    """
+    try:
+        line = _encoder.encode(event if event.__class__ is not UnknownEvent else _as_it_was(event))
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        line = _encoder.encode(_fields(event))
+    return line if len(line) <= MAX_EVENT_BYTES else _encode_truncated(event)
+
+
+def encode_lines(events: Iterable[Event]) -> bytes:
+    """Return events as lines of JSON, each ended by one line feed."""
+    return b"".join([encode(event) + b"\n" for event in events])
+
+
+def decode(line: bytes | str) -> Event:
+    """Read an event from one line of JSON.
+
+    Fields that its class does not have are ignored. A type that no class in this process stands
+    for gives an `UnknownEvent` that holds everything. Where two classes share a wire name, the one
+    defined last stands for it.
+
+    Args:
+        line: One JSON object, with or without its line feed.
+
+    Raises:
+        DecodeError: The line is no JSON object, has no ``event_type``, or a field of the wrong type.
+    """
+    try:
+        wire_name = _tag_decoder.decode(line).event_type
+        decoder = _decoders().get(wire_name)
+        event = _decode_unknown(line) if decoder is None else decoder.decode(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise DecodeError(f"not an event: {error}") from error
+    if (b"session_id" if isinstance(line, bytes) else "session_id") not in line:  # type: ignore[operator]
+        # Built just now, it took the session of whoever reads it, which is not its own.
+        force_setattr(event, "session_id", None)
+    return event
+
+
+def event_types() -> dict[str, type[Event]]:
+    """Return every event class this process knows, by its wire name."""
+    found: dict[str, type[Event]] = {}
+    waiting: list[type[Event]] = [Event]
+    while waiting:
+        cls = waiting.pop(0)
+        waiting.extend(cls.__subclasses__())
+        found[str(cls.__struct_config__.tag)] = cls
+    return dict(sorted(found.items()))
+
+
+class _Tag(msgspec.Struct):
+    event_type: str
+
+
+_tag_decoder = msgspec.json.Decoder(_Tag)
+
+
+def _decode_unknown(line: bytes | str) -> UnknownEvent:
+    fields: dict[str, Any] = msgspec.json.decode(line)
+    base = msgspec.convert({name: fields.pop(name) for name in _BASE_FIELDS if name in fields}, _BaseFields)
+    wire_name = fields.pop("event_type")
+    event = UnknownEvent(
+        session_id=base.session_id, timestamp=base.timestamp, unknown_type=wire_name, fields=fields
+    )
+    force_setattr(event, "metadata", base.metadata)
+    return event
+
+
+class _BaseFields(msgspec.Struct):
+    session_id: str | None = None
+    timestamp: datetime = field(default_factory=_utc_now)
+    metadata: dict[str, Any] = {}
+
+
+_BASE_FIELDS = _BaseFields.__struct_fields__
+
+
+def _as_it_was(event: Event) -> dict[str, Any]:
+    if not isinstance(event, UnknownEvent):
+        return _fields(event)
+    base = {name: getattr(event, name) for name in _BASE_FIELDS}
+    return {"event_type": event.unknown_type, **base, **event.fields}
+
+
+def _fields(event: Event) -> dict[str, Any]:
+    """Return the event's wire name and fields, each made JSON-safe on its own."""
+    names = event.__struct_fields__
+    safe = {name: json_safe(getattr(event, name)) for name in names if name != "timestamp"}
+    return {"event_type": event.__struct_config__.tag, "timestamp": event.timestamp, **safe}
+
+
+def _encode_truncated(event: Event) -> bytes:
+    kept = dict(list(event.metadata.items())[:_MAX_METADATA_KEYS_WHEN_TRUNCATED])
+    texts = {**_fields(event), "metadata": {"truncated": True, **json_safe_mapping(kept)}}
+    limit = MAX_EVENT_BYTES // 16
+    while len(line := _encoder.encode(_shortened(texts, limit))) > MAX_EVENT_BYTES:
+        limit //= 2
+    return line
+
+
+def _shortened(value: Any, limit: int) -> Any:
+    """Return a copy in which every text and collection has at most `limit` characters or items."""
+    if isinstance(value, str):
+        return safe_text(value, limit)
+    if isinstance(value, dict):
+        items = list(cast("dict[str, Any]", value).items())[:limit]
+        return {safe_text(key, limit): _shortened(item, limit) for key, item in items}
+    if isinstance(value, list):
+        return [_shortened(item, limit) for item in cast("list[Any]", value)[:limit]]
+    return value

@@ -1,0 +1,146 @@
+"""Make a value JSON-safe: a bounded copy that always encodes, whatever it was given.
+
+Events carry what their publishers hand them, and a publisher is never punished for it: a set, a
+path, a NaN, a lone surrogate, a cycle or an object with a hostile ``__repr__`` all become plain
+JSON. Nothing of a foreign object but the name of its type is looked at.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from datetime import date, datetime, time
+from enum import Enum
+from pathlib import PurePath
+from typing import Any, cast
+from uuid import UUID
+
+__all__ = ["MAX_DEPTH", "MAX_NODES", "MAX_TEXT", "json_safe", "json_safe_mapping", "safe_text"]
+
+MAX_DEPTH = 32
+"""Containers nested deeper than this are replaced by a mark."""
+MAX_NODES = 4_096
+"""Values beyond this number are left out, and a mark says so."""
+MAX_TEXT = 32_768
+"""Longer strings are cut, and a mark says so."""
+
+_TRUNCATED = "…[truncated]"
+_MAX_DECIMAL_BITS = 1_024
+_MAX_INTEGER = 2**63  # JSON readers agree on 64 bits; msgspec refuses more than unsigned 64
+
+
+def safe_text(text: str, limit: int = MAX_TEXT) -> str:
+    """Return `text` as an exact `str` of at most `limit` characters that encodes as UTF-8."""
+    text = str.__str__(text)
+    if len(text) > limit:
+        text = text[:limit] + _TRUNCATED
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace").decode()
+    return text
+
+
+def json_safe(value: Any) -> Any:
+    """Return a bounded, JSON-safe copy of any value; never raises for what the value is."""
+    return _Copier().copy(value, 0)
+
+
+def json_safe_mapping(value: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return a bounded, JSON-safe copy of a mapping, its keys as strings."""
+    copy = _Copier().copy(value, 0)
+    return cast("dict[str, Any]", copy) if isinstance(copy, dict) else {"value": copy}
+
+
+class _Copier:
+    """One copy in progress: how many more values it may hold."""
+
+    __slots__ = ("left",)
+
+    def __init__(self) -> None:
+        self.left = MAX_NODES
+
+    def copy(self, value: Any, depth: int) -> Any:
+        self.left -= 1
+        exact = _EXACT.get(value.__class__)
+        if exact is not None:
+            return exact(value)
+        if depth >= MAX_DEPTH or self.left < 0:
+            return _TRUNCATED
+        try:
+            return self._copy_other(value, depth)
+        except Exception:  # noqa: BLE001 - a hostile object must not reach the publisher
+            return f"<{type(value).__name__}>"
+
+    def _copy_other(self, value: Any, depth: int) -> Any:
+        if isinstance(value, Mapping):
+            return self._copy_mapping(cast("Mapping[Any, Any]", value), depth)
+        if isinstance(value, list | tuple | AbstractSet):
+            return self._copy_items(cast("Iterable[Any]", value), depth)
+        for kind, convert in _BY_KIND:
+            if isinstance(value, kind):
+                return convert(value)
+        return f"<{type(value).__name__}>"
+
+    def _copy_mapping(self, mapping: Mapping[Any, Any], depth: int) -> dict[str, Any]:
+        copy: dict[str, Any] = {}
+        for key, value in mapping.items():
+            if self.left <= 0:
+                copy[_TRUNCATED] = True
+                break
+            copy[_key(key)] = self.copy(value, depth + 1)
+        return copy
+
+    def _copy_items(self, items: Iterable[Any], depth: int) -> list[Any]:
+        copy: list[Any] = []
+        for item in items:
+            if self.left <= 0:
+                copy.append(_TRUNCATED)
+                break
+            copy.append(self.copy(item, depth + 1))
+        return copy
+
+
+def _key(key: Any) -> str:
+    if isinstance(key, str):
+        return safe_text(key)
+    return str(key) if key.__class__ in (int, float, bool) or key is None else f"<{type(key).__name__}>"
+
+
+def _number(value: float) -> float | str:
+    return value if math.isfinite(value) else str(float(value))
+
+
+def _integer(value: int) -> int | str:
+    if -_MAX_INTEGER <= value < _MAX_INTEGER:
+        return value
+    # Turning a giant integer into decimal digits is quadratic, and refused beyond 4,300 of them.
+    return str(value) if value.bit_length() < _MAX_DECIMAL_BITS else f"<int of {value.bit_length()} bits>"
+
+
+def _itself(value: Any) -> Any:
+    return value
+
+
+_EXACT: dict[type, Callable[[Any], Any]] = {
+    str: safe_text,
+    int: _integer,
+    bool: _itself,
+    float: _number,
+    type(None): _itself,
+}
+
+_BY_KIND: tuple[tuple[type, Callable[[Any], Any]], ...] = (
+    (str, safe_text),
+    (Enum, lambda member: safe_text(member.name)),
+    (int, lambda number: _integer(int(number))),
+    (float, lambda number: _number(float(number))),
+    (PurePath, lambda path: safe_text(str(path))),
+    (datetime, datetime.isoformat),
+    (date, date.isoformat),
+    (time, time.isoformat),
+    (UUID, str),
+    (bytes, lambda data: f"<{len(data)} bytes>"),
+    (BaseException, lambda error: f"<{type(error).__name__}>"),
+)

@@ -1,0 +1,1 @@
+"""The built-in subscribers, each a plugin like anyone's."""
