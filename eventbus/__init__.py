@@ -1,1 +1,87 @@
-"""eventbus: an async, in-process publish/subscribe event bus that never blocks its publishers."""
+"""eventbus: an async, in-process publish/subscribe event bus that never blocks its publishers.
+
+Everything a user needs is here; `eventbus.contracts` is all a plugin author must read.
+"""
+
+from eventbus.bus import EventBus
+from eventbus.contracts import DEFAULT_CAPACITY, EventSink, EventTypes, Overflow, Subscriber
+from eventbus.current import current_sink
+from eventbus.errors import (
+    BusStateError,
+    DecodeError,
+    EventBusError,
+    PluginError,
+    StreamStateError,
+    SubscriberError,
+    WouldDeadlockError,
+)
+from eventbus.events import (
+    Event,
+    EventsLost,
+    NodeCompleted,
+    NodeEvent,
+    NodeProgress,
+    NodeStarted,
+    PatternDetected,
+    SessionCorrelated,
+    SkillCompleted,
+    SkillEvent,
+    SkillStarted,
+    SubscriberFailed,
+    UnknownEvent,
+    WorkflowCompleted,
+    WorkflowEvent,
+    WorkflowStarted,
+    decode,
+    encode,
+    encode_lines,
+    event_types,
+)
+from eventbus.session import current_session_id, session_scope
+from eventbus.statistics import BusStatistics, DrainReport, SubscriptionStatistics
+from eventbus.stream import EventStream
+from eventbus.subscription import Subscription
+
+__all__ = [
+    "DEFAULT_CAPACITY",
+    "BusStateError",
+    "BusStatistics",
+    "DecodeError",
+    "DrainReport",
+    "Event",
+    "EventBus",
+    "EventBusError",
+    "EventSink",
+    "EventStream",
+    "EventTypes",
+    "EventsLost",
+    "NodeCompleted",
+    "NodeEvent",
+    "NodeProgress",
+    "NodeStarted",
+    "Overflow",
+    "PatternDetected",
+    "PluginError",
+    "SessionCorrelated",
+    "SkillCompleted",
+    "SkillEvent",
+    "SkillStarted",
+    "StreamStateError",
+    "Subscriber",
+    "SubscriberError",
+    "SubscriberFailed",
+    "Subscription",
+    "SubscriptionStatistics",
+    "UnknownEvent",
+    "WorkflowCompleted",
+    "WorkflowEvent",
+    "WorkflowStarted",
+    "WouldDeadlockError",
+    "current_session_id",
+    "current_sink",
+    "decode",
+    "encode",
+    "encode_lines",
+    "event_types",
+    "session_scope",
+]

@@ -441,5 +441,5 @@ def _shortened(value: Any, limit: int) -> Any:
         items = list(cast("dict[str, Any]", value).items())[:limit]
         return {safe_text(key, limit): _shortened(item, limit) for key, item in items}
     if isinstance(value, list):
-        return [_shortened(item, limit) for item in cast("list[Any]", value)[:limit]]
+        return [_shortened(item, limit) for item in value[:limit]]
     return value

@@ -75,7 +75,7 @@ class _Copier:
 
     def _copy_other(self, value: Any, depth: int) -> Any:
         if isinstance(value, Mapping):
-            return self._copy_mapping(cast("Mapping[Any, Any]", value), depth)
+            return self._copy_mapping(value, depth)
         if isinstance(value, list | tuple | AbstractSet):
             return self._copy_items(cast("Iterable[Any]", value), depth)
         for kind, convert in _BY_KIND:

@@ -1,0 +1,181 @@
+"""Wake a task from any thread, under asyncio or trio.
+
+A `Doorbell` belongs to one running loop and may be rung from anywhere: another thread, another
+loop, a signal handler, a finalizer. Many rings make one answer. A `Sleeper` is what one task of
+that loop sleeps on; nothing is ever handed over through a wake-up, so a wake-up that comes to
+nothing (the task was cancelled meanwhile) loses nothing.
+
+This is the one module that knows asyncio and trio apart: anyio has no way to wake a task of
+another thread's loop without waiting for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextvars import Context
+from typing import Any, Protocol
+
+__all__ = ["Doorbell", "Sleeper", "Waiter", "current_loop", "new_sleeper"]
+
+
+class Sleeper(Protocol):
+    """What one task sleeps on."""
+
+    async def sleep(self) -> None:
+        """Suspend the calling task until `wake`; a wake-up that nobody sleeps for is forgotten."""
+        ...
+
+    def wake(self) -> None:
+        """Resume the sleeping task, if there is one. Only in the loop's own thread."""
+        ...
+
+
+class Doorbell:
+    """One loop's bell; make it in that loop.
+
+    Args:
+        answer: Called in the loop, once for any number of rings.
+    """
+
+    __slots__ = ("_answer", "_call_soon", "_call_soon_here", "_rung", "_thread", "_to_wake", "broken")
+
+    def __init__(self, answer: Callable[[], None]) -> None:
+        self._answer = answer
+        self._rung = False
+        self._thread = threading.get_ident()
+        self._to_wake: deque[Sleeper] = deque()
+        self._call_soon, self._call_soon_here = _schedulers()
+        self.broken = False
+
+    def is_here(self) -> bool:
+        """Whether the calling thread is the one the loop runs in."""
+        return threading.get_ident() == self._thread
+
+    def ring(self) -> None:
+        """Have the loop answer soon, unless it is going to already. From anywhere; never waits."""
+        if not self._rung:
+            self._rung = True
+            try:
+                self._call_soon(self._on_ring)
+            except RuntimeError:  # the loop has closed: there is nobody left to wake
+                self.broken = True
+
+    def ring_for(self, sleeper: Sleeper) -> None:
+        """Wake a sleeper of this loop, from anywhere."""
+        self._to_wake.append(sleeper)
+        self.ring()
+
+    def stay_awake(self) -> None:
+        """Answer again on the loop's next turn, without the system call that a ring costs."""
+        self._rung = True
+        self._call_soon_here(self._on_ring)
+
+    def _on_ring(self) -> None:
+        # Cleared before answering: a ring from here on may be about something the answer misses.
+        self._rung = False
+        self._answer()
+        while self._to_wake:
+            self._to_wake.popleft().wake()
+
+
+class Waiter:
+    """What one task waits on for something to happen once, in any thread; make it in that task."""
+
+    __slots__ = ("_doorbell", "_happened", "_sleeper")
+
+    def __init__(self) -> None:
+        self._sleeper = new_sleeper()
+        self._doorbell = Doorbell(self._sleeper.wake)
+        self._happened = False
+
+    def notify(self) -> None:
+        """It happened. From anywhere; never waits."""
+        self._happened = True
+        self._doorbell.ring()
+
+    async def wait(self) -> None:
+        """Suspend the calling task until it has happened."""
+        while not self._happened:
+            await self._sleeper.sleep()
+
+
+def current_loop() -> object:
+    """Return what identifies the loop the calling task runs in."""
+    trio = _running_trio()
+    return asyncio.get_running_loop() if trio is None else trio.lowlevel.current_trio_token()
+
+
+def new_sleeper() -> Sleeper:
+    """Return a sleeper for a task of the running loop."""
+    trio = _running_trio()
+    return _AsyncioSleeper() if trio is None else _TrioSleeper(trio)
+
+
+class _AsyncioSleeper:
+    __slots__ = ("_future", "_loop")
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._future: asyncio.Future[None] | None = None
+
+    async def sleep(self) -> None:
+        self._future = future = self._loop.create_future()
+        try:
+            await future
+        finally:
+            self._future = None
+
+    def wake(self) -> None:
+        if self._future is not None and not self._future.done():
+            self._future.set_result(None)
+
+
+class _TrioSleeper:
+    __slots__ = ("_task", "_trio")
+
+    def __init__(self, trio: Any) -> None:
+        self._trio = trio.lowlevel
+        self._task: Any = None
+
+    async def sleep(self) -> None:
+        self._task = self._trio.current_task()
+        await self._trio.wait_task_rescheduled(self._abort)
+
+    def wake(self) -> None:
+        task, self._task = self._task, None
+        if task is not None:
+            self._trio.reschedule(task)
+
+    def _abort(self, _raise_cancel: object) -> Any:
+        self._task = None
+        return self._trio.Abort.SUCCEEDED
+
+
+_Scheduler = Callable[[Callable[[], None]], object]
+
+
+def _schedulers() -> tuple[_Scheduler, _Scheduler]:
+    """Return how to call a function in the running loop: from anywhere, and from the loop itself."""
+    trio = _running_trio()
+    if trio is not None:
+        from_anywhere = trio.lowlevel.current_trio_token().run_sync_soon
+        return from_anywhere, from_anywhere
+    loop = asyncio.get_running_loop()
+    # An empty context: what is woken must not run in the context of whoever happened to publish.
+    context = Context()
+    # call_soon would do in the loop's own thread, but for a signal handler that runs there while the
+    # loop sleeps in select(): only the thread-safe form wakes it.
+    return (
+        lambda callback: loop.call_soon_threadsafe(callback, context=context),
+        lambda callback: loop.call_soon(callback, context=context),
+    )
+
+
+def _running_trio() -> Any:
+    """Return the trio module if the calling task runs under trio, without importing it."""
+    trio = sys.modules.get("trio")
+    return trio if trio is not None and trio.lowlevel.in_trio_task() else None

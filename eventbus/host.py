@@ -1,0 +1,134 @@
+"""Where a bus's subscriptions run: in the caller's task group, or in a thread with its own loop.
+
+Either way one coroutine, `serve`, runs them all: it starts a task for each subscription, waits for
+the close, lets them drain to the deadline, and cancels what is left then. It is shielded from the
+caller's cancellation, so that a program that is being cancelled still has its events delivered.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+import time
+import weakref
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import anyio
+
+from eventbus import current
+from eventbus.doorbell import Doorbell, Sleeper, new_sleeper
+
+if TYPE_CHECKING:
+    from eventbus.bus import EventBus
+    from eventbus.subscription import Subscription
+
+__all__ = ["Host"]
+
+logger = logging.getLogger("eventbus")
+
+
+class Host:
+    """Runs the subscriptions of one bus, from its entering to its close.
+
+    Args:
+        bus: The bus.
+    """
+
+    def __init__(self, bus: EventBus) -> None:
+        self._bus = bus
+        self._newcomers: deque[Subscription] = deque()
+        self._doorbell: Doorbell | None = None
+        self._sleeper: Sleeper | None = None
+
+    def start_thread(self) -> None:
+        """Serve in a thread of its own; return when it is ready."""
+        ready = threading.Event()
+        # A daemon: an ordinary thread would keep the interpreter from ever reaching atexit.
+        thread = threading.Thread(
+            target=self._run_thread, args=(ready,), name=f"{self._bus.name}-host", daemon=True
+        )
+        thread.start()
+        ready.wait()
+
+    def is_here(self) -> bool:
+        """Whether the calling thread is the one this host runs in."""
+        return self._doorbell is not None and self._doorbell.is_here()
+
+    def adopt(self, subscription: Subscription) -> None:
+        """Run one more subscription. From anywhere."""
+        self._newcomers.append(subscription)
+        self.wake()
+
+    def wake(self) -> None:
+        """Have `serve` look around. From anywhere."""
+        if self._doorbell is not None and self._sleeper is not None:
+            self._doorbell.ring_for(self._sleeper)
+
+    async def serve(self, ready: threading.Event) -> None:
+        """Run subscriptions until the bus closes, then drain them.
+
+        Args:
+            ready: Set when events are being delivered.
+        """
+        bus = self._bus
+        self._sleeper = new_sleeper()
+        self._doorbell = doorbell = bus._doorbell_here()
+        try:
+            with anyio.CancelScope(shield=True):
+                async with anyio.create_task_group() as tasks:
+                    ready.set()
+                    while True:
+                        while self._newcomers:
+                            tasks.start_soon(self._newcomers.popleft()._deliver, doorbell)
+                        bus._route()
+                        if bus._is_draining:
+                            break
+                        await self._sleeper.sleep()
+                    tasks.cancel_scope.deadline = anyio.current_time() + bus._seconds_left()
+        finally:
+            bus._give_back(doorbell)
+            bus._finish()
+
+    def _run_thread(self, ready: threading.Event) -> None:
+        try:
+            anyio.run(self.serve, ready)
+        except BaseException:
+            logger.exception("the thread of bus %r died", self._bus.name)
+        finally:
+            ready.set()
+            self._bus._finish()
+
+
+_buses: weakref.WeakSet[EventBus] = weakref.WeakSet()
+
+
+def remember(bus: EventBus) -> None:
+    """Drain this bus at interpreter exit, and make it anew in a forked child."""
+    _buses.add(bus)
+
+
+@atexit.register
+def _close_at_exit() -> None:
+    for bus in tuple(_buses):
+        if bus._is_running:
+            with suppress(BaseException):
+                bus.close()
+
+
+def _after_fork_in_child() -> None:
+    current.forget_all()
+    for bus in tuple(_buses):
+        bus._become_new()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def monotonic_deadline(timeout: float | None) -> float:
+    """Return when `timeout` seconds will have passed, on the monotonic clock; never for None."""
+    return float("inf") if timeout is None else time.monotonic() + max(0.0, timeout)

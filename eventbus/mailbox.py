@@ -1,0 +1,352 @@
+"""A bounded FIFO of numbered events, and what happens when it is full.
+
+The rules:
+
+- It holds at most `capacity` events. What is sacrificed beyond that is its `Overflow`.
+- What is lost is counted, and where something is missing an `EventsLost` stands in its place, for
+  readers who want those. It takes no room.
+- ``accepted == delivered + lost + queued``, always. An event is delivered when it is taken out.
+
+Pure: no loop, no waiting, no I/O. Any thread may put, inside the critical section; one consumer
+takes. Until the first overflow taking needs no lock: `take` *is* the deque's own `popleft`, one
+atomic call. From the overflow on it is the careful form, which goes through the critical section,
+so that a gap is never told on the wrong side of an event; when the mailbox has run empty it is
+`popleft` again. A lock around every take would cost more than the rest of a delivery.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
+from contextlib import suppress
+from typing import TypeAlias, cast
+
+from eventbus.contracts import Overflow
+from eventbus.critical import CriticalSection
+from eventbus.events import Event, EventsLost
+
+__all__ = ["CoalescingMailbox", "Item", "Mailbox", "new_mailbox"]
+
+Item: TypeAlias = tuple[int, Event, int]
+"""The bus's number of an event, the event, and its depth: how many handlers led to it."""
+
+
+class _Gap:
+    """Events missing between two others: how many, and the bus's numbers of the first and last."""
+
+    __slots__ = ("count", "first", "last")
+
+    def __init__(self, seq: int) -> None:
+        self.count = 1
+        self.first = self.last = seq
+
+    def add(self, seq: int) -> None:
+        self.count += 1
+        self.last = seq
+
+    def absorb(self, later: _Gap) -> None:
+        self.count += later.count
+        self.last = later.last
+
+    def as_item(self) -> Item:
+        # The session of whoever consumes has nothing to do with it.
+        lost = EventsLost(session_id=None, count=self.count, first_seq=self.first, last_seq=self.last)
+        return (self.last, lost, 0)
+
+
+class Mailbox:
+    """A bounded FIFO that drops its oldest events, or refuses the newest, when it is full.
+
+    Args:
+        section: The critical section shared with whoever puts.
+        capacity: The most events it holds.
+        overflow: What is sacrificed when it is full. With `Overflow.WAIT`, what is put into a full
+            mailbox is lost: those who can wait put when there is room.
+        tells_losses: Whether an `EventsLost` is taken where events are missing.
+    """
+
+    __slots__ = (
+        "_gaps",
+        "_queue",
+        "_room_wanted",
+        "_section",
+        "accepted",
+        "alarm",
+        "capacity",
+        "closed",
+        "contents",
+        "high_water",
+        "lost",
+        "overflow",
+        "take",
+        "tells_losses",
+    )
+
+    def __init__(
+        self, section: CriticalSection, capacity: int, overflow: Overflow, *, tells_losses: bool
+    ) -> None:
+        self._section = section
+        self._queue: deque[Item | _Gap] = deque()
+        self._gaps = 0  # how many of the places in the queue are gaps
+        self._room_wanted: deque[Callable[[], None]] = deque()
+        self.capacity = capacity
+        self.overflow = overflow
+        self.tells_losses = tells_losses
+        self.accepted = 0
+        self.lost = 0
+        self.high_water = 0
+        self.closed = False
+        self.contents: Collection[object] = self._queue
+        """Empty when there is nothing to take, neither an event nor word of a loss."""
+        self.alarm: Callable[[], None] | None = None
+        """What a consumer about to sleep wants called when something has been put."""
+        self.take = self._easy_take()
+        """Take the next item out; IndexError when there is none."""
+
+    def __len__(self) -> int:
+        """How many events are queued."""
+        return len(self.contents) - self._gaps
+
+    @property
+    def delivered(self) -> int:
+        """How many events have been taken out."""
+        return self.accepted - self.lost - len(self)
+
+    def is_full(self) -> bool:
+        """Whether one more event would overflow."""
+        return len(self) >= self.capacity
+
+    def lag(self) -> float:
+        """Seconds since the oldest queued event happened; 0.0 when none is queued."""
+        oldest = next((place for place in self._places() if not isinstance(place, _Gap)), None)
+        return 0.0 if oldest is None else max(0.0, time.time() - oldest[1].timestamp.timestamp())
+
+    # Putting. Only inside the critical section.
+
+    def put(self, items: Sequence[Item]) -> None:
+        """Add items in order and sacrifice what overflows; ignored once closed."""
+        if self.closed:
+            return
+        queue = self._queue
+        self.accepted += len(items)
+        queue.extend(items)
+        queued = len(queue) - self._gaps
+        if queued > self.capacity:
+            self._overflow()
+            queued = self.capacity
+        self.high_water = max(self.high_water, queued)
+
+    def put_keyed(self, item: Item, key: Hashable) -> None:
+        """Add one item whose key is known; keys matter to `CoalescingMailbox` only."""
+        del key
+        self.put((item,))
+
+    def close(self) -> None:
+        """Put nothing more, and lose what is queued."""
+        self.closed = True
+        try:
+            while True:
+                self.lost += not isinstance(self._queue.popleft(), _Gap)
+        except IndexError:
+            self._gaps = 0
+
+    def _overflow(self) -> None:
+        # From here on the consumer takes carefully. It cannot be in the middle of a `popleft`: that
+        # is one call, and a thread is not interrupted between looking `take` up and calling it.
+        self.take = self._take_carefully
+        excess = len(self) - self.capacity
+        if excess > 0:
+            self.lost += excess
+            if self.overflow is Overflow.DROP_OLDEST:
+                self._drop_oldest(excess)
+            else:
+                self._drop_newest(excess)
+
+    def _drop_oldest(self, excess: int) -> None:
+        queue = self._queue
+        gap = queue.popleft()
+        if isinstance(gap, _Gap):
+            self._gaps -= 1
+        else:
+            gap = _Gap(gap[0])
+            excess -= 1
+        for _ in range(excess):
+            gap.add(cast("Item", queue.popleft())[0])
+        queue.appendleft(gap)
+        self._gaps += 1
+
+    def _drop_newest(self, excess: int) -> None:
+        queue = self._queue
+        refused = [cast("Item", queue.pop())[0] for _ in range(excess)]
+        if not queue or not isinstance(queue[-1], _Gap):
+            queue.append(_Gap(refused.pop()))
+            self._gaps += 1
+        gap = cast("_Gap", queue[-1])
+        for seq in reversed(refused):
+            gap.add(seq)
+
+    # Room, for those who can wait for it. Only inside the critical section.
+
+    def want_room(self, notify: Callable[[], None]) -> None:
+        """Have `notify` called once when an event has been taken out, after those who asked before."""
+        self.take = self._take_carefully
+        self._room_wanted.append(notify)
+
+    def want_no_room(self, notify: Callable[[], None]) -> None:
+        """Undo `want_room`; nothing if it was called already."""
+        if notify in self._room_wanted:
+            self._room_wanted.remove(notify)
+
+    def tell_there_is_room(self) -> None:
+        """Notify everybody who waits for room. Outside the critical section."""
+        while self._room_wanted:
+            self._room_wanted.popleft()()
+
+    # Taking. Only the one consumer.
+
+    def take_batch(self, limit: int) -> list[Item]:
+        """Take the next items out, at most `limit`; an empty list when there are none."""
+        batch = self._section.run(self._take_batch_inside, limit)
+        self._tell_room(len(batch))
+        return batch
+
+    def _easy_take(self) -> Callable[[], Item]:
+        return cast("Callable[[], Item]", self._queue.popleft)
+
+    def _take_carefully(self) -> Item:
+        item = self._section.run(Mailbox._take_inside, self)
+        self._tell_room(1)
+        return item
+
+    def _take_inside(self) -> Item:
+        while True:
+            place = self._next_place()
+            if not isinstance(place, _Gap):
+                break
+            self._gaps -= 1
+            if self.tells_losses:
+                place = place.as_item()
+                break
+        if not self.contents and not self._room_wanted:
+            self.take = self._easy_take()
+        return place
+
+    def _take_batch_inside(self, limit: int) -> list[Item]:
+        count = min(limit, len(self.contents))
+        if not self._gaps and self.contents is self._queue:
+            return cast("list[Item]", [self._queue.popleft() for _ in range(count)])
+        batch: list[Item] = []
+        while len(batch) < count and self.contents:
+            with suppress(IndexError):  # what was left were gaps that nobody wants told
+                batch.append(self._take_inside())
+        return batch
+
+    def _tell_room(self, places: int) -> None:
+        for _ in range(places):
+            if not self._room_wanted:
+                return
+            self._room_wanted.popleft()()
+
+    def _next_place(self) -> Item | _Gap:
+        return self._queue.popleft()
+
+    def _places(self) -> Iterable[Item | _Gap]:
+        return tuple(self._queue)
+
+
+class CoalescingMailbox(Mailbox):
+    """A bounded FIFO that keeps only the latest of the queued events with equal keys.
+
+    The latest stands at its own place in the order, not at that of the event it replaced. With more
+    different keys than `capacity`, the oldest queued event is lost.
+    """
+
+    __slots__ = ("_key_of", "_queued", "_seq_by_key")
+
+    def __init__(self, section: CriticalSection, capacity: int, *, tells_losses: bool) -> None:
+        self._queued: OrderedDict[int, Item | _Gap] = OrderedDict()  # by the bus's number, so in order
+        self._seq_by_key: dict[Hashable, int] = {}
+        self._key_of: dict[int, Hashable] = {}
+        super().__init__(section, capacity, Overflow.COALESCE, tells_losses=tells_losses)
+        self.contents = self._queued
+
+    def put(self, items: Sequence[Item]) -> None:
+        """Add items whose keys are not known: each stands for itself."""
+        for item in items:
+            self.put_keyed(item, (CoalescingMailbox, item[0]))
+
+    def put_keyed(self, item: Item, key: Hashable) -> None:
+        """Add one item, and lose the queued one with an equal key."""
+        if self.closed:
+            return
+        self.accepted += 1
+        replaced = self._seq_by_key.get(key)
+        if replaced is not None:
+            self._lose(replaced)
+        seq = item[0]
+        self._queued[seq] = item
+        self._seq_by_key[key] = seq
+        self._key_of[seq] = key
+        if len(self) > self.capacity:
+            self._lose(next(iter(self._key_of)))
+        self.high_water = max(self.high_water, len(self))
+
+    def close(self) -> None:
+        """Put nothing more, and lose what is queued."""
+        self.closed = True
+        self.lost += len(self)
+        for index in (self._queued, self._seq_by_key, self._key_of):
+            index.clear()
+        self._gaps = 0
+
+    def _lose(self, seq: int) -> None:
+        self.lost += 1
+        self._forget_key(seq)
+        self._queued[seq] = _Gap(seq)
+        self._gaps += 1
+        if self._gaps > self.capacity:
+            self._merge_gaps()
+
+    def _merge_gaps(self) -> None:
+        """Make one gap of those that stand side by side, so that gaps stay fewer than events."""
+        merged: OrderedDict[int, Item | _Gap] = OrderedDict()
+        before: Item | _Gap | None = None
+        for seq, place in self._queued.items():
+            if isinstance(place, _Gap) and isinstance(before, _Gap):
+                before.absorb(place)
+                self._gaps -= 1
+            else:
+                merged[seq] = before = place
+        self._queued = self.contents = merged
+
+    def _forget_key(self, seq: int) -> None:
+        del self._seq_by_key[self._key_of.pop(seq)]
+
+    def _easy_take(self) -> Callable[[], Item]:
+        return self._take_carefully
+
+    def _next_place(self) -> Item | _Gap:
+        if not self._queued:
+            raise IndexError("the mailbox is empty")
+        seq, place = self._queued.popitem(last=False)
+        if isinstance(place, _Gap):
+            while self._queued and isinstance(following := next(iter(self._queued.values())), _Gap):
+                place.absorb(following)
+                self._queued.popitem(last=False)
+                self._gaps -= 1
+        else:
+            self._forget_key(seq)
+        return place
+
+    def _places(self) -> Iterable[Item | _Gap]:
+        return self._queued.values()
+
+
+def new_mailbox(
+    section: CriticalSection, capacity: int, overflow: Overflow, *, tells_losses: bool
+) -> Mailbox:
+    """Return an empty mailbox with the given overflow."""
+    if overflow is Overflow.COALESCE:
+        return CoalescingMailbox(section, capacity, tells_losses=tells_losses)
+    return Mailbox(section, capacity, overflow, tells_losses=tells_losses)

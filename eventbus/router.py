@@ -1,0 +1,465 @@
+"""The way of an event from its publisher to the mailboxes that want it.
+
+`publish` appends to one queue, which is one atomic step and needs no lock, and returns. What is
+pending is numbered and put into mailboxes in batches, by whoever comes first:
+
+- the loop that consumes: publishing into an idle bus rings its doorbell, and while it has not
+  answered, further publishes just append;
+- a publisher, when more than `MAX_PENDING` events are pending: they must not pile up;
+- a publisher, each time, while consumers sleep in several loops: one of those may be blocked for
+  seconds, and the others' events must not wait for it;
+- whoever asks for statistics, subscribes, unsubscribes, drains or closes: they see all that was
+  published before.
+
+Batches are what makes it fast: the lock, the numbering and each mailbox's bookkeeping are paid for
+once per batch. The order in the queue is the order of the numbers, for every subscription.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Hashable
+from functools import partial
+from itertools import repeat
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+import blinker
+
+from eventbus.contracts import Overflow
+from eventbus.critical import CriticalSection
+from eventbus.doorbell import Doorbell, Waiter, current_loop
+from eventbus.errors import WouldDeadlockError
+from eventbus.events import Event
+from eventbus.failures import FailureLog
+from eventbus.mailbox import Item, Mailbox
+from eventbus.subscription import Subscription, depth_here, handling
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = ["MAX_CHAIN_DEPTH", "MAX_PENDING", "Router"]
+
+MAX_PENDING = 64
+"""The most events that wait to be put into mailboxes before a publisher does it itself."""
+
+MAX_CHAIN_DEPTH = 64
+"""An event published by a handler is one deeper than the one handled; deeper ones are rejected."""
+
+logger = logging.getLogger("eventbus")
+
+_Given = TypeVar("_Given")
+_Result = TypeVar("_Result")
+_KeyFunction: TypeAlias = Callable[[Any], Hashable]
+
+
+class _Kind:
+    """What publishing an event of one class takes."""
+
+    __slots__ = ("is_heard", "keys", "taps")
+
+    def __init__(
+        self,
+        *,
+        is_heard: bool,
+        taps: tuple[blinker.Signal, ...] = (),
+        keys: tuple[tuple[Subscription, _KeyFunction], ...] = (),
+    ) -> None:
+        self.is_heard = is_heard
+        self.taps = taps
+        self.keys = keys
+
+
+_PLAIN = _Kind(is_heard=True)
+_UNHEARD = _Kind(is_heard=False)
+
+
+class _Envelope:
+    """A pending event of which more is known: how deep it is, and what it replaces in whose mailbox."""
+
+    __slots__ = ("depth", "event", "keys")
+
+    def __init__(self, event: Event, depth: int, keys: dict[Subscription, Hashable]) -> None:
+        self.event = event
+        self.depth = depth
+        self.keys = keys
+
+
+class Router:
+    """Takes events from any thread and puts them into the mailboxes of the subscriptions they match.
+
+    Args:
+        history: How many of the last accepted events are kept for `replay`.
+    """
+
+    def __init__(self, history: int) -> None:
+        self._is_closed = False
+        self._taps: dict[type[Event], blinker.Signal] = {}
+        self._history_size = history
+        self._failure_log = FailureLog(logger, "the bus:")
+        self._subscriptions: dict[str, Subscription] = {}
+        self._wanted: dict[type[Event], tuple[Subscription, ...]] = {}
+        self._begin_empty()
+
+    def _begin_empty(self) -> None:
+        self._pending: deque[Event | _Envelope] = deque()
+        self._slack = MAX_PENDING  # publishing rings when more than this are pending; -1 once closed
+        self._section = CriticalSection(self._route)
+        self._history: deque[Item] = deque(maxlen=self._history_size)
+        self._accepted = 0
+        self._rejected = 0
+        self._kinds: dict[type, _Kind] = {}
+        self._routes: dict[type, tuple[Subscription, ...]] = {}
+        self._alarms: deque[Callable[[], None]] = deque()
+        self._doorbells: tuple[Doorbell, ...] = ()
+        self._doorbell_users: dict[object, tuple[Doorbell, int]] = {}
+
+    # Publishing.
+
+    def publish(self, event: Event) -> bool:
+        """Accept an event for every subscription that wants it. Never waits.
+
+        From any thread, inside any loop or none, in a handler, a signal handler or a finalizer.
+        Before the bus is entered, events are queued and delivered on entry.
+
+        Args:
+            event: What happened.
+
+        Returns:
+            True when it was accepted. False when it was not: the bus is closed, or it stands at the
+            end of a chain of `MAX_CHAIN_DEPTH` events, each published while handling the one before.
+
+        Raises:
+            TypeError: `event` is no `Event`.
+        """
+        if self._kinds.get(event.__class__) is _PLAIN and not depth_here.get():
+            self._pending.append(event)
+            return len(self._pending) <= self._slack or self._alert(event)
+        return self._publish_carefully(event)
+
+    async def publish_wait(self, event: Event) -> bool:
+        """Accept an event once there is room for it in every mailbox whose overflow is `WAIT`.
+
+        Cancelled while it waits, it has published nothing.
+
+        Args:
+            event: What happened.
+
+        Returns:
+            As `publish`.
+
+        Raises:
+            TypeError: `event` is no `Event`.
+            WouldDeadlockError: A handler would wait for room in its own mailbox.
+        """
+        waiter: Waiter | None = None
+        while True:
+            entry = self._prepared(event, self._kind_of(event))
+            if entry is None:
+                return False
+            full = self._inside(partial(self._publish_if_room, entry), waiter)
+            if full is None:
+                return False
+            if not full:
+                self._call_taps(event)
+                return True
+            if waiter is not None:
+                try:
+                    await waiter.wait()
+                finally:
+                    self._inside(partial(_want_no_room, full), waiter.notify)
+            waiter = Waiter()
+
+    def _publish_carefully(self, event: Event) -> bool:
+        kinds = self._kinds
+        kind = self._kind_of(event)
+        entry = self._prepared(event, kind)
+        if entry is None:
+            return False
+        self._pending.append(entry)
+        if kind.is_heard:
+            accepted = len(self._pending) <= self._slack or self._alert(entry)
+        else:
+            # Nobody is rung for what nobody wants; unless somebody has come to want it just now.
+            hurry = len(self._pending) > MAX_PENDING or self._kinds is not kinds
+            accepted = not hurry or self._alert(entry)
+        if accepted and kind.taps:
+            self._call_taps(event)
+        return accepted
+
+    def _kind_of(self, event: Event) -> _Kind:
+        kinds = self._kinds  # read first: what is worked out below must not outlive a change
+        kind = kinds.get(event.__class__)
+        if kind is not None:
+            return kind
+        cls: type = event.__class__
+        if not issubclass(cls, Event):
+            self._inside(Router._reject, self)
+            raise TypeError(f"only events can be published, not {cls.__name__}. Subclass eventbus.Event")
+        wanting = self._wanting(cls)
+        taps = tuple(self._taps[base] for base in cls.__mro__ if base in self._taps)
+        keys = tuple((each, each.key) for each in wanting if each.key is not None)
+        if taps or keys:
+            kind = _Kind(is_heard=bool(wanting), taps=taps, keys=keys)
+        else:
+            kind = _PLAIN if wanting else _UNHEARD
+        kinds[cls] = kind
+        return kind
+
+    def _prepared(self, event: Event, kind: _Kind) -> Event | _Envelope | None:
+        """Return what to append to what is pending; None when the event is rejected."""
+        depth = depth_here.get()
+        if self._is_closed or depth > MAX_CHAIN_DEPTH:
+            self._inside(Router._reject, self)
+            if not self._is_closed:
+                self._say_chain_is_cut(event)
+            return None
+        if not depth and not kind.keys:
+            return event
+        # Keys are worked out here, in the publisher's thread: no user code runs in the section.
+        return _Envelope(event, depth, {each: self._key(each, key, event) for each, key in kind.keys})
+
+    def _key(self, subscription: Subscription, key: _KeyFunction, event: Event) -> Hashable:
+        try:
+            value = key(event)
+            hash(value)
+        except Exception as error:  # noqa: BLE001 - a publisher is never broken by who observes it
+            what = f"could not get the key of a {type(event).__name__}"
+            subscription.failure_log.warn(f"key {type(error).__name__}", what, error)
+            return object()
+        return value
+
+    def _say_chain_is_cut(self, event: Event) -> None:
+        cause = handling.get()
+        who = "a handler" if cause is None else f"the handler of {cause.name!r}"
+        what = f"a chain of {MAX_CHAIN_DEPTH} events, each published while handling the one before, is cut"
+        self._failure_log.warn(f"chain {who}", f"{what}: {who} published a {type(event).__name__}")
+
+    def _call_taps(self, event: Event) -> None:
+        for signal in self._kind_of(event).taps:
+            if not signal.receivers:
+                continue
+            # Each on its own: blinker's send would skip the rest at the first exception.
+            for receiver in tuple(signal.receivers_for(event)):
+                try:
+                    receiver(event)
+                except Exception as error:  # noqa: BLE001
+                    cause = f"tap {type(error).__name__}"
+                    self._failure_log.warn(cause, f"a tap failed: {type(error).__name__}", error)
+
+    def _reject(self) -> None:
+        self._rejected += 1
+
+    # Having somebody put what is pending into mailboxes.
+
+    def _alert(self, entry: Event | _Envelope) -> bool:
+        """See to it that what is pending gets on; return whether `entry` is accepted after all."""
+        if self._is_closed:
+            return not self._inside(self._withdraw, entry)
+        if len(self._pending) > MAX_PENDING:
+            self._route()
+        doorbells = self._doorbells
+        if len(doorbells) == 1:
+            self._allow(MAX_PENDING)
+            doorbells[0].ring()
+            if self._doorbells is doorbells:
+                return True
+        self._allow(self._idle_slack())
+        self._route()
+        return True
+
+    def _answer(self) -> None:
+        """Do what a doorbell was rung for, in its loop."""
+        doorbells = self._doorbells
+        if self._route() and len(doorbells) == 1:
+            # Events are coming: look again on the next turn, and spare the publishers the ring.
+            doorbells[0].stay_awake()
+            return
+        self._allow(self._idle_slack())
+        if self._pending:  # appended just before: its publisher saw no need to ring
+            for doorbell in self._doorbells:
+                doorbell.ring()
+
+    def _allow(self, slack: int) -> None:
+        self._slack = slack
+        if self._is_closed:
+            self._slack = -1
+
+    def _idle_slack(self) -> int:
+        """Return how many events may be pending while nobody is about to look."""
+        return 0 if self._doorbells else MAX_PENDING
+
+    def _route(self) -> bool:
+        """Put what is pending into mailboxes; return whether there was anything."""
+        routed = self._section.run_unless_inside(self._distribute)
+        self._sound_alarms()
+        return bool(routed)
+
+    def _inside(self, work: Callable[[_Given], _Result], given: _Given) -> _Result:
+        """Return ``work(given)``, done in the critical section."""
+        result = self._section.run(work, given)
+        self._sound_alarms()
+        return result
+
+    def _sound_alarms(self) -> None:
+        """Wake consumers that have mail. Outside the section: waking is a system call."""
+        while self._alarms:
+            try:
+                alarm = self._alarms.popleft()
+            except IndexError:  # another thread was faster
+                return
+            alarm()
+
+    # Doorbells: one per loop in which this bus has consumers.
+
+    def _doorbell_here(self) -> Doorbell:
+        """Return the doorbell of the running loop, and count one more user of it."""
+        loop = current_loop()
+        known = self._doorbell_users.get(loop)
+        doorbell = Doorbell(self._answer) if known is None else known[0]
+        users = 1 if known is None else known[1] + 1
+        self._doorbell_users[loop] = (doorbell, users)
+        self._list_doorbells()
+        return doorbell
+
+    def _give_back(self, doorbell: Doorbell) -> None:
+        """Count one user less of a doorbell."""
+        for loop, (known, users) in tuple(self._doorbell_users.items()):
+            if known is doorbell:
+                if users > 1:
+                    self._doorbell_users[loop] = (doorbell, users - 1)
+                else:
+                    del self._doorbell_users[loop]
+        self._list_doorbells()
+
+    def _list_doorbells(self) -> None:
+        self._doorbells = tuple(doorbell for doorbell, _ in self._doorbell_users.values())
+        self._allow(self._idle_slack())
+
+    # In the critical section.
+
+    def _distribute(self) -> bool:
+        """Number what is pending, and put it into the mailboxes that want it."""
+        pending = self._pending
+        count = len(pending)
+        if not count:
+            return False
+        batch = [pending.popleft() for _ in range(count)]
+        first = self._accepted + 1
+        self._accepted += count
+        classes = set(map(type, batch))
+        if len(classes) == 1 and _Envelope not in classes:
+            items: list[Item] = list(zip(range(first, first + count), batch, repeat(0)))  # type: ignore[arg-type]
+            self._put_all(classes.pop(), items)
+        else:
+            items = [self._put_one(seq, entry) for seq, entry in enumerate(batch, first)]
+        self._history.extend(items)
+        return True
+
+    def _put_all(self, cls: type, items: Sequence[Item]) -> None:
+        for subscription in self._route_of(cls):
+            mailbox = subscription.mailbox
+            mailbox.put(items)
+            if mailbox.alarm is not None:
+                self._alarms.append(mailbox.alarm)
+                mailbox.alarm = None
+
+    def _put_one(self, seq: int, entry: Event | _Envelope) -> Item:
+        if not isinstance(entry, _Envelope):
+            item: Item = (seq, entry, 0)
+            self._put_all(entry.__class__, (item,))
+            return item
+        item = (seq, entry.event, entry.depth)
+        for subscription in self._route_of(entry.event.__class__):
+            mailbox = subscription.mailbox
+            mailbox.put_keyed(item, entry.keys.get(subscription, item))
+            if mailbox.alarm is not None:
+                self._alarms.append(mailbox.alarm)
+                mailbox.alarm = None
+        return item
+
+    def _route_of(self, cls: type) -> tuple[Subscription, ...]:
+        route = self._routes.get(cls)
+        if route is None:
+            route = self._routes[cls] = self._wanting(cls)
+        return route
+
+    def _wanting(self, cls: type) -> tuple[Subscription, ...]:
+        """Return the subscriptions that want a class; also read outside the section."""
+        found = (each for base in cls.__mro__ for each in self._wanted.get(base, ()))
+        return tuple(dict.fromkeys(found))
+
+    def _publish_if_room(self, entry: Event | _Envelope, waiter: Waiter | None) -> tuple[Mailbox, ...] | None:
+        """Publish if there is room wherever that is waited for; else ask for it, and return where.
+
+        None means that the bus has closed meanwhile.
+        """
+        if self._is_closed:
+            self._rejected += 1
+            return None
+        self._distribute()
+        event = entry.event if isinstance(entry, _Envelope) else entry
+        wanting = self._wanting(event.__class__)
+        full = [each for each in wanting if each.mailbox.overflow is Overflow.WAIT and each.mailbox.is_full()]
+        if not full:
+            self._pending.append(entry)
+            self._distribute()
+            return ()
+        me = handling.get()
+        if me is not None and me in full:
+            raise WouldDeadlockError(
+                f"the handler of {me.name!r} cannot wait for room in its own mailbox. "
+                "Use publish, or a larger capacity"
+            )
+        if waiter is not None:
+            for each in full:
+                each.mailbox.want_room(waiter.notify)
+        return tuple(each.mailbox for each in full)
+
+    def _withdraw(self, entry: Event | _Envelope) -> bool:
+        """Take back what was appended while the bus closed; False if it got through."""
+        try:
+            self._pending.remove(entry)
+        except ValueError:
+            return False
+        self._rejected += 1
+        return True
+
+    def _admit(self, subscription: Subscription, classes: Iterable[type[Event]], replay: int) -> None:
+        """Make a subscription effective from the next event on, after `replay` earlier ones."""
+        self._distribute()
+        if replay:
+            wanted = tuple(classes)
+            matching = [item for item in self._history if isinstance(item[1], wanted)]
+            subscription.mailbox.put(matching[-replay:])
+        for cls in classes:
+            self._wanted[cls] = (*self._wanted.get(cls, ()), subscription)
+        self._forget_routes()
+
+    def _tap_inside(self, cls: type[Event]) -> blinker.Signal:
+        signal = self._taps.setdefault(cls, blinker.Signal())
+        self._forget_routes()
+        return signal
+
+    def _dismiss(self, subscription: Subscription) -> None:
+        """Put nothing more into a subscription's mailbox, and lose what is in it."""
+        self._distribute()
+        for cls, wanting in tuple(self._wanted.items()):
+            if subscription in wanting:
+                left = tuple(each for each in wanting if each is not subscription)
+                if left:
+                    self._wanted[cls] = left
+                else:
+                    del self._wanted[cls]
+        subscription.mailbox.close()
+        self._forget_routes()
+
+    def _forget_routes(self) -> None:
+        self._routes.clear()
+        # Replaced, not cleared: a publisher may be about to store what it worked out before.
+        self._kinds = {}
+
+
+def _want_no_room(mailboxes: tuple[Mailbox, ...], notify: Callable[[], None]) -> None:
+    for mailbox in mailboxes:
+        mailbox.want_no_room(notify)

@@ -1,0 +1,140 @@
+"""Read events with ``async for``, in any loop, whichever host the bus has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from types import TracebackType
+from typing import Generic, Self, cast
+
+import anyio
+import anyio.lowlevel
+
+from eventbus.contracts import EventT
+from eventbus.doorbell import Doorbell, Sleeper, new_sleeper
+from eventbus.errors import StreamStateError
+from eventbus.router import Router
+from eventbus.statistics import SubscriptionStatistics
+from eventbus.subscription import EVENTS_PER_TURN, Subscription
+
+__all__ = ["EventStream"]
+
+
+class EventStream(Generic[EventT]):
+    """A subscription that its reader empties, made by `EventBus.stream`.
+
+    It is subscribed from entering its ``async with`` block to leaving it. When the bus closes, its
+    reader still gets what is queued; then the stream ends. One task reads it at a time.
+    """
+
+    def __init__(self, bus: Router, open_subscription: Callable[[], Subscription]) -> None:
+        self._bus = bus
+        self._open_subscription = open_subscription
+        self._subscription: Subscription | None = None
+        self._doorbell: Doorbell | None = None
+        self._sleeper: Sleeper | None = None
+        self._is_being_read = False
+        self._turn = EVENTS_PER_TURN
+
+    async def __aenter__(self) -> Self:
+        """Subscribe."""
+        self.open()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Unsubscribe; what is queued is lost."""
+        self.close()
+
+    def __aiter__(self) -> Self:
+        """Iterate over the events that come."""
+        return self
+
+    async def __anext__(self) -> EventT:
+        """Return the next event; stop when the bus has closed and nothing is queued."""
+        try:
+            return await self.receive()
+        except anyio.EndOfStream:
+            raise StopAsyncIteration from None
+
+    def open(self) -> None:
+        """Subscribe, as entering the ``async with`` block does; nothing if it is open."""
+        if self._subscription is None:
+            self._subscription = self._open_subscription()
+
+    def close(self) -> None:
+        """Unsubscribe, as leaving the block does; what is queued is lost. Any number of times."""
+        if self._subscription is not None:
+            self._subscription.unsubscribe()
+        if self._doorbell is not None:
+            self._bus._give_back(self._doorbell)
+            self._doorbell = None
+
+    def statistics(self) -> SubscriptionStatistics:
+        """Return the books of its subscription.
+
+        Raises:
+            StreamStateError: It has not been opened.
+        """
+        return self._opened().statistics()
+
+    def receive_nowait(self) -> EventT:
+        """Return the next event if one is queued.
+
+        Raises:
+            anyio.WouldBlock: None is.
+            anyio.EndOfStream: None is, and none will come: the bus or the stream is closed.
+            StreamStateError: The stream has not been opened.
+        """
+        mailbox = self._opened().mailbox
+        if not mailbox.contents:
+            self._bus._route()
+        try:
+            return cast("EventT", mailbox.take()[1])
+        except IndexError:
+            if mailbox.closed or self._bus._is_closed:
+                raise anyio.EndOfStream from None
+            raise anyio.WouldBlock from None
+
+    async def receive(self) -> EventT:
+        """Return the next event, waiting for it if none is queued.
+
+        Cancelled while it waits, it has taken nothing.
+
+        Raises:
+            anyio.EndOfStream: None is queued, and none will come: the bus or the stream is closed.
+            StreamStateError: The stream has not been opened, or another task is reading it.
+        """
+        self._turn -= 1
+        if not self._turn:  # a reader of a full mailbox must not keep the loop to itself
+            self._turn = EVENTS_PER_TURN
+            await anyio.lowlevel.checkpoint()
+        while True:
+            try:
+                return self.receive_nowait()
+            except anyio.WouldBlock:
+                await self._wait_for_mail()
+
+    async def _wait_for_mail(self) -> None:
+        if self._is_being_read:
+            raise StreamStateError("another task is reading this stream. Open one stream for each reader")
+        if self._doorbell is None or self._sleeper is None:
+            self._doorbell, self._sleeper = self._bus._doorbell_here(), new_sleeper()
+        mailbox = self._opened().mailbox
+        self._is_being_read = True
+        try:
+            # Set before looking again: whoever puts after the look calls it.
+            mailbox.alarm = partial(self._doorbell.ring_for, self._sleeper)
+            self._bus._route()
+            if not mailbox.contents and not mailbox.closed and not self._bus._is_closed:
+                await self._sleeper.sleep()
+        finally:
+            self._is_being_read = False
+
+    def _opened(self) -> Subscription:
+        if self._subscription is None:
+            raise StreamStateError(
+                "this stream is not open. Read it inside `async with bus.stream(...) as events:`"
+            )
+        return self._subscription

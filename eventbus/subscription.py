@@ -1,0 +1,325 @@
+"""One subscription: a mailbox, and the task that empties it.
+
+The rules:
+
+- Events are handed to the handler one at a time (or one batch at a time), in order, in one task.
+- What the handler raises is counted and reported, and the next event is delivered. After ten
+  failures in a row the subscription is quarantined: ended, and said so.
+- `KeyboardInterrupt`, `SystemExit` and the like end the subscription, and the bus carries them out,
+  once, when the others have drained. Cancellation is never swallowed.
+- The handler runs in no publisher's context: it sees no session scope, and what it publishes is
+  one step deeper in the chain of events caused by events.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Hashable
+from contextlib import suppress
+from contextvars import ContextVar
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.lowlevel
+
+from eventbus.contracts import Subscriber
+from eventbus.critical import CriticalSection
+from eventbus.doorbell import Doorbell, Sleeper, Waiter, new_sleeper
+from eventbus.errors import WouldDeadlockError
+from eventbus.events import Event, EventsLost, SubscriberFailed
+from eventbus.failures import FailureLog
+from eventbus.handlers import awaited
+from eventbus.mailbox import Mailbox, new_mailbox
+from eventbus.session import leave_all_scopes
+from eventbus.statistics import SubscriptionState, SubscriptionStatistics
+
+if TYPE_CHECKING:
+    from eventbus.bus import EventBus
+
+__all__ = ["FAILURES_BEFORE_QUARANTINE", "Subscription", "check_not_handling", "depth_here", "handling"]
+
+FAILURES_BEFORE_QUARANTINE = 10
+"""After this many handler calls in a row that raised, a subscription is quarantined."""
+
+EVENTS_PER_TURN = 128
+"""After this many events a task gives the loop's other tasks a turn, even if no handler waits."""
+
+STOP_GRACE_SECONDS = 0.05
+"""How long a subscriber may take to stop once the deadline of the close has passed."""
+
+logger = logging.getLogger("eventbus")
+
+depth_here: ContextVar[int] = ContextVar("eventbus_depth", default=0)
+"""The depth of what this context publishes: 0 outside handlers, 1 in the handler of such an event."""
+
+handling: ContextVar[Subscription | None] = ContextVar("eventbus_handling", default=None)
+"""Whose handler this code was called from, directly or through the tasks it started."""
+
+
+class Subscription:
+    """A subscriber's handle on a bus, made by `EventBus.subscribe`.
+
+    Attributes:
+        name: What statistics, logs and `SubscriberFailed` call it; unique on its bus.
+        bus: The bus it is on.
+        state: What it is doing.
+        mailbox: Its queue.
+        key: What says which events replace each other, with `Overflow.COALESCE`.
+        is_stream: Whether its reader empties it, and no task of the host's.
+        wake: Have its task look around, from anywhere.
+    """
+
+    def __init__(
+        self,
+        bus: EventBus,
+        name: str,
+        mailbox: Mailbox,
+        subscriber: Subscriber[Any] | None,
+        key: Callable[[Any], Hashable] | None,
+    ) -> None:
+        self.name = name
+        self.bus = bus
+        self.mailbox = mailbox
+        self.key = key
+        self.failure_log = FailureLog(logger, f"subscriber {name!r}:")
+        self._subscriber = subscriber or Subscriber()
+        self.is_stream = subscriber is None
+        self._begin_new()
+
+    def _begin_new(self) -> None:
+        self.state: SubscriptionState = "running" if self.is_stream else "waiting"
+        self.wake: Callable[[], None] = _nobody_to_wake
+        self._failed = 0
+        self._failures_in_row = 0
+        self._drains: list[tuple[int, Waiter]] = []  # who waits for how many events to be done with
+        self._needs_attention = False  # failures to forget, or a drain to tell
+
+    def __repr__(self) -> str:
+        return f"<Subscription {self.name!r} {self.state}, {len(self.mailbox)} queued>"
+
+    def unsubscribe(self) -> None:
+        """End the subscription; once this has returned, no further handler call starts.
+
+        A call that is under way runs to its end. What is still queued is lost. From anywhere, any
+        number of times.
+        """
+        self.bus._remove(self)
+
+    def statistics(self) -> SubscriptionStatistics:
+        """Return its books as they stand now, also after it has ended."""
+        return self.bus._inside(Subscription._distribute_and_read, self)
+
+    def _distribute_and_read(self) -> SubscriptionStatistics:
+        self.bus._distribute()
+        return self.read_books()
+
+    def read_books(self) -> SubscriptionStatistics:
+        """Return its books; only in the bus's critical section, with nothing pending."""
+        mailbox = self.mailbox
+        return SubscriptionStatistics(
+            name=self.name,
+            state=self.state,
+            accepted=mailbox.accepted,
+            delivered=mailbox.delivered,
+            lost=mailbox.lost,
+            queued=len(mailbox),
+            high_water=mailbox.high_water,
+            failed=self._failed,
+            lag=mailbox.lag(),
+        )
+
+    def become_new(self, section: CriticalSection) -> None:
+        """Begin anew in a forked child: nothing queued, nothing counted."""
+        old = self.mailbox
+        self.mailbox = new_mailbox(section, old.capacity, old.overflow, tells_losses=old.tells_losses)
+        self._begin_new()
+
+    # Delivery: what the host runs, in one task.
+
+    async def _deliver(self, doorbell: Doorbell) -> None:
+        """Start the subscriber, hand it its events until no more will come, stop it."""
+        if self.mailbox.closed:
+            return  # unsubscribed before the bus was entered
+        leave_all_scopes()
+        handling.set(self)
+        depth_here.set(1)
+        sleeper = new_sleeper()
+        self.wake = partial(doorbell.ring_for, sleeper)
+        self.state = "running"
+        try:
+            await self._subscriber.start(self.bus)
+            await self._deliver_until_closed(sleeper)
+            self._end("ended")
+        except anyio.get_cancelled_exc_class():
+            self._end("cancelled")
+            raise
+        except BaseException as error:  # noqa: BLE001 - it harms nobody else; the bus carries it out
+            self._end("failed")
+            self._report_end(error)
+        finally:
+            await self._stop()
+
+    async def _deliver_until_closed(self, sleeper: Sleeper) -> None:
+        mailbox = self.mailbox
+        deliver = self._deliver_batches if self._subscriber.handles_batches else self._deliver_singly
+        while self.state == "running":
+            await deliver()
+            self._tell_drains()
+            # Set before looking once more: whoever puts after the look calls it.
+            mailbox.alarm = self.wake
+            if mailbox.contents:
+                continue
+            if mailbox.closed or self.bus._is_draining:
+                return
+            await sleeper.sleep()
+
+    async def _deliver_singly(self) -> None:
+        """Hand over event by event until none is queued. The hot loop: every step in it counts."""
+        mailbox = self.mailbox
+        handle = awaited(self._subscriber.handle)
+        depth = 0
+        turn = self._next_check()
+        while mailbox.contents:
+            try:
+                _, event, event_depth = mailbox.take()
+            except IndexError:
+                break  # unsubscribed meanwhile
+            if event_depth != depth:
+                depth = event_depth
+                depth_here.set(depth + 1)
+            try:
+                await handle(event)
+            except Exception as error:  # noqa: BLE001
+                self._fail(error, event)
+            else:
+                if self._needs_attention:
+                    self._needs_attention = False
+                    self._failures_in_row = 0
+                    turn = min(turn, self._next_check() + 1)
+            turn -= 1
+            if not turn:
+                await anyio.lowlevel.checkpoint()
+                turn = self._next_check()
+        if depth:
+            depth_here.set(1)
+
+    async def _deliver_batches(self) -> None:
+        """Hand over batch by batch until nothing is queued."""
+        mailbox = self.mailbox
+        while mailbox.contents:
+            batch = mailbox.take_batch(self._subscriber.max_batch)
+            if not batch:
+                break  # unsubscribed meanwhile
+            _, events, depths = zip(*batch, strict=True)
+            depth_here.set(max(depths) + 1)
+            try:
+                await self._subscriber.handle_batch(events)
+            except Exception as error:  # noqa: BLE001
+                self._fail(error, events[-1])
+            else:
+                self._failures_in_row = 0
+            self._tell_drains()
+            await anyio.lowlevel.checkpoint()
+
+    async def _stop(self) -> None:
+        # Past the deadline of a close everything is being cancelled: then it has this much left.
+        grace = STOP_GRACE_SECONDS if self.state == "cancelled" else None
+        try:
+            with anyio.move_on_after(grace, shield=grace is not None):
+                await self._subscriber.stop()
+        except Exception as error:  # noqa: BLE001
+            self._failed += 1
+            self.failure_log.warn(f"stop {type(error).__name__}", f"failed to stop: {_name(error)}", error)
+
+    # Failure.
+
+    def _fail(self, error: Exception, event: Event) -> None:
+        self._failed += 1
+        self._failures_in_row += 1
+        self._needs_attention = True
+        quarantined = self._failures_in_row >= FAILURES_BEFORE_QUARANTINE
+        name = _name(error)
+        self.failure_log.warn(name, f"failed to handle a {type(event).__name__}: {name}", error)
+        if quarantined:
+            self._end("quarantined")
+            logger.error(
+                "subscriber %r is quarantined: it failed %d times in a row", self.name, self._failures_in_row
+            )
+        if not isinstance(event, EventsLost | SubscriberFailed):
+            self._publish_failure(name, event.session_id, quarantined=quarantined)
+
+    def _report_end(self, error: BaseException) -> None:
+        name = _name(error)
+        self._failed += 1
+        self.failure_log.warn(name, f"is ended: {name}", error)
+        self._publish_failure(name, None, quarantined=False)
+        if not isinstance(error, Exception):
+            self.bus._carry_out(error)
+
+    def _publish_failure(self, name: str, session_id: str | None, *, quarantined: bool) -> None:
+        failure = SubscriberFailed(
+            session_id=session_id, subscriber=self.name, error_type=name, quarantined=quarantined
+        )
+        self.bus.publish(failure)
+
+    def _end(self, state: SubscriptionState) -> None:
+        if self.state != "quarantined":
+            self.state = state
+        if not self.bus._is_draining or state != "cancelled":
+            self.bus._retire(self)  # else what is left is reported as undelivered
+        self._tell_drains()
+
+    # Drains.
+
+    def _next_check(self) -> int:
+        """Tell the drains that are done; return after how many events to look again."""
+        if not self._drains:
+            return EVENTS_PER_TURN
+        self._tell_drains()
+        done = self.mailbox.accepted - len(self.mailbox)
+        left = min((target - done for target, _ in tuple(self._drains)), default=EVENTS_PER_TURN)
+        return max(1, min(left, EVENTS_PER_TURN))
+
+    def drained(self) -> Waiter:
+        """Return what is notified when every event accepted so far has been handled or lost."""
+        waiter = Waiter()
+        self._drains.append((self.mailbox.accepted, waiter))
+        self._needs_attention = True
+        self.wake()
+        if self.state not in ("waiting", "running"):
+            self._tell_drains()
+        return waiter
+
+    def _tell_drains(self) -> None:
+        """Notify whose events are done with. Never while a handler call is under way."""
+        ended = self.state not in ("waiting", "running")
+        done = self.mailbox.accepted - len(self.mailbox)
+        for drain in tuple(self._drains):
+            target, waiter = drain
+            if ended or done >= target:
+                with suppress(ValueError):  # told by another thread just now
+                    self._drains.remove(drain)
+                waiter.notify()
+
+
+def check_not_handling(bus: EventBus, what: str) -> None:
+    """Check that the calling code is not a handler of the bus's, which would wait for itself.
+
+    Raises:
+        WouldDeadlockError: It is.
+    """
+    subscription = handling.get()
+    if subscription is not None and subscription.bus is bus:
+        raise WouldDeadlockError(
+            f"a handler of {subscription.name!r} cannot wait for {what}: that waits for the handler. "
+            "Do it from another task, or publish an event that asks for it"
+        )
+
+
+def _nobody_to_wake() -> None:
+    """Stand in until the subscription's task runs."""
+
+
+def _name(error: BaseException) -> str:
+    return type(error).__name__

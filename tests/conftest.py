@@ -1,0 +1,34 @@
+"""What every test shares: both backends, and no thread or bus left behind."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    """Run async tests under asyncio and under trio."""
+    backend = request.param
+    assert isinstance(backend, str)
+    return backend
+
+
+@pytest.fixture(autouse=True)
+def _no_session_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("EVENTBUS_SESSION_ID", "EVENTBUS_DIR", "EVENTBUS_PROGRESS"):
+        monkeypatch.delenv(variable, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _no_host_left_behind() -> Iterator[None]:
+    yield
+    gc.collect()
+    hosts = [thread for thread in threading.enumerate() if thread.name.endswith("-host")]
+    for thread in hosts:
+        thread.join(2)
+    left = [thread.name for thread in hosts if thread.is_alive()]
+    assert not left, f"threads left behind: {left}"
