@@ -44,8 +44,7 @@ class CriticalSection:
             finally:
                 self._inside = was_inside
         if self._missed and not was_inside:
-            self._missed = False
-            self._when_missed()
+            self._make_up()
         return result
 
     def run_unless_inside(self, work: Callable[[], _Result]) -> _Result | None:
@@ -59,6 +58,13 @@ class CriticalSection:
                 return None
             self._inside = True
             try:
-                return work()
+                result = work()
             finally:
                 self._inside = False
+        if self._missed:
+            self._make_up()
+        return result
+
+    def _make_up(self) -> None:
+        self._missed = False
+        self._when_missed()

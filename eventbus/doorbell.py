@@ -16,6 +16,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import Context
 from typing import Any, Protocol
 
@@ -41,7 +42,7 @@ class Doorbell:
         answer: Called in the loop, once for any number of rings.
     """
 
-    __slots__ = ("_answer", "_call_soon", "_call_soon_here", "_rung", "_thread", "_to_wake", "broken")
+    __slots__ = ("_answer", "_call_soon", "_call_soon_here", "_rung", "_thread", "_to_wake")
 
     def __init__(self, answer: Callable[[], None]) -> None:
         self._answer = answer
@@ -49,7 +50,6 @@ class Doorbell:
         self._thread = threading.get_ident()
         self._to_wake: deque[Sleeper] = deque()
         self._call_soon, self._call_soon_here = _schedulers()
-        self.broken = False
 
     def is_here(self) -> bool:
         """Whether the calling thread is the one the loop runs in."""
@@ -59,10 +59,8 @@ class Doorbell:
         """Have the loop answer soon, unless it is going to already. From anywhere; never waits."""
         if not self._rung:
             self._rung = True
-            try:
+            with suppress(RuntimeError):  # the loop has closed: there is nobody left to wake
                 self._call_soon(self._on_ring)
-            except RuntimeError:  # the loop has closed: there is nobody left to wake
-                self.broken = True
 
     def ring_for(self, sleeper: Sleeper) -> None:
         """Wake a sleeper of this loop, from anywhere."""

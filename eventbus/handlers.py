@@ -17,7 +17,16 @@ from eventbus.contracts import EventTypes, Overflow, Subscriber
 from eventbus.errors import SubscriberError
 from eventbus.events import Event
 
-__all__ = ["Handler", "as_subscriber", "awaited", "classes_in", "events_of", "name_of"]
+__all__ = [
+    "Handler",
+    "as_subscriber",
+    "awaited",
+    "call",
+    "check_options",
+    "classes_in",
+    "events_of",
+    "name_of",
+]
 
 Handler: TypeAlias = "Callable[[Any], Awaitable[object] | object]"
 """A function of one event; what it returns is awaited if it can be, and otherwise ignored."""
@@ -62,10 +71,17 @@ def awaited(handler: Handler) -> Callable[[Any], Awaitable[object]]:
 
     async def handle(event: Any) -> None:
         result = handler(event)
-        if result is not None and inspect.isawaitable(result):
+        if result is not None and inspect.isawaitable(result):  # most return None: a cheap test first
             await result
 
     return handle
+
+
+async def call(function: Callable[..., object], *arguments: object) -> None:
+    """Call a function, and await what it returns if that can be awaited."""
+    result = function(*arguments)
+    if inspect.isawaitable(result):
+        await result
 
 
 def name_of(subscriber: object) -> str:

@@ -11,7 +11,6 @@ import atexit
 import logging
 import os
 import threading
-import time
 import weakref
 from collections import deque
 from contextlib import suppress
@@ -23,7 +22,7 @@ from eventbus import current
 from eventbus.doorbell import Doorbell, Sleeper, new_sleeper
 
 if TYPE_CHECKING:
-    from eventbus.bus import EventBus
+    from eventbus.lifecycle import Lifecycle
     from eventbus.subscription import Subscription
 
 __all__ = ["Host"]
@@ -38,11 +37,10 @@ class Host:
         bus: The bus.
     """
 
-    def __init__(self, bus: EventBus) -> None:
+    def __init__(self, bus: Lifecycle) -> None:
         self._bus = bus
         self._newcomers: deque[Subscription] = deque()
-        self._doorbell: Doorbell | None = None
-        self._sleeper: Sleeper | None = None
+        self._settled: tuple[Doorbell, Sleeper] | None = None
 
     def start_thread(self) -> None:
         """Serve in a thread of its own; return when it is ready."""
@@ -54,9 +52,15 @@ class Host:
         thread.start()
         ready.wait()
 
+    def settle_here(self) -> tuple[Doorbell, Sleeper]:
+        """Take the running loop as the one to serve in."""
+        if self._settled is None:
+            self._settled = (self._bus._doorbell_here(), new_sleeper())
+        return self._settled
+
     def is_here(self) -> bool:
         """Whether the calling thread is the one this host runs in."""
-        return self._doorbell is not None and self._doorbell.is_here()
+        return self._settled is not None and self._settled[0].is_here()
 
     def adopt(self, subscription: Subscription) -> None:
         """Run one more subscription. From anywhere."""
@@ -65,8 +69,9 @@ class Host:
 
     def wake(self) -> None:
         """Have `serve` look around. From anywhere."""
-        if self._doorbell is not None and self._sleeper is not None:
-            self._doorbell.ring_for(self._sleeper)
+        if self._settled is not None:
+            doorbell, sleeper = self._settled
+            doorbell.ring_for(sleeper)
 
     async def serve(self, ready: threading.Event) -> None:
         """Run subscriptions until the bus closes, then drain them.
@@ -75,8 +80,7 @@ class Host:
             ready: Set when events are being delivered.
         """
         bus = self._bus
-        self._sleeper = new_sleeper()
-        self._doorbell = doorbell = bus._doorbell_here()
+        doorbell, sleeper = self.settle_here()
         try:
             with anyio.CancelScope(shield=True):
                 async with anyio.create_task_group() as tasks:
@@ -87,7 +91,7 @@ class Host:
                         bus._route()
                         if bus._is_draining:
                             break
-                        await self._sleeper.sleep()
+                        await sleeper.sleep()
                     tasks.cancel_scope.deadline = anyio.current_time() + bus._seconds_left()
         finally:
             bus._give_back(doorbell)
@@ -103,10 +107,10 @@ class Host:
             self._bus._finish()
 
 
-_buses: weakref.WeakSet[EventBus] = weakref.WeakSet()
+_buses: weakref.WeakSet[Lifecycle] = weakref.WeakSet()
 
 
-def remember(bus: EventBus) -> None:
+def remember(bus: Lifecycle) -> None:
     """Drain this bus at interpreter exit, and make it anew in a forked child."""
     _buses.add(bus)
 
@@ -127,8 +131,3 @@ def _after_fork_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
-
-
-def monotonic_deadline(timeout: float | None) -> float:
-    """Return when `timeout` seconds will have passed, on the monotonic clock; never for None."""
-    return float("inf") if timeout is None else time.monotonic() + max(0.0, timeout)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from contextlib import suppress
 from typing import TypeAlias, cast
 
@@ -119,7 +119,7 @@ class Mailbox:
 
     def lag(self) -> float:
         """Seconds since the oldest queued event happened; 0.0 when none is queued."""
-        oldest = next((place for place in self._places() if not isinstance(place, _Gap)), None)
+        oldest = self._oldest()
         return 0.0 if oldest is None else max(0.0, time.time() - oldest[1].timestamp.timestamp())
 
     # Putting. Only inside the critical section.
@@ -251,8 +251,15 @@ class Mailbox:
     def _next_place(self) -> Item | _Gap:
         return self._queue.popleft()
 
-    def _places(self) -> Iterable[Item | _Gap]:
-        return tuple(self._queue)
+    def _oldest(self) -> Item | None:
+        # By index: the consumer may take without a lock, which iterating would not survive. At most
+        # one gap stands before an event.
+        for index in range(min(2, len(self._queue))):
+            with suppress(IndexError):
+                place = self._queue[index]
+                if not isinstance(place, _Gap):
+                    return place
+        return None
 
 
 class CoalescingMailbox(Mailbox):
@@ -339,8 +346,8 @@ class CoalescingMailbox(Mailbox):
             self._forget_key(seq)
         return place
 
-    def _places(self) -> Iterable[Item | _Gap]:
-        return self._queued.values()
+    def _oldest(self) -> Item | None:
+        return next((place for place in self._queued.values() if not isinstance(place, _Gap)), None)
 
 
 def new_mailbox(

@@ -13,7 +13,7 @@ import anyio.lowlevel
 from eventbus.contracts import EventT
 from eventbus.doorbell import Doorbell, Sleeper, new_sleeper
 from eventbus.errors import StreamStateError
-from eventbus.router import Router
+from eventbus.lifecycle import Lifecycle
 from eventbus.statistics import SubscriptionStatistics
 from eventbus.subscription import EVENTS_PER_TURN, Subscription
 
@@ -27,7 +27,7 @@ class EventStream(Generic[EventT]):
     reader still gets what is queued; then the stream ends. One task reads it at a time.
     """
 
-    def __init__(self, bus: Router, open_subscription: Callable[[], Subscription]) -> None:
+    def __init__(self, bus: Lifecycle, open_subscription: Callable[[], Subscription]) -> None:
         self._bus = bus
         self._open_subscription = open_subscription
         self._subscription: Subscription | None = None
@@ -88,12 +88,13 @@ class EventStream(Generic[EventT]):
             StreamStateError: The stream has not been opened.
         """
         mailbox = self._opened().mailbox
+        is_last_look = mailbox.closed or self._bus._is_draining  # before the look: nothing is put after
         if not mailbox.contents:
             self._bus._route()
         try:
             return cast("EventT", mailbox.take()[1])
         except IndexError:
-            if mailbox.closed or self._bus._is_closed:
+            if is_last_look:
                 raise anyio.EndOfStream from None
             raise anyio.WouldBlock from None
 
@@ -121,13 +122,14 @@ class EventStream(Generic[EventT]):
             raise StreamStateError("another task is reading this stream. Open one stream for each reader")
         if self._doorbell is None or self._sleeper is None:
             self._doorbell, self._sleeper = self._bus._doorbell_here(), new_sleeper()
-        mailbox = self._opened().mailbox
+        subscription = self._opened()
+        mailbox = subscription.mailbox
         self._is_being_read = True
         try:
-            # Set before looking again: whoever puts after the look calls it.
-            mailbox.alarm = partial(self._doorbell.ring_for, self._sleeper)
+            # Set before looking again: whoever puts or closes after the look calls it.
+            mailbox.alarm = subscription.wake = partial(self._doorbell.ring_for, self._sleeper)
             self._bus._route()
-            if not mailbox.contents and not mailbox.closed and not self._bus._is_closed:
+            if not (mailbox.contents or mailbox.closed or self._bus._is_draining):
                 await self._sleeper.sleep()
         finally:
             self._is_being_read = False

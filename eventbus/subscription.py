@@ -29,7 +29,7 @@ from eventbus.doorbell import Doorbell, Sleeper, Waiter, new_sleeper
 from eventbus.errors import WouldDeadlockError
 from eventbus.events import Event, EventsLost, SubscriberFailed
 from eventbus.failures import FailureLog
-from eventbus.handlers import awaited
+from eventbus.handlers import awaited, call
 from eventbus.mailbox import Mailbox, new_mailbox
 from eventbus.session import leave_all_scopes
 from eventbus.statistics import SubscriptionState, SubscriptionStatistics
@@ -129,6 +129,14 @@ class Subscription:
             lag=mailbox.lag(),
         )
 
+    def note_unsubscribed(self) -> None:
+        """Look around: the mailbox has been closed."""
+        if self.state in ("waiting", "running"):
+            self.state = "ended"
+        self.wake()
+        if self.wake is _nobody_to_wake:
+            self._tell_drains()
+
     def become_new(self, section: CriticalSection) -> None:
         """Begin anew in a forked child: nothing queued, nothing counted."""
         old = self.mailbox
@@ -148,15 +156,19 @@ class Subscription:
         self.wake = partial(doorbell.ring_for, sleeper)
         self.state = "running"
         try:
-            await self._subscriber.start(self.bus)
+            await call(self._subscriber.start, self.bus)
             await self._deliver_until_closed(sleeper)
             self._end("ended")
-        except anyio.get_cancelled_exc_class():
+        except anyio.get_cancelled_exc_class() as error:
             self._end("cancelled")
+            if not self.bus._is_draining:
+                self._report_end(error)
             raise
         except BaseException as error:  # noqa: BLE001 - it harms nobody else; the bus carries it out
             self._end("failed")
             self._report_end(error)
+            if not isinstance(error, Exception):
+                self.bus._carry_out(error)
         finally:
             await self._stop()
 
@@ -166,11 +178,12 @@ class Subscription:
         while self.state == "running":
             await deliver()
             self._tell_drains()
+            is_last_look = mailbox.closed or self.bus._is_draining  # before the look: nothing is put after
             # Set before looking once more: whoever puts after the look calls it.
             mailbox.alarm = self.wake
             if mailbox.contents:
                 continue
-            if mailbox.closed or self.bus._is_draining:
+            if is_last_look:
                 return
             await sleeper.sleep()
 
@@ -207,6 +220,7 @@ class Subscription:
     async def _deliver_batches(self) -> None:
         """Hand over batch by batch until nothing is queued."""
         mailbox = self.mailbox
+        handle_batch = awaited(self._subscriber.handle_batch)
         while mailbox.contents:
             batch = mailbox.take_batch(self._subscriber.max_batch)
             if not batch:
@@ -214,7 +228,7 @@ class Subscription:
             _, events, depths = zip(*batch, strict=True)
             depth_here.set(max(depths) + 1)
             try:
-                await self._subscriber.handle_batch(events)
+                await handle_batch(events)
             except Exception as error:  # noqa: BLE001
                 self._fail(error, events[-1])
             else:
@@ -227,7 +241,7 @@ class Subscription:
         grace = STOP_GRACE_SECONDS if self.state == "cancelled" else None
         try:
             with anyio.move_on_after(grace, shield=grace is not None):
-                await self._subscriber.stop()
+                await call(self._subscriber.stop)
         except Exception as error:  # noqa: BLE001
             self._failed += 1
             self.failure_log.warn(f"stop {type(error).__name__}", f"failed to stop: {_name(error)}", error)
@@ -254,8 +268,6 @@ class Subscription:
         self._failed += 1
         self.failure_log.warn(name, f"is ended: {name}", error)
         self._publish_failure(name, None, quarantined=False)
-        if not isinstance(error, Exception):
-            self.bus._carry_out(error)
 
     def _publish_failure(self, name: str, session_id: str | None, *, quarantined: bool) -> None:
         failure = SubscriberFailed(
@@ -303,7 +315,7 @@ class Subscription:
                 waiter.notify()
 
 
-def check_not_handling(bus: EventBus, what: str) -> None:
+def check_not_handling(bus: object, what: str) -> None:
     """Check that the calling code is not a handler of the bus's, which would wait for itself.
 
     Raises:
