@@ -87,7 +87,7 @@ class Host:
                     ready.set()
                     while True:
                         while self._newcomers:
-                            tasks.start_soon(self._newcomers.popleft()._deliver, doorbell)
+                            tasks.start_soon(self._newcomers.popleft()._deliver, doorbell, tasks.cancel_scope)
                         bus._route()
                         if bus._is_draining:
                             break

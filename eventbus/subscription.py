@@ -145,9 +145,14 @@ class Subscription:
 
     # Delivery: what the host runs, in one task.
 
-    async def _deliver(self, doorbell: Doorbell) -> None:
-        """Start the subscriber, hand it its events until no more will come, stop it."""
-        if self.mailbox.closed:
+    async def _deliver(self, doorbell: Doorbell, scope: anyio.CancelScope) -> None:
+        """Start the subscriber, hand it its events until no more will come, stop it.
+
+        Args:
+            doorbell: That of the host's loop.
+            scope: The host's, cancelled at the deadline of the close.
+        """
+        if self.state != "waiting":
             return  # unsubscribed before the bus was entered
         leave_all_scopes()
         handling.set(self)
@@ -161,9 +166,11 @@ class Subscription:
             self._end("ended")
         except anyio.get_cancelled_exc_class() as error:
             self._end("cancelled")
-            if not self.bus._is_draining:
-                self._report_end(error)
-            raise
+            if scope.cancel_called:
+                raise
+            # By way of asyncio's own Task.cancel, or raised by the handler: it was meant for this task
+            # alone, which ends here. Passed on, it would take the task group's other tasks with it.
+            self._report_end(error)
         except BaseException as error:  # noqa: BLE001 - it harms nobody else; the bus carries it out
             self._end("failed")
             self._report_end(error)
