@@ -264,7 +264,7 @@ class Lifecycle(Router):
             if self._ended.is_set():
                 return
             self._stop_intake()
-            self.report = self._report_since(self._close_began, is_done=True)
+            self.report = self._report_since(self._close_began, is_done=self._is_all_delivered())
             self._is_running = False
             current.stopped(self)
             self._ended.set()
@@ -287,16 +287,18 @@ class Lifecycle(Router):
 
     def _report_since(self, began: float, *, is_done: bool = False) -> DrainReport:
         books, drained = self._inside(Lifecycle._read_what_is_drained, self)
-        undelivered = sum(each.queued for each in drained)
-        cut_short = any(each.state == "cancelled" for each in drained)
         return DrainReport(
-            complete=is_done and not undelivered and not cut_short,
+            complete=is_done,
             delivered=sum(each.delivered for each in drained),
-            undelivered=undelivered,
+            undelivered=0 if is_done else sum(each.queued for each in drained),
             lost=sum(each.lost for each in drained),
             duration_seconds=time.monotonic() - began,
             subscriptions=books.subscriptions,
         )
+
+    def _is_all_delivered(self) -> bool:
+        _, drained = self._inside(Lifecycle._read_what_is_drained, self)
+        return not any(each.queued or each.state == "cancelled" for each in drained)
 
     def _read_what_is_drained(self) -> tuple[BusStatistics, list[SubscriptionStatistics]]:
         books = self._read_statistics()

@@ -60,8 +60,8 @@ class DrainReport(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         complete: Whether every event accepted before it was delivered within the deadline.
         delivered: Events delivered in the lifetime of the current subscriptions.
-        undelivered: Events that were still queued at the end. A stream keeps its own: its reader may
-            still have them.
+        undelivered: Events that were still queued when the deadline passed. A stream keeps its own:
+            its reader may still have them.
         lost: What overflow cost in the lifetime of the current subscriptions.
         duration_seconds: How long it took, on the monotonic clock.
         subscriptions: The books of each subscription as they stood at the end, by name.
