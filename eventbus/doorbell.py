@@ -20,7 +20,7 @@ from contextlib import suppress
 from contextvars import Context
 from typing import Any, Protocol
 
-__all__ = ["Doorbell", "Sleeper", "Waiter", "current_loop", "new_sleeper"]
+__all__ = ["Doorbell", "Sleeper", "Waiter", "current_loop", "is_cancellation", "new_sleeper"]
 
 
 class Sleeper(Protocol):
@@ -111,6 +111,14 @@ def new_sleeper() -> Sleeper:
     """Return a sleeper for a task of the running loop."""
     trio = _running_trio()
     return _AsyncioSleeper() if trio is None else _TrioSleeper(trio)
+
+
+def is_cancellation(error: BaseException) -> bool:
+    """Whether this is how asyncio or trio cancels a task, whichever of them is running."""
+    trio = sys.modules.get("trio")
+    return isinstance(error, asyncio.CancelledError) or (
+        trio is not None and isinstance(error, trio.Cancelled)
+    )
 
 
 class _AsyncioSleeper:

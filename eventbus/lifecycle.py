@@ -75,7 +75,11 @@ class Lifecycle(Router):
             BusStateError: The bus has been entered before.
         """
         host = self._enter()
-        host.start_thread()
+        try:
+            host.start_thread()
+        except RuntimeError:  # no thread can be started: too many, or the interpreter is ending
+            self._finish()
+            raise
         self._token = current.entered(self)
         return self
 
@@ -165,12 +169,17 @@ class Lifecycle(Router):
         if not self._is_running:
             return self.report or self._report_since(began)
         self._route()
-        waiters = [each.drained() for each in tuple(self._subscriptions.values()) if not each.is_stream]
+        handled = [each for each in tuple(self._subscriptions.values()) if not each.is_stream]
+        waiters = [each.drained() for each in handled]
         is_done = False
-        with anyio.move_on_after(timeout):
-            for waiter in waiters:
-                await waiter.wait()
-            is_done = True
+        try:
+            with anyio.move_on_after(timeout):
+                for waiter in waiters:
+                    await waiter.wait()
+                is_done = True
+        finally:
+            for each, waiter in zip(handled, waiters, strict=True):
+                each.forget_drain(waiter)
         return self._report_since(began, is_done=is_done)
 
     def close(self, timeout: float | None = CLOSE_TIMEOUT_SECONDS) -> DrainReport:
@@ -242,7 +251,7 @@ class Lifecycle(Router):
             self._stop_intake()
             self._is_draining = True
         for subscription in tuple(self._subscriptions.values()):
-            subscription.mailbox.tell_there_is_room()  # nobody need wait to publish any more
+            subscription.mailbox.tell_room_to_all()  # nobody need wait to publish any more
             subscription.wake()
         if self._host is None:
             self._finish()
@@ -264,7 +273,9 @@ class Lifecycle(Router):
             if self._ended.is_set():
                 return
             self._stop_intake()
-            self.report = self._report_since(self._close_began, is_done=self._is_all_delivered())
+            if self.report is None:  # else its deadline passed before this
+                began = self._close_began or time.monotonic()
+                self.report = self._report_since(began, is_done=self._is_all_delivered())
             self._is_running = False
             current.stopped(self)
             self._ended.set()
@@ -279,11 +290,11 @@ class Lifecycle(Router):
         fatal, self._fatal = self._fatal, None
         if fatal is not None:
             raise fatal
-        if self.report is None:  # a handler that blocks its thread, or refuses to be cancelled
-            report = self._report_since(self._close_began)
-            self._say_what_is_undelivered(report)
-            return report
-        return self.report
+        with self._state_lock:
+            if self.report is None:  # a handler blocks its thread, or refuses to be cancelled
+                self.report = self._report_since(self._close_began)
+                self._say_what_is_undelivered(self.report)
+            return self.report
 
     def _report_since(self, began: float, *, is_done: bool = False) -> DrainReport:
         books, drained = self._inside(Lifecycle._read_what_is_drained, self)
@@ -298,7 +309,8 @@ class Lifecycle(Router):
 
     def _is_all_delivered(self) -> bool:
         _, drained = self._inside(Lifecycle._read_what_is_drained, self)
-        return not any(each.queued or each.state == "cancelled" for each in drained)
+        was_cut_short = any(each.was_cut_short() for each in tuple(self._subscriptions.values()))
+        return not was_cut_short and not any(each.queued for each in drained)
 
     def _read_what_is_drained(self) -> tuple[BusStatistics, list[SubscriptionStatistics]]:
         books = self._read_statistics()
@@ -333,7 +345,7 @@ class Lifecycle(Router):
     def _retire(self, subscription: Subscription) -> None:
         """End a subscription, but keep its books."""
         self._inside(self._dismiss, subscription)
-        subscription.mailbox.tell_there_is_room()
+        subscription.mailbox.tell_room_to_all()
 
     def _carry_out(self, error: BaseException) -> None:
         """Have the close raise what a subscriber raised that must not be kept from the program."""

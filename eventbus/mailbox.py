@@ -186,7 +186,7 @@ class Mailbox:
         for seq in reversed(refused):
             gap.add(seq)
 
-    # Room, for those who can wait for it. Only inside the critical section.
+    # Room, for those who can wait for it. Wanting only inside the critical section, telling outside.
 
     def want_room(self, notify: Callable[[], None]) -> None:
         """Have `notify` called once when an event has been taken out, after those who asked before."""
@@ -198,17 +198,29 @@ class Mailbox:
         if notify in self._room_wanted:
             self._room_wanted.remove(notify)
 
-    def tell_there_is_room(self) -> None:
-        """Notify everybody who waits for room. Outside the critical section."""
+    def tell_room(self, places: int = 1) -> None:
+        """Notify as many who wait for room as there are places for, while there are any.
+
+        Who is told and does not take the place must pass it on, by calling this again.
+        """
+        for _ in range(places):
+            if not self._room_wanted or (self.is_full() and not self.closed):
+                return
+            with suppress(IndexError):  # another thread told the last of them
+                self._room_wanted.popleft()()
+
+    def tell_room_to_all(self) -> None:
+        """Notify everybody who waits for room, whether there is any or not."""
         while self._room_wanted:
-            self._room_wanted.popleft()()
+            with suppress(IndexError):
+                self._room_wanted.popleft()()
 
     # Taking. Only the one consumer.
 
     def take_batch(self, limit: int) -> list[Item]:
         """Take the next items out, at most `limit`; an empty list when there are none."""
         batch = self._section.run(self._take_batch_inside, limit)
-        self._tell_room(len(batch))
+        self.tell_room(len(batch))
         return batch
 
     def _easy_take(self) -> Callable[[], Item]:
@@ -216,7 +228,7 @@ class Mailbox:
 
     def _take_carefully(self) -> Item:
         item = self._section.run(Mailbox._take_inside, self)
-        self._tell_room(1)
+        self.tell_room()
         return item
 
     def _take_inside(self) -> Item:
@@ -241,12 +253,6 @@ class Mailbox:
             with suppress(IndexError):  # what was left were gaps that nobody wants told
                 batch.append(self._take_inside())
         return batch
-
-    def _tell_room(self, places: int) -> None:
-        for _ in range(places):
-            if not self._room_wanted:
-                return
-            self._room_wanted.popleft()()
 
     def _next_place(self) -> Item | _Gap:
         return self._queue.popleft()

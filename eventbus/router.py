@@ -153,22 +153,31 @@ class Router:
             WouldDeadlockError: A handler would wait for room in its own mailbox.
         """
         waiter: Waiter | None = None
+        waited_for: tuple[Mailbox, ...] = ()
         while True:
             entry = self._prepared(event, self._kind_of(event))
-            if entry is None:
-                return False
-            full = self._inside(partial(self._publish_if_room, entry), waiter)
+            full = None if entry is None else self._inside(partial(self._publish_if_room, entry), waiter)
+            for mailbox in waited_for:
+                if full and mailbox not in full:
+                    mailbox.tell_room()  # it had room for this event, which must wait for another
             if full is None:
                 return False
             if not full:
                 self._call_taps(event)
                 return True
             if waiter is not None:
-                try:
-                    await waiter.wait()
-                finally:
-                    self._inside(partial(_want_no_room, full), waiter.notify)
-            waiter = Waiter()
+                await self._wait_for_room(waiter, full)
+            waiter, waited_for = Waiter(), full
+
+    async def _wait_for_room(self, waiter: Waiter, full: tuple[Mailbox, ...]) -> None:
+        try:
+            await waiter.wait()
+        except BaseException:
+            self._inside(partial(_want_no_room, full), waiter.notify)
+            for mailbox in full:
+                mailbox.tell_room()  # the place may have been offered to this task
+            raise
+        self._inside(partial(_want_no_room, full), waiter.notify)
 
     def _publish_carefully(self, event: Event) -> bool:
         kinds = self._kinds
@@ -314,7 +323,13 @@ class Router:
 
     def _doorbell_here(self) -> Doorbell:
         """Return the doorbell of the running loop, and count one more user of it."""
-        loop = current_loop()
+        return self._inside(self._use_doorbell, current_loop())
+
+    def _give_back(self, doorbell: Doorbell) -> None:
+        """Count one user less of a doorbell."""
+        self._inside(self._disuse_doorbell, doorbell)
+
+    def _use_doorbell(self, loop: object) -> Doorbell:
         known = self._doorbell_users.get(loop)
         doorbell = Doorbell(self._answer) if known is None else known[0]
         users = 1 if known is None else known[1] + 1
@@ -322,8 +337,7 @@ class Router:
         self._list_doorbells()
         return doorbell
 
-    def _give_back(self, doorbell: Doorbell) -> None:
-        """Count one user less of a doorbell."""
+    def _disuse_doorbell(self, doorbell: Doorbell) -> None:
         for loop, (known, users) in tuple(self._doorbell_users.items()):
             if known is doorbell:
                 if users > 1:

@@ -11,7 +11,7 @@ import anyio
 import anyio.lowlevel
 
 from eventbus.contracts import EventT
-from eventbus.doorbell import Doorbell, Sleeper, new_sleeper
+from eventbus.doorbell import Doorbell, Sleeper, current_loop, new_sleeper
 from eventbus.errors import StreamStateError
 from eventbus.lifecycle import Lifecycle
 from eventbus.statistics import SubscriptionStatistics
@@ -31,8 +31,7 @@ class EventStream(Generic[EventT]):
         self._bus = bus
         self._open_subscription = open_subscription
         self._subscription: Subscription | None = None
-        self._doorbell: Doorbell | None = None
-        self._sleeper: Sleeper | None = None
+        self._settled: tuple[object, Doorbell, Sleeper] | None = None  # the loop it is read in
         self._is_being_read = False
         self._turn = EVENTS_PER_TURN
 
@@ -67,9 +66,7 @@ class EventStream(Generic[EventT]):
         """Unsubscribe, as leaving the block does; what is queued is lost. Any number of times."""
         if self._subscription is not None:
             self._subscription.unsubscribe()
-        if self._doorbell is not None:
-            self._bus._give_back(self._doorbell)
-            self._doorbell = None
+        self._unsettle()
 
     def statistics(self) -> SubscriptionStatistics:
         """Return the books of its subscription.
@@ -120,19 +117,31 @@ class EventStream(Generic[EventT]):
     async def _wait_for_mail(self) -> None:
         if self._is_being_read:
             raise StreamStateError("another task is reading this stream. Open one stream for each reader")
-        if self._doorbell is None or self._sleeper is None:
-            self._doorbell, self._sleeper = self._bus._doorbell_here(), new_sleeper()
+        doorbell, sleeper = self._settled_here()
         subscription = self._opened()
         mailbox = subscription.mailbox
         self._is_being_read = True
         try:
             # Set before looking again: whoever puts or closes after the look calls it.
-            mailbox.alarm = subscription.wake = partial(self._doorbell.ring_for, self._sleeper)
+            mailbox.alarm = subscription.wake = partial(doorbell.ring_for, sleeper)
             self._bus._route()
             if not (mailbox.contents or mailbox.closed or self._bus._is_draining):
-                await self._sleeper.sleep()
+                await sleeper.sleep()
         finally:
             self._is_being_read = False
+
+    def _settled_here(self) -> tuple[Doorbell, Sleeper]:
+        """Return what wakes a reader in the running loop, which may be another one than before."""
+        loop = current_loop()
+        if self._settled is None or self._settled[0] is not loop:
+            self._unsettle()
+            self._settled = (loop, self._bus._doorbell_here(), new_sleeper())
+        return self._settled[1], self._settled[2]
+
+    def _unsettle(self) -> None:
+        if self._settled is not None:
+            self._bus._give_back(self._settled[1])
+            self._settled = None
 
     def _opened(self) -> Subscription:
         if self._subscription is None:

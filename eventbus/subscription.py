@@ -25,7 +25,7 @@ import anyio.lowlevel
 
 from eventbus.contracts import Subscriber
 from eventbus.critical import CriticalSection
-from eventbus.doorbell import Doorbell, Sleeper, Waiter, new_sleeper
+from eventbus.doorbell import Doorbell, Sleeper, Waiter, is_cancellation, new_sleeper
 from eventbus.errors import WouldDeadlockError
 from eventbus.events import Event, EventsLost, SubscriberFailed
 from eventbus.failures import FailureLog
@@ -137,6 +137,10 @@ class Subscription:
         if self.wake is _nobody_to_wake:
             self._tell_drains()
 
+    def was_cut_short(self) -> bool:
+        """Whether the deadline of a close ended it, possibly amid a handler call."""
+        return self.state == "cancelled" and not self.mailbox.closed
+
     def become_new(self, section: CriticalSection) -> None:
         """Begin anew in a forked child: nothing queued, nothing counted."""
         old = self.mailbox
@@ -164,20 +168,12 @@ class Subscription:
             await call(self._subscriber.start, self.bus)
             await self._deliver_until_closed(sleeper)
             self._end("ended")
-        except anyio.get_cancelled_exc_class() as error:
-            self._end("cancelled")
-            if scope.cancel_called:
+        except BaseException as error:  # it harms nobody else
+            self._end_for(error, scope)
+            if is_cancellation(error) and scope.cancel_called:
                 raise
-            # By way of asyncio's own Task.cancel, or raised by the handler: it was meant for this task
-            # alone, which ends here. Passed on, it would take the task group's other tasks with it.
-            self._report_end(error)
-        except BaseException as error:  # noqa: BLE001 - it harms nobody else; the bus carries it out
-            self._end("failed")
-            self._report_end(error)
-            if not isinstance(error, Exception):
-                self.bus._carry_out(error)
         finally:
-            await self._stop()
+            await self._stop(scope)
 
     async def _deliver_until_closed(self, sleeper: Sleeper) -> None:
         mailbox = self.mailbox
@@ -243,15 +239,16 @@ class Subscription:
             self._tell_drains()
             await anyio.lowlevel.checkpoint()
 
-    async def _stop(self) -> None:
+    async def _stop(self, scope: anyio.CancelScope) -> None:
         # Past the deadline of a close everything is being cancelled: then it has this much left.
-        grace = STOP_GRACE_SECONDS if self.state == "cancelled" else None
+        late = scope.cancel_called
         try:
-            with anyio.move_on_after(grace, shield=grace is not None):
+            with anyio.move_on_after(STOP_GRACE_SECONDS if late else None, shield=late):
                 await call(self._subscriber.stop)
-        except Exception as error:  # noqa: BLE001
-            self._failed += 1
-            self.failure_log.warn(f"stop {type(error).__name__}", f"failed to stop: {_name(error)}", error)
+        except BaseException as error:  # it harms nobody else
+            self._end_for(error, scope)
+            if is_cancellation(error) and scope.cancel_called:
+                raise
 
     # Failure.
 
@@ -270,11 +267,22 @@ class Subscription:
         if not isinstance(event, EventsLost | SubscriberFailed):
             self._publish_failure(name, event.session_id, quarantined=quarantined)
 
-    def _report_end(self, error: BaseException) -> None:
-        name = _name(error)
+    def _end_for(self, error: BaseException, scope: anyio.CancelScope) -> None:
+        """End for what came out of the subscriber, or of the host's cancelling it."""
+        if is_cancellation(error):
+            self._end("cancelled")
+            if scope.cancel_called:
+                return
+            # Otherwise it came by way of asyncio's own Task.cancel, or the handler raised it. It was
+            # meant for this task alone, which ends here: passed on, it would end the host's others.
+        else:
+            self._end("failed")
         self._failed += 1
+        name = _name(error)
         self.failure_log.warn(name, f"is ended: {name}", error)
         self._publish_failure(name, None, quarantined=False)
+        if not isinstance(error, Exception) and not is_cancellation(error):
+            self.bus._carry_out(error)
 
     def _publish_failure(self, name: str, session_id: str | None, *, quarantined: bool) -> None:
         failure = SubscriberFailed(
@@ -283,7 +291,7 @@ class Subscription:
         self.bus.publish(failure)
 
     def _end(self, state: SubscriptionState) -> None:
-        if self.state != "quarantined":
+        if self.state in ("waiting", "running"):
             self.state = state
         if not self.bus._is_draining or state != "cancelled":
             self.bus._retire(self)  # else what is left is reported as undelivered
@@ -309,6 +317,10 @@ class Subscription:
         if self.state not in ("waiting", "running"):
             self._tell_drains()
         return waiter
+
+    def forget_drain(self, waiter: Waiter) -> None:
+        """Notify `waiter` no more: nobody waits."""
+        self._drains = [drain for drain in self._drains if drain[1] is not waiter]
 
     def _tell_drains(self) -> None:
         """Notify whose events are done with. Never while a handler call is under way."""
