@@ -37,10 +37,21 @@ from eventbus.events import (
     encode_lines,
     event_types,
 )
+from eventbus.records import SkillInvocation
 from eventbus.session import current_session_id, session_scope
 from eventbus.statistics import BusStatistics, DrainReport, SubscriptionStatistics
 from eventbus.stream import EventStream
 from eventbus.subscription import Subscription
+from eventbus.trackers import (
+    PhaseTask,
+    SkillMetrics,
+    SkillMetricsTracker,
+    SkillTracker,
+    TrackedSkill,
+    WorkflowEventTracker,
+    get_tracker,
+    track_skill,
+)
 
 __all__ = [
     "DEFAULT_CAPACITY",
@@ -61,20 +72,27 @@ __all__ = [
     "NodeStarted",
     "Overflow",
     "PatternDetected",
+    "PhaseTask",
     "PluginError",
     "SessionCorrelated",
     "SkillCompleted",
     "SkillEvent",
+    "SkillInvocation",
+    "SkillMetrics",
+    "SkillMetricsTracker",
     "SkillStarted",
+    "SkillTracker",
     "StreamStateError",
     "Subscriber",
     "SubscriberError",
     "SubscriberFailed",
     "Subscription",
     "SubscriptionStatistics",
+    "TrackedSkill",
     "UnknownEvent",
     "WorkflowCompleted",
     "WorkflowEvent",
+    "WorkflowEventTracker",
     "WorkflowStarted",
     "WouldDeadlockError",
     "current_session_id",
@@ -83,5 +101,7 @@ __all__ = [
     "encode",
     "encode_lines",
     "event_types",
+    "get_tracker",
     "session_scope",
+    "track_skill",
 ]

@@ -18,7 +18,7 @@ from eventbus.errors import BusStateError, SubscriberError
 from eventbus.events import Event, EventsLost
 from eventbus.handlers import as_subscriber, check_options, classes_in, name_of
 from eventbus.lifecycle import Lifecycle
-from eventbus.mailbox import new_mailbox
+from eventbus.mailbox import Item, new_mailbox
 from eventbus.stream import EventStream
 from eventbus.subscription import Subscription
 
@@ -177,22 +177,33 @@ class EventBus(Lifecycle):
         tells_losses = any(issubclass(EventsLost, each) for each in classes)
         mailbox = new_mailbox(self._section, capacity, overflow, tells_losses=tells_losses)
         subscription = Subscription(self, name or "stream", mailbox, subscriber, key)
-        self._inside(partial(self._list, subscription, classes), replay)
+        keys: dict[int, Hashable] = {}
+        while unknown := self._inside(partial(self._list, subscription, classes, replay), keys):
+            # Worked out here, outside the critical section: a key function is user code.
+            keys.update((seq, subscription.key_of(event)) for seq, event, _ in unknown)
         if self._host is not None and subscriber is not None:
             self._host.adopt(subscription)
         return subscription
 
-    def _list(self, subscription: Subscription, classes: tuple[type[Event], ...], replay: int) -> None:
+    def _list(
+        self,
+        subscription: Subscription,
+        classes: tuple[type[Event], ...],
+        replay: int,
+        keys: dict[int, Hashable],
+    ) -> list[Item]:
         if self._is_closed:
             raise BusStateError(
                 "this bus is closed: nothing will be published on it. Subscribe before the close"
             )
-        name, number = subscription.name, 2
-        while subscription.name in self._subscriptions:
-            subscription.name = f"{name}-{number}"
-            number += 1
-        self._subscriptions[subscription.name] = subscription
-        self._admit(subscription, classes, replay)
+        unknown = self._admit(subscription, classes, replay, keys)
+        if not unknown:
+            name, number = subscription.name, 2
+            while subscription.name in self._subscriptions:
+                subscription.name = f"{name}-{number}"
+                number += 1
+            self._subscriptions[subscription.name] = subscription
+        return unknown
 
     @overload
     def on(

@@ -19,7 +19,7 @@ import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import cache, partial
-from typing import Any, Literal, cast
+from typing import Any, Literal, Self, cast
 
 import msgspec
 from msgspec import field
@@ -72,6 +72,34 @@ def _wire_name(class_name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", class_name).lower()
 
 
+class _NoMetadata(dict[str, Any]):
+    """The empty metadata that most events share: a dict of its own would be a third of an event."""
+
+    __slots__ = ()
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        raise TypeError("an event is a frozen fact: give it its metadata when it is built")
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        """Refuse, as setting an item does; plain `dict.setdefault` would not ask it."""
+        self[key] = default
+
+    def update(self, *others: Any, **items: Any) -> None:
+        """Refuse, as setting an item does; plain `dict.update` would not ask it."""
+        self["update"] = (others, items)
+
+    def __ior__(self, other: Any) -> Self:  # type: ignore[override,misc]
+        self.update(other)
+        return self
+
+
+_NO_METADATA = _NoMetadata()
+
+
+def _no_metadata() -> dict[str, Any]:
+    return _NO_METADATA
+
+
 @cache
 def _decoders() -> dict[str, msgspec.json.Decoder[Event]]:
     types = event_types()
@@ -99,7 +127,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="even
 
     session_id: str | None = field(default_factory=current_session_id)
     timestamp: datetime = field(default_factory=_utc_now)
-    metadata: dict[str, Any] = {}
+    metadata: dict[str, Any] = field(default_factory=_no_metadata)
 
     def __init_subclass__(cls) -> None:
         """Let `decode` know that there is one more class."""
@@ -107,8 +135,10 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="even
 
     def __post_init__(self) -> None:
         """Copy the metadata, and bring the timestamp to UTC."""
-        if self.metadata:
-            force_setattr(self, "metadata", json_safe_mapping(self.metadata))
+        if self.metadata is not _NO_METADATA:
+            force_setattr(
+                self, "metadata", json_safe_mapping(self.metadata) if self.metadata else _NO_METADATA
+            )
         if self.timestamp.tzinfo is not UTC:
             force_setattr(self, "timestamp", self.timestamp.astimezone(UTC))
 
@@ -342,7 +372,7 @@ def encode(event: Event) -> bytes:
     more than `MAX_EVENT_BYTES` is truncated, with ``"truncated": true`` in its metadata.
     """
     try:
-        line = _encoder.encode(event if event.__class__ is not UnknownEvent else _as_it_was(event))
+        line = _encoder.encode(_as_it_was(event) if isinstance(event, UnknownEvent) else event)
     except (TypeError, ValueError, OverflowError, RecursionError):
         line = _encoder.encode(_fields(event))
     return line if len(line) <= MAX_EVENT_BYTES else _encode_truncated(event)
@@ -367,12 +397,12 @@ def decode(line: bytes | str) -> Event:
         DecodeError: The line is no JSON object, has no ``event_type``, or a field of the wrong type.
     """
     try:
-        wire_name = _tag_decoder.decode(line).event_type
-        decoder = _decoders().get(wire_name)
+        header = _header_decoder.decode(line)
+        decoder = _decoders().get(header.event_type)
         event = _decode_unknown(line) if decoder is None else decoder.decode(line)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
         raise DecodeError(f"not an event: {error}") from error
-    if (b"session_id" if isinstance(line, bytes) else "session_id") not in line:  # type: ignore[operator]
+    if header.session_id is msgspec.UNSET:
         # Built just now, it took the session of whoever reads it, which is not its own.
         force_setattr(event, "session_id", None)
     return event
@@ -389,11 +419,12 @@ def event_types() -> dict[str, type[Event]]:
     return dict(sorted(found.items()))
 
 
-class _Tag(msgspec.Struct):
+class _Header(msgspec.Struct):
     event_type: str
+    session_id: str | msgspec.UnsetType | None = msgspec.UNSET
 
 
-_tag_decoder = msgspec.json.Decoder(_Tag)
+_header_decoder = msgspec.json.Decoder(_Header)
 
 
 def _decode_unknown(line: bytes | str) -> UnknownEvent:
@@ -410,33 +441,39 @@ def _decode_unknown(line: bytes | str) -> UnknownEvent:
 class _BaseFields(msgspec.Struct):
     session_id: str | None = None
     timestamp: datetime = field(default_factory=_utc_now)
-    metadata: dict[str, Any] = {}
+    metadata: dict[str, Any] = field(default_factory=_no_metadata)
 
 
 _BASE_FIELDS = _BaseFields.__struct_fields__
 
 
-def _as_it_was(event: Event) -> dict[str, Any]:
-    if not isinstance(event, UnknownEvent):
-        return _fields(event)
+def _as_it_was(event: UnknownEvent) -> dict[str, Any]:
     base = {name: getattr(event, name) for name in _BASE_FIELDS}
     return {"event_type": event.unknown_type, **base, **event.fields}
 
 
 def _fields(event: Event) -> dict[str, Any]:
-    """Return the event's wire name and fields, each made JSON-safe on its own."""
-    names = event.__struct_fields__
-    safe = {name: json_safe(getattr(event, name)) for name in names if name != "timestamp"}
-    return {"event_type": event.__struct_config__.tag, "timestamp": event.timestamp, **safe}
+    """Return what goes on the wire, each field made JSON-safe on its own."""
+    if isinstance(event, UnknownEvent):
+        wire = _as_it_was(event)
+    else:
+        wire = {name: getattr(event, name) for name in event.__struct_fields__}
+        wire = {"event_type": event.__struct_config__.tag, **wire}
+    return {name: value if name == "timestamp" else json_safe(value) for name, value in wire.items()}
 
 
 def _encode_truncated(event: Event) -> bytes:
+    fields = _fields(event)
+    head = {name: fields.pop(name) for name in ("event_type", "timestamp")}
     kept = dict(list(event.metadata.items())[:_MAX_METADATA_KEYS_WHEN_TRUNCATED])
-    texts = {**_fields(event), "metadata": {"truncated": True, **json_safe_mapping(kept)}}
     limit = MAX_EVENT_BYTES // 16
-    while len(line := _encoder.encode(_shortened(texts, limit))) > MAX_EVENT_BYTES:
+    while True:
+        short = {name: _shortened(value, limit) for name, value in fields.items()}
+        short["metadata"] = {"truncated": True, **_shortened(json_safe(kept), limit)}
+        line = _encoder.encode({**head, **short})
+        if len(line) <= MAX_EVENT_BYTES or not limit:
+            return line
         limit //= 2
-    return line
 
 
 def _shortened(value: Any, limit: int) -> Any:

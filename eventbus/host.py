@@ -86,10 +86,11 @@ class Host:
                 async with anyio.create_task_group() as tasks:
                     ready.set()
                     while True:
+                        is_last_look = bus._is_draining  # before the look: nobody comes after
                         while self._newcomers:
                             tasks.start_soon(self._newcomers.popleft()._deliver, doorbell, tasks.cancel_scope)
                         bus._route()
-                        if bus._is_draining:
+                        if is_last_look:
                             break
                         await sleeper.sleep()
                     tasks.cancel_scope.deadline = anyio.current_time() + bus._seconds_left()

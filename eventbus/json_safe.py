@@ -31,7 +31,7 @@ _MAX_INTEGER = 2**63  # JSON readers agree on 64 bits; msgspec refuses more than
 
 
 def safe_text(text: str, limit: int = MAX_TEXT) -> str:
-    """Return `text` as an exact `str` of at most `limit` characters that encodes as UTF-8."""
+    """Return `text` as an exact `str` that encodes as UTF-8: its first `limit` characters, marked if cut."""
     text = str.__str__(text)
     if len(text) > limit:
         text = text[:limit] + _TRUNCATED
@@ -63,7 +63,7 @@ class _Copier:
 
     def copy(self, value: Any, depth: int) -> Any:
         self.left -= 1
-        exact = _EXACT.get(value.__class__)
+        exact = _EXACT.get(type(value))  # not __class__, which may lie
         if exact is not None:
             return exact(value)
         if depth >= MAX_DEPTH or self.left < 0:

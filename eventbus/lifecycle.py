@@ -124,7 +124,7 @@ class Lifecycle(Router):
                 raise BusStateError("this bus has been entered already. Share it, or make another EventBus")
             self._is_running = True
             self._host = host = Host(self)
-        for subscription in self._subscriptions.values():
+        for subscription in self._inside(Lifecycle._list_subscriptions, self):
             if not subscription.is_stream:
                 host.adopt(subscription)
         current.started(self)
@@ -167,7 +167,7 @@ class Lifecycle(Router):
         began = time.monotonic()
         await anyio.lowlevel.checkpoint()
         if not self._is_running:
-            return self.report or self._report_since(began)
+            return self._report_since(began) if self.report is None else self.report
         self._route()
         handled = [each for each in tuple(self._subscriptions.values()) if not each.is_stream]
         waiters = [each.drained() for each in handled]
@@ -201,7 +201,7 @@ class Lifecycle(Router):
         """
         self._begin_close(timeout)
         if self._cannot_wait():
-            return self.report or self._report_since(self._close_began)
+            return self._report_since(self._close_began) if self.report is None else self.report
         limit = self._seconds_left() + CLOSE_GRACE_SECONDS
         self._ended.wait(None if limit == float("inf") else limit)
         return self._closed()
@@ -224,7 +224,7 @@ class Lifecycle(Router):
         """
         self._begin_close(timeout)
         if self._is_handled_here():
-            return self.report or self._report_since(self._close_began)
+            return self._report_since(self._close_began) if self.report is None else self.report
         waiter = Waiter()
         self._close_waiters.append(waiter)
         if self._ended.is_set():
@@ -252,7 +252,7 @@ class Lifecycle(Router):
             self._is_draining = True
         for subscription in tuple(self._subscriptions.values()):
             subscription.mailbox.tell_room_to_all()  # nobody need wait to publish any more
-            subscription.wake()
+            subscription.look_around()
         if self._host is None:
             self._finish()
         else:
@@ -337,10 +337,18 @@ class Lifecycle(Router):
 
     def _remove(self, subscription: Subscription) -> None:
         """End a subscription and forget it."""
-        if self._subscriptions.get(subscription.name) is subscription:
+        if self._inside(self._unlist, subscription):
             self._retire(subscription)
-            del self._subscriptions[subscription.name]
             subscription.note_unsubscribed()
+
+    def _unlist(self, subscription: Subscription) -> bool:
+        if self._subscriptions.get(subscription.name) is not subscription:
+            return False
+        del self._subscriptions[subscription.name]
+        return True
+
+    def _list_subscriptions(self) -> tuple[Subscription, ...]:
+        return tuple(self._subscriptions.values())
 
     def _retire(self, subscription: Subscription) -> None:
         """End a subscription, but keep its books."""

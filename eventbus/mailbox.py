@@ -108,11 +108,6 @@ class Mailbox:
         """How many events are queued."""
         return len(self.contents) - self._gaps
 
-    @property
-    def delivered(self) -> int:
-        """How many events have been taken out."""
-        return self.accepted - self.lost - len(self)
-
     def is_full(self) -> bool:
         """Whether one more event would overflow."""
         return len(self) >= self.capacity

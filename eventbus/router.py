@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from functools import partial
 from itertools import repeat
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import blinker
 
@@ -33,41 +33,37 @@ from eventbus.errors import WouldDeadlockError
 from eventbus.events import Event
 from eventbus.failures import FailureLog
 from eventbus.mailbox import Item, Mailbox
-from eventbus.subscription import Subscription, depth_here, handling
+from eventbus.subscription import MAX_CHAIN_DEPTH, Subscription, depth_here, handling
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
-__all__ = ["MAX_CHAIN_DEPTH", "MAX_PENDING", "Router"]
+__all__ = ["MAX_PENDING", "Router"]
 
 MAX_PENDING = 64
 """The most events that wait to be put into mailboxes before a publisher does it itself."""
-
-MAX_CHAIN_DEPTH = 64
-"""An event published by a handler is one deeper than the one handled; deeper ones are rejected."""
 
 logger = logging.getLogger("eventbus")
 
 _Given = TypeVar("_Given")
 _Result = TypeVar("_Result")
-_KeyFunction: TypeAlias = Callable[[Any], Hashable]
 
 
 class _Kind:
     """What publishing an event of one class takes."""
 
-    __slots__ = ("is_heard", "keys", "taps")
+    __slots__ = ("is_heard", "keyed", "taps")
 
     def __init__(
         self,
         *,
         is_heard: bool,
         taps: tuple[blinker.Signal, ...] = (),
-        keys: tuple[tuple[Subscription, _KeyFunction], ...] = (),
+        keyed: tuple[Subscription, ...] = (),
     ) -> None:
         self.is_heard = is_heard
         self.taps = taps
-        self.keys = keys
+        self.keyed = keyed
 
 
 _PLAIN = _Kind(is_heard=True)
@@ -108,6 +104,7 @@ class Router:
         self._history: deque[Item] = deque(maxlen=self._history_size)
         self._accepted = 0
         self._rejected = 0
+        self._is_distributing = False
         self._kinds: dict[type, _Kind] = {}
         self._routes: dict[type, tuple[Subscription, ...]] = {}
         self._alarms: deque[Callable[[], None]] = deque()
@@ -132,7 +129,7 @@ class Router:
         Raises:
             TypeError: `event` is no `Event`.
         """
-        if self._kinds.get(event.__class__) is _PLAIN and not depth_here.get():
+        if self._kinds.get(type(event)) is _PLAIN and not depth_here.get():
             self._pending.append(event)
             return len(self._pending) <= self._slack or self._alert(event)
         return self._publish_carefully(event)
@@ -190,26 +187,27 @@ class Router:
             accepted = len(self._pending) <= self._slack or self._alert(entry)
         else:
             # Nobody is rung for what nobody wants; unless somebody has come to want it just now.
-            hurry = len(self._pending) > MAX_PENDING or self._kinds is not kinds
-            accepted = not hurry or self._alert(entry)
+            accepted = self._kinds is kinds or self._alert(entry)
+            if len(self._pending) > MAX_PENDING:
+                self._route()
         if accepted and kind.taps:
             self._call_taps(event)
         return accepted
 
     def _kind_of(self, event: Event) -> _Kind:
         kinds = self._kinds  # read first: what is worked out below must not outlive a change
-        kind = kinds.get(event.__class__)
+        kind = kinds.get(type(event))
         if kind is not None:
             return kind
-        cls: type = event.__class__
+        cls: type = type(event)  # not __class__, which may lie
         if not issubclass(cls, Event):
             self._inside(Router._reject, self)
             raise TypeError(f"only events can be published, not {cls.__name__}. Subclass eventbus.Event")
         wanting = self._wanting(cls)
         taps = tuple(self._taps[base] for base in cls.__mro__ if base in self._taps)
-        keys = tuple((each, each.key) for each in wanting if each.key is not None)
-        if taps or keys:
-            kind = _Kind(is_heard=bool(wanting), taps=taps, keys=keys)
+        keyed = tuple(each for each in wanting if each.key is not None)
+        if taps or keyed:
+            kind = _Kind(is_heard=bool(wanting), taps=taps, keyed=keyed)
         else:
             kind = _PLAIN if wanting else _UNHEARD
         kinds[cls] = kind
@@ -223,20 +221,10 @@ class Router:
             if not self._is_closed:
                 self._say_chain_is_cut(event)
             return None
-        if not depth and not kind.keys:
+        if not depth and not kind.keyed:
             return event
         # Keys are worked out here, in the publisher's thread: no user code runs in the section.
-        return _Envelope(event, depth, {each: self._key(each, key, event) for each, key in kind.keys})
-
-    def _key(self, subscription: Subscription, key: _KeyFunction, event: Event) -> Hashable:
-        try:
-            value = key(event)
-            hash(value)
-        except Exception as error:  # noqa: BLE001 - a publisher is never broken by who observes it
-            what = f"could not get the key of a {type(event).__name__}"
-            subscription.failure_log.warn(f"key {type(error).__name__}", what, error)
-            return object()
-        return value
+        return _Envelope(event, depth, {each: each.key_of(event) for each in kind.keyed})
 
     def _say_chain_is_cut(self, event: Event) -> None:
         cause = handling.get()
@@ -356,8 +344,17 @@ class Router:
         """Number what is pending, and put it into the mailboxes that want it."""
         pending = self._pending
         count = len(pending)
-        if not count:
+        if not count or self._is_distributing:  # or: asked for by a signal handler amid just this
             return False
+        self._is_distributing = True
+        try:
+            self._put_batch(count)
+        finally:
+            self._is_distributing = False
+        return True
+
+    def _put_batch(self, count: int) -> None:
+        pending = self._pending
         batch = [pending.popleft() for _ in range(count)]
         first = self._accepted + 1
         self._accepted += count
@@ -368,7 +365,6 @@ class Router:
         else:
             items = [self._put_one(seq, entry) for seq, entry in enumerate(batch, first)]
         self._history.extend(items)
-        return True
 
     def _put_all(self, cls: type, items: Sequence[Item]) -> None:
         for subscription in self._route_of(cls):
@@ -439,16 +435,32 @@ class Router:
         self._rejected += 1
         return True
 
-    def _admit(self, subscription: Subscription, classes: Iterable[type[Event]], replay: int) -> None:
-        """Make a subscription effective from the next event on, after `replay` earlier ones."""
+    def _admit(
+        self,
+        subscription: Subscription,
+        classes: tuple[type[Event], ...],
+        replay: int,
+        keys: dict[int, Hashable],
+    ) -> list[Item]:
+        """Make a subscription effective from the next event on, after `replay` earlier ones.
+
+        Returns the events to replay whose keys must be known first; then nothing has been done.
+        """
         self._distribute()
-        if replay:
-            wanted = tuple(classes)
-            matching = [item for item in self._history if isinstance(item[1], wanted)]
-            subscription.mailbox.put(matching[-replay:])
+        matching = [item for item in self._history if isinstance(item[1], classes)] if replay else []
+        replayed = matching[-replay:]
+        if subscription.key is not None:
+            unknown = [item for item in replayed if item[0] not in keys]
+            if unknown:
+                return unknown
+            for item in replayed:
+                subscription.mailbox.put_keyed(item, keys[item[0]])
+        elif replayed:
+            subscription.mailbox.put(replayed)
         for cls in classes:
             self._wanted[cls] = (*self._wanted.get(cls, ()), subscription)
         self._forget_routes()
+        return []
 
     def _tap_inside(self, cls: type[Event]) -> blinker.Signal:
         signal = self._taps.setdefault(cls, blinker.Signal())

@@ -45,6 +45,9 @@ FAILURES_BEFORE_QUARANTINE = 10
 EVENTS_PER_TURN = 128
 """After this many events a task gives the loop's other tasks a turn, even if no handler waits."""
 
+MAX_CHAIN_DEPTH = 64
+"""An event published by a handler is one deeper than the one handled; deeper ones are rejected."""
+
 STOP_GRACE_SECONDS = 0.05
 """How long a subscriber may take to stop once the deadline of the close has passed."""
 
@@ -117,17 +120,34 @@ class Subscription:
     def read_books(self) -> SubscriptionStatistics:
         """Return its books; only in the bus's critical section, with nothing pending."""
         mailbox = self.mailbox
+        queued = len(mailbox)  # read once: the consumer may take without the critical section
         return SubscriptionStatistics(
             name=self.name,
             state=self.state,
             accepted=mailbox.accepted,
-            delivered=mailbox.delivered,
+            delivered=mailbox.accepted - mailbox.lost - queued,
             lost=mailbox.lost,
-            queued=len(mailbox),
+            queued=queued,
             high_water=mailbox.high_water,
             failed=self._failed,
             lag=mailbox.lag(),
         )
+
+    def key_of(self, event: Event) -> Hashable:
+        """Return what says which event this one replaces; a key of its own when that cannot be had."""
+        try:
+            key = self.key(event) if self.key is not None else object()
+            hash(key)
+        except Exception as error:  # noqa: BLE001 - a publisher is never broken by who observes it
+            what = f"could not get the key of a {type(event).__name__}"
+            self.failure_log.warn(f"key {_name(error)}", what, error)
+            return object()
+        return key
+
+    def look_around(self) -> None:
+        """Notice, soon, that the bus is closing."""
+        self._needs_attention = True
+        self.wake()
 
     def note_unsubscribed(self) -> None:
         """Look around: the mailbox has been closed."""
@@ -215,7 +235,7 @@ class Subscription:
                     turn = min(turn, self._next_check() + 1)
             turn -= 1
             if not turn:
-                await anyio.lowlevel.checkpoint()
+                await self._give_others_a_turn()
                 turn = self._next_check()
         if depth:
             depth_here.set(1)
@@ -237,6 +257,13 @@ class Subscription:
             else:
                 self._failures_in_row = 0
             self._tell_drains()
+            await self._give_others_a_turn()
+
+    async def _give_others_a_turn(self) -> None:
+        await anyio.lowlevel.checkpoint()
+        # The deadline of a close cancels this task at a checkpoint. A handler that never suspends
+        # may keep the loop from noticing in time that it has passed.
+        while self.bus._is_draining and not self.bus._seconds_left():
             await anyio.lowlevel.checkpoint()
 
     async def _stop(self, scope: anyio.CancelScope) -> None:
@@ -261,10 +288,9 @@ class Subscription:
         self.failure_log.warn(name, f"failed to handle a {type(event).__name__}: {name}", error)
         if quarantined:
             self._end("quarantined")
-            logger.error(
-                "subscriber %r is quarantined: it failed %d times in a row", self.name, self._failures_in_row
-            )
-        if not isinstance(event, EventsLost | SubscriberFailed):
+            times = f"it failed {self._failures_in_row} times in a row"
+            self.failure_log.warn("quarantine", f"is quarantined: {times}")
+        if quarantined or not isinstance(event, EventsLost | SubscriberFailed):
             self._publish_failure(name, event.session_id, quarantined=quarantined)
 
     def _end_for(self, error: BaseException, scope: anyio.CancelScope) -> None:
@@ -288,7 +314,10 @@ class Subscription:
         failure = SubscriberFailed(
             session_id=session_id, subscriber=self.name, error_type=name, quarantined=quarantined
         )
+        # At the end of a chain too: what it leads to is cut one step on.
+        token = depth_here.set(min(depth_here.get(), MAX_CHAIN_DEPTH))
         self.bus.publish(failure)
+        depth_here.reset(token)
 
     def _end(self, state: SubscriptionState) -> None:
         if self.state in ("waiting", "running"):
@@ -301,6 +330,9 @@ class Subscription:
 
     def _next_check(self) -> int:
         """Tell the drains that are done; return after how many events to look again."""
+        if self.bus._is_draining:
+            self._tell_drains()
+            return 1  # no handler call may start after the deadline
         if not self._drains:
             return EVENTS_PER_TURN
         self._tell_drains()
