@@ -1,0 +1,127 @@
+"""One run of a workflow, and the attempts at its nodes, by number. No event and no bus here.
+
+Everything is keyed by run, node and attempt: runs overlap, nodes are repeated and retried.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from weakref import finalize
+
+from eventbus import session
+
+__all__ = ["Attempts", "NodeKey", "Run"]
+
+NodeKey = tuple[str, str, int]
+"""Run, node and attempt."""
+
+
+class Attempts:
+    """The attempts at one node of one run, numbered from 1."""
+
+    __slots__ = ("last", "open", "start_seen")
+
+    def __init__(self) -> None:
+        self.last = 0
+        self.start_seen = False
+        self.open: dict[int, float] = {}
+
+    def start(self, attempt: int | None, now: float) -> tuple[int, bool]:
+        """Begin one; answer its number, and whether it is new (False: it has begun already)."""
+        number = self.last + 1 if attempt is None else attempt
+        if number in self.open:
+            return number, False
+        self.open[number] = now
+        self.last = max(self.last, number)
+        self.start_seen = True
+        return number, True
+
+    def end(self, attempt: int | None, now: float) -> tuple[int, float | None] | None:
+        """End one; answer its number and seconds, or None for one that has ended before.
+
+        Without a number it is the latest one open. With none open it is the repeated end of the
+        last one; unless that one's start was not seen either: such a producer tells only of ends.
+        """
+        number = attempt if attempt is not None else next(reversed(self.open), None)
+        if number is not None and number in self.open:
+            return number, max(0.0, now - self.open.pop(number))
+        if number is None and not self.start_seen:
+            number = self.last + 1
+        if number is None or number <= self.last:
+            return None
+        self.last = number
+        self.start_seen = False
+        return number, None
+
+    def current(self) -> int:
+        """Return the number of the latest one open, else of the last one, else 1."""
+        return next(reversed(self.open), self.last or 1)
+
+
+class Run:
+    """One execution of a workflow.
+
+    Attributes:
+        workflow_id: The workflow's name.
+        run_id: Which execution of it.
+        session_id: The session it began in.
+        began: On the monotonic clock; None when its start was not seen.
+        nodes: The attempts at each of its nodes.
+    """
+
+    __slots__ = ("__weakref__", "_unmark", "began", "nodes", "run_id", "session_id", "workflow_id")
+
+    def __init__(self, workflow_id: str, run_id: str, session_id: str | None) -> None:
+        self.workflow_id = workflow_id
+        self.run_id = run_id
+        self.session_id = session_id
+        self.began: float | None = None
+        self.nodes: dict[str, Attempts] = {}
+        self._unmark: Callable[[], object] | None = None
+
+    def begin(self, now: float) -> None:
+        """Note that its start was seen, and mark its session as active until `end`.
+
+        It is marked no more, too, when the run is garbage: it may never be completed.
+        """
+        self.began = now
+        if self.session_id is not None and self._unmark is None:
+            key = object()
+            session._mark_active(key, self.session_id)
+            self._unmark = unmark = finalize(self, _unmark, key)
+            unmark.atexit = False
+
+    def end(self, now: float) -> float | None:
+        """Mark its session as active no more; answer the run's seconds, None when not known."""
+        if self._unmark is not None:
+            self._unmark()
+        return None if self.began is None else max(0.0, now - self.began)
+
+    def attempts(self, node_id: str) -> Attempts:
+        """Return the attempts at a node, none at first."""
+        return self.nodes.setdefault(node_id, Attempts())
+
+    def has_open(self, node_id: str, attempt: int | None) -> bool:
+        """Answer whether this attempt at a node is open; with None, whether any is."""
+        open_ = self.nodes[node_id].open if node_id in self.nodes else {}
+        return bool(open_) if attempt is None else attempt in open_
+
+    def open_nodes(self) -> list[tuple[str, int]]:
+        """Return the open attempts, in the order in which they began."""
+        began = [(at, node, n) for node, attempts in self.nodes.items() for n, at in attempts.open.items()]
+        return [(node_id, number) for _, node_id, number in sorted(began)]
+
+
+_unmarked: deque[object] = deque()
+
+
+def _unmark(key: object) -> None:
+    _unmarked.append(key)
+    # The collector may call this in the very thread that holds the lock, which would then wait for
+    # itself: what is left over is settled by the next call.
+    while _unmarked and not session._active_lock.locked():
+        try:
+            session._mark_active(_unmarked.popleft(), None)
+        except IndexError:  # another thread settled it
+            return
