@@ -113,7 +113,7 @@ def classes_in(events: EventTypes | object) -> tuple[type[Event], ...]:
     Raises:
         SubscriberError: It is something else.
     """
-    found = tuple(dict.fromkeys(_flatten(events)))
+    found = tuple(_flatten(events))
     wrong = [each for each in found if not (isinstance(each, type) and issubclass(each, Event))]
     if wrong or not found:
         what = getattr(wrong[0], "__name__", repr(wrong[0])) if wrong else "an empty tuple"
@@ -121,7 +121,7 @@ def classes_in(events: EventTypes | object) -> tuple[type[Event], ...]:
             f"cannot subscribe to {what}: it is not an Event class. "
             "Pass a subclass of Event, or a union of them such as SkillEvent | NodeEvent"
         )
-    return typing.cast("tuple[type[Event], ...]", found)
+    return typing.cast("tuple[type[Event], ...]", tuple(dict.fromkeys(found)))
 
 
 def check_options(capacity: int, overflow: Overflow, key: Callable[[Any], Hashable] | None) -> None:

@@ -248,7 +248,7 @@ class Lifecycle(Router):
                 return
             self._close_began = time.monotonic()
             self._deadline = float("inf") if timeout is None else self._close_began + max(0.0, timeout)
-            self._stop_intake()
+            self._inside(Lifecycle._stop_intake, self)
             self._is_draining = True
         for subscription in tuple(self._subscriptions.values()):
             subscription.mailbox.tell_room_to_all()  # nobody need wait to publish any more
@@ -258,12 +258,6 @@ class Lifecycle(Router):
         else:
             self._host.wake()
 
-    def _stop_intake(self) -> None:
-        self._is_closed = True
-        self._kinds = {}
-        self._slack = -1
-        self._route()
-
     def _seconds_left(self) -> float:
         return max(0.0, self._deadline - time.monotonic())
 
@@ -272,7 +266,7 @@ class Lifecycle(Router):
         with self._state_lock:
             if self._ended.is_set():
                 return
-            self._stop_intake()
+            self._inside(Lifecycle._stop_intake, self)
             if self.report is None:  # else its deadline passed before this
                 began = self._close_began or time.monotonic()
                 self.report = self._report_since(began, is_done=self._is_all_delivered())

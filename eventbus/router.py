@@ -105,6 +105,7 @@ class Router:
         self._accepted = 0
         self._rejected = 0
         self._is_distributing = False
+        self._is_sealed = False  # intake has stopped, and all that was accepted has been distributed
         self._kinds: dict[type, _Kind] = {}
         self._routes: dict[type, tuple[Subscription, ...]] = {}
         self._alarms: deque[Callable[[], None]] = deque()
@@ -257,11 +258,11 @@ class Router:
             self._route()
         doorbells = self._doorbells
         if len(doorbells) == 1:
-            self._allow(MAX_PENDING)
+            self._inside(self._allow, MAX_PENDING)
             doorbells[0].ring()
             if self._doorbells is doorbells:
                 return True
-        self._allow(self._idle_slack())
+        self._inside(self._allow, self._idle_slack())
         self._route()
         return True
 
@@ -272,15 +273,14 @@ class Router:
             # Events are coming: look again on the next turn, and spare the publishers the ring.
             doorbells[0].stay_awake()
             return
-        self._allow(self._idle_slack())
+        self._inside(self._allow, self._idle_slack())
         if self._pending:  # appended just before: its publisher saw no need to ring
             for doorbell in self._doorbells:
                 doorbell.ring()
 
     def _allow(self, slack: int) -> None:
-        self._slack = slack
-        if self._is_closed:
-            self._slack = -1
+        """Let so many events be pending; in the section, for it must not undo the close."""
+        self._slack = -1 if self._is_closed else slack
 
     def _idle_slack(self) -> int:
         """Return how many events may be pending while nobody is about to look."""
@@ -344,7 +344,9 @@ class Router:
         """Number what is pending, and put it into the mailboxes that want it."""
         pending = self._pending
         count = len(pending)
-        if not count or self._is_distributing:  # or: asked for by a signal handler amid just this
+        # Nothing either for a signal handler that asks amid just this; and nothing once closed: what
+        # is pending then is withdrawn by its publisher, which must find it here.
+        if not count or self._is_distributing or self._is_sealed:
             return False
         self._is_distributing = True
         try:
@@ -425,6 +427,14 @@ class Router:
             for each in full:
                 each.mailbox.want_room(waiter.notify)
         return tuple(each.mailbox for each in full)
+
+    def _stop_intake(self) -> None:
+        """Accept nothing more; what was accepted is in the mailboxes on return."""
+        self._is_closed = True
+        self._slack = -1
+        self._forget_routes()
+        self._distribute()
+        self._is_sealed = True
 
     def _withdraw(self, entry: Event | _Envelope) -> bool:
         """Take back what was appended while the bus closed; False if it got through."""
