@@ -37,6 +37,8 @@ from eventbus.events import (
     encode_lines,
     event_types,
 )
+from eventbus.own_thread import OwnThread
+from eventbus.printable import clean
 from eventbus.records import SkillInvocation
 from eventbus.session import current_session_id, session_scope
 from eventbus.statistics import BusStatistics, DrainReport, SubscriptionStatistics
@@ -71,6 +73,7 @@ __all__ = [
     "NodeProgress",
     "NodeStarted",
     "Overflow",
+    "OwnThread",
     "PatternDetected",
     "PhaseTask",
     "PluginError",
@@ -95,6 +98,7 @@ __all__ = [
     "WorkflowEventTracker",
     "WorkflowStarted",
     "WouldDeadlockError",
+    "clean",
     "current_session_id",
     "current_sink",
     "decode",

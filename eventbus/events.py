@@ -19,7 +19,7 @@ import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import cache, partial
-from typing import Any, Literal, Self, cast
+from typing import Any, Literal, Self, cast, dataclass_transform
 
 import msgspec
 from msgspec import field
@@ -110,6 +110,8 @@ def _decoders() -> dict[str, msgspec.json.Decoder[Event]]:
 # gc=False: events wait by the thousand in mailboxes, where the garbage collector would walk over
 # them again and again (a burst of 200,000 was published five times slower). In exchange an event
 # must not be part of a reference cycle, which a frozen fact has no business to be.
+# The decorator tells type checkers what msgspec hands on to subclasses: frozen, keyword-only.
+@dataclass_transform(field_specifiers=(field,), kw_only_default=True, frozen_default=True)
 class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="event_type", tag=_wire_name):
     """The base of every event: who it belongs to, when it happened, and what else was said.
 
@@ -143,7 +145,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="even
             force_setattr(self, "timestamp", self.timestamp.astimezone(UTC))
 
 
-class SkillEvent(Event, frozen=True, kw_only=True):
+class SkillEvent(Event, kw_only=True):
     """Something that happened to one use of a skill.
 
     Attributes:
@@ -157,11 +159,11 @@ class SkillEvent(Event, frozen=True, kw_only=True):
     workflow_path: str | None = None
 
 
-class SkillStarted(SkillEvent, frozen=True, kw_only=True):
+class SkillStarted(SkillEvent, kw_only=True):
     """A skill was invoked."""
 
 
-class SkillCompleted(SkillEvent, frozen=True, kw_only=True):
+class SkillCompleted(SkillEvent, kw_only=True):
     """A skill invocation ended, completed or abandoned.
 
     Attributes:
@@ -177,7 +179,7 @@ class SkillCompleted(SkillEvent, frozen=True, kw_only=True):
     error_type: str | None = None
 
 
-class WorkflowEvent(Event, frozen=True, kw_only=True):
+class WorkflowEvent(Event, kw_only=True):
     """Something that happened to one run of a workflow, or to a node of it.
 
     Attributes:
@@ -189,7 +191,7 @@ class WorkflowEvent(Event, frozen=True, kw_only=True):
     run_id: str | None = None
 
 
-class WorkflowStarted(WorkflowEvent, frozen=True, kw_only=True):
+class WorkflowStarted(WorkflowEvent, kw_only=True):
     """A run began.
 
     Attributes:
@@ -199,7 +201,7 @@ class WorkflowStarted(WorkflowEvent, frozen=True, kw_only=True):
     nodes: tuple[str, ...] = ()
 
 
-class WorkflowCompleted(WorkflowEvent, frozen=True, kw_only=True):
+class WorkflowCompleted(WorkflowEvent, kw_only=True):
     """A run ended.
 
     `status` and `success` say one thing twice, for readers of either; where a producer gives only
@@ -223,7 +225,7 @@ class WorkflowCompleted(WorkflowEvent, frozen=True, kw_only=True):
         _agree(self, succeeded=("ok",))
 
 
-class NodeEvent(WorkflowEvent, frozen=True, kw_only=True):
+class NodeEvent(WorkflowEvent, kw_only=True):
     """Something that happened to one attempt at a node.
 
     Attributes:
@@ -235,11 +237,11 @@ class NodeEvent(WorkflowEvent, frozen=True, kw_only=True):
     attempt: int = 1
 
 
-class NodeStarted(NodeEvent, frozen=True, kw_only=True):
+class NodeStarted(NodeEvent, kw_only=True):
     """An attempt at a node began."""
 
 
-class NodeProgress(NodeEvent, frozen=True, kw_only=True):
+class NodeProgress(NodeEvent, kw_only=True):
     """A node got some way.
 
     Attributes:
@@ -253,7 +255,7 @@ class NodeProgress(NodeEvent, frozen=True, kw_only=True):
     message: str | None = None
 
 
-class NodeCompleted(NodeEvent, frozen=True, kw_only=True):
+class NodeCompleted(NodeEvent, kw_only=True):
     """An attempt at a node ended.
 
     `status` and `success` say one thing twice, for readers of either; where a producer gives only
@@ -279,7 +281,7 @@ class NodeCompleted(NodeEvent, frozen=True, kw_only=True):
         _agree(self, succeeded=("ok", "skipped"))
 
 
-class SessionCorrelated(Event, frozen=True, kw_only=True):
+class SessionCorrelated(Event, kw_only=True):
     """What is known of a session now, published as its skills and runs begin and end.
 
     Attributes:
@@ -303,7 +305,7 @@ class SessionCorrelated(Event, frozen=True, kw_only=True):
     open: bool
 
 
-class PatternDetected(Event, frozen=True, kw_only=True):
+class PatternDetected(Event, kw_only=True):
     """A session shows a known pattern, told once per session and pattern.
 
     Attributes:
@@ -315,7 +317,7 @@ class PatternDetected(Event, frozen=True, kw_only=True):
     message: str
 
 
-class EventsLost(Event, frozen=True, kw_only=True):
+class EventsLost(Event, kw_only=True):
     """Events are missing here: this subscription's mailbox overflowed.
 
     It stands in one subscription's stream, exactly where events are missing, and is nobody else's:
@@ -332,7 +334,7 @@ class EventsLost(Event, frozen=True, kw_only=True):
     last_seq: int
 
 
-class SubscriberFailed(Event, frozen=True, kw_only=True):
+class SubscriberFailed(Event, kw_only=True):
     """A subscriber's handler raised. A failure to consume this event makes no new one.
 
     Attributes:
@@ -346,7 +348,7 @@ class SubscriberFailed(Event, frozen=True, kw_only=True):
     quarantined: bool = False
 
 
-class UnknownEvent(Event, frozen=True, kw_only=True):
+class UnknownEvent(Event, kw_only=True):
     """An event of a type this process does not know, kept whole; it encodes back to what it was.
 
     Attributes:

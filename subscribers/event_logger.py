@@ -1,0 +1,133 @@
+"""EventLogger: tell every event to the standard `logging`, one record and one line each.
+
+    node_completed workflow=crackerjack run=4f node=tests attempt=1 status=failed duration=22.4s session=7f3a
+
+A line begins with the event's type, and whatever came from outside is shown by `clean`: nothing in
+an event can end the line, forge another, or move a cursor.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from eventbus import (
+    Event,
+    EventsLost,
+    EventTypes,
+    OwnThread,
+    SkillCompleted,
+    Subscriber,
+    SubscriberFailed,
+    clean,
+)
+
+__all__ = ["EventLogger"]
+
+_SHORT_NAMES = {
+    "workflow_id": "workflow",
+    "run_id": "run",
+    "node_id": "node",
+    "skill_name": "skill",
+    "invocation_id": "invocation",
+    "workflow_path": "path",
+    "error_type": "error",
+    "error_message": "message",
+    "duration_seconds": "duration",
+}
+# The session comes last; `success` says what `status` says; metadata has no bound that a line has,
+# and is on the record's `event`.
+_LEFT_OUT = {"session_id", "timestamp", "metadata", "success", "fields"}
+
+
+class EventLogger(Subscriber[Event]):
+    """Logs events, each as one record that carries the event itself as its attribute ``event``.
+
+    Handlers run in a thread of the logger's own: one that hangs holds up this subscriber only.
+
+    Args:
+        logger: Where to, or its name.
+        level: Of an ordinary event.
+        failure_level: Of what failed, was abandoned, or was lost.
+        events: Which events.
+    """
+
+    max_batch = 256
+    name = "event_logger"
+
+    def __init__(
+        self,
+        logger: logging.Logger | str = "eventbus.events",
+        *,
+        level: int = logging.INFO,
+        failure_level: int = logging.WARNING,
+        events: EventTypes = Event,
+    ) -> None:
+        self._logger = logging.getLogger(logger) if isinstance(logger, str) else logger
+        self._level = level
+        self._failure_level = failure_level
+        self.events = events
+        self._thread = OwnThread("eventbus-event-logger")
+
+    async def handle_batch(self, events: Sequence[Event]) -> None:
+        """Log events.
+
+        Args:
+            events: At least one, in the bus's order.
+        """
+        enabled = self._logger.isEnabledFor
+        if enabled(self._level) or enabled(self._failure_level):
+            await self._thread.run(self._log_all, events)
+
+    async def stop(self) -> None:
+        """Let the thread end."""
+        self._thread.end()
+
+    def _log_all(self, events: Sequence[Event]) -> None:
+        """Log each event, whatever becomes of the others, and then raise the first error."""
+        errors: list[Exception] = []
+        for event in events:
+            try:
+                self._log(event)
+            except Exception as error:  # noqa: BLE001 - a filter's or a handler's; the bus reports it
+                errors.append(error)
+        if errors:
+            raise errors[0]
+
+    def _log(self, event: Event) -> None:
+        level = self._failure_level if _is_failure(event) else self._level
+        if self._logger.isEnabledFor(level):
+            # The line is an argument: a percent sign in it is no format.
+            self._logger.log(level, "%s", _line(event), extra={"event": event})
+
+
+def _is_failure(event: Event) -> bool:
+    if isinstance(event, SkillCompleted):
+        return not event.completed
+    return isinstance(event, EventsLost | SubscriberFailed) or getattr(event, "success", True) is False
+
+
+def _line(event: Event) -> str:
+    """Return the event's type and its fields, without those that say nothing."""
+    kind = type(event)
+    fields = {name: getattr(event, name) for name in kind.__struct_fields__ if name not in _LEFT_OUT}
+    fields["session"] = event.session_id
+    said = [_field(name, value) for name, value in fields.items() if value is not None and value != ()]
+    return " ".join([clean(kind.__struct_config__.tag), *said])
+
+
+def _field(name: str, value: Any) -> str:
+    if name == "duration_seconds" and isinstance(value, int | float):
+        return f"duration={value:.1f}s" if value >= 10 else f"duration={value:.3f}s"  # noqa: PLR2004
+    if isinstance(value, tuple):
+        value = ",".join([clean(item) for item in value])  # pyright: ignore[reportUnknownVariableType]
+    return f"{_SHORT_NAMES.get(name, name)}={_quoted(clean(value))}"
+
+
+def _quoted(text: str) -> str:
+    """Return a text as it is if it can be told from what is around it, else in quotes."""
+    if text and not any(char in text for char in ' "=\\'):
+        return text
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

@@ -1,0 +1,552 @@
+"""ConsoleProgress: append-only lines that say how work gets on, and never harm it."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eventbus import (
+    Event,
+    EventBus,
+    EventsLost,
+    NodeCompleted,
+    NodeProgress,
+    NodeStarted,
+    PatternDetected,
+    SkillCompleted,
+    SkillEvent,
+    SkillStarted,
+    SubscriberFailed,
+    WorkflowCompleted,
+    WorkflowEvent,
+    WorkflowStarted,
+    encode,
+)
+from subscribers import plain_progress
+from subscribers.console_progress import ConsoleProgress, Mode, choose_mode
+from subscribers.plain_progress import PlainProgress
+
+NODES = ("config_cleanup", "fast_hooks", "docs", "tests", "comprehensive", "publishing")
+HEADER = "eventbus: session=7f3a dir=.session-buddy\n"
+
+
+def make(cls: type[Any], session: str | None = "7f3a", **fields: Any) -> Any:
+    if issubclass(cls, WorkflowEvent):
+        fields = {"workflow_id": "crackerjack", "run_id": "r1", **fields}
+    if issubclass(cls, SkillEvent):
+        fields = {"skill_name": "crackerjack-run", "invocation_id": "i1", **fields}
+    return cls(session_id=session, **fields)
+
+
+def done(node: str, seconds: float | None = None, **fields: Any) -> NodeCompleted:
+    return cast("NodeCompleted", make(NodeCompleted, node_id=node, duration_seconds=seconds, **fields))
+
+
+def shown(timeline: Iterable[tuple[float, Event]], **options: Any) -> str:
+    """Return what events at given times show."""
+    progress = PlainProgress(".session-buddy", **options)
+    return "".join(f"{line}\n" for now, event in timeline for line in progress.lines(event, 100.0 + now))
+
+
+# What is shown.
+
+
+def test_a_run_that_fails() -> None:
+    """The whole picture, byte for byte: starts, ends, a failure, a heartbeat, and the summary."""
+    progress = PlainProgress(".session-buddy")
+    lines: list[str] = []
+
+    def at(now: float, *events: Event) -> None:
+        for event in events:
+            lines.extend(progress.lines(event, now))
+        lines.extend(progress.still(now))
+
+    at(5.0, make(WorkflowStarted, nodes=NODES), make(NodeStarted, node_id="config_cleanup"))
+    at(5.2, done("config_cleanup", 0.2), make(NodeStarted, node_id="fast_hooks"))
+    at(11.3, done("fast_hooks", 6.1), done("docs", status="skipped"), make(NodeStarted, node_id="tests"))
+    at(21.3)
+    at(23.2, make(NodeStarted, node_id="comprehensive"))
+    at(33.2)
+    at(33.7, done("tests", 22.4, status="failed", error_type="AssertionError"))
+    at(35.0, make(NodeProgress, node_id="comprehensive", completed=3, total=10, message="mypy"))
+    at(43.3)
+    at(46.0, done("comprehensive", 22.8, status="cancelled"), make(WorkflowCompleted, status="failed"))
+    assert "\n".join(lines) == (
+        HEADER + "+0.0s  start  workflow crackerjack\n"
+        "+0.2s  done   config_cleanup (0.2s)\n"
+        "+6.3s  done   fast_hooks (6.1s)\n"
+        "+6.3s  skip   docs\n"
+        "+16.3s still  tests (10.0s)\n"
+        "+28.2s still  tests (21.9s)\n"
+        "+28.2s still  comprehensive (10.0s)\n"
+        "+28.7s FAIL   tests (22.4s) AssertionError\n"
+        "+38.3s still  comprehensive (20.1s) 3/10 mypy\n"
+        "+41.0s cancel comprehensive (22.8s)\n"
+        "+41.0s end    workflow crackerjack FAILED 3/6 nodes, 12 events, 0 lost"
+    )
+
+
+def test_a_skill_around_a_run_that_succeeds() -> None:
+    """A skill has its lines; a run without failures ends ok."""
+    assert shown(
+        [
+            (0, make(SkillStarted, workflow_path="comprehensive")),
+            (0.1, make(WorkflowStarted, nodes=("tests",))),
+            (3.0, done("tests", 2.9)),
+            (3.1, make(WorkflowCompleted)),
+            (100.0, make(SkillCompleted, duration_seconds=100.0)),
+        ]
+    ) == (
+        HEADER + "+0.0s  start  skill crackerjack-run (comprehensive)\n"
+        "+0.1s  start  workflow crackerjack\n"
+        "+3.0s  done   tests (2.9s)\n"
+        "+3.1s  end    workflow crackerjack ok 1/1 nodes, 3 events, 0 lost\n"
+        "+100.0s done   skill crackerjack-run (100.0s)\n"
+    )
+
+
+def test_an_abandoned_skill() -> None:
+    """An abandoned skill says so, with what ended it."""
+    event = make(SkillCompleted, completed=False, duration_seconds=0.0, error_type="KeyboardInterrupt")
+    assert (
+        shown([(0, event)])
+        == HEADER + "+0.0s  end    skill crackerjack-run ABANDONED (0.0s) KeyboardInterrupt\n"
+    )
+
+
+def test_a_loss_is_shown_at_once_and_in_the_summary_of_runs_it_touched() -> None:
+    """Losses have a line of their own, and are counted at the end of the run, not of the next one."""
+    text = shown(
+        [
+            (0, make(WorkflowStarted)),
+            (1, make(EventsLost, count=37, first_seq=2, last_seq=38)),
+            (2, make(WorkflowCompleted, status="cancelled")),
+            (3, make(WorkflowStarted, run_id="r2")),
+            (4, make(WorkflowCompleted, run_id="r2")),
+        ]
+    )
+    assert "+1.0s  lost   37 events\n" in text
+    assert "+2.0s  end    workflow crackerjack CANCELLED 0/0 nodes, 2 events, 37 lost\n" in text
+    assert "+4.0s  end    workflow crackerjack ok 0/0 nodes, 2 events, 0 lost\n" in text
+
+
+def test_state_is_shown_not_events() -> None:
+    """What is said again changes nothing, and shows nothing."""
+    once = [make(WorkflowStarted), done("a", 1), make(SkillCompleted), make(WorkflowCompleted)]
+    warning = SubscriberFailed(session_id="7f3a", subscriber="x", error_type="OSError")
+    twice = [event for event in once for _ in range(2)]
+    assert shown([(0, e) for e in twice]).count("\n") == shown([(0, e) for e in once]).count("\n") == 5
+    assert shown([(0, warning)] * 5) == HEADER + "+0.0s  warn   subscriber x OSError\n"
+
+
+def test_without_run_ids_repetition_is_news() -> None:
+    """Runs that have no id are told apart by their starts only, so each is shown."""
+    one = [make(WorkflowStarted, run_id=None), done("a", run_id=None), make(WorkflowCompleted, run_id=None)]
+    assert shown([(0, event) for event in one * 2]).count("done   a") == 2
+
+
+def test_a_retry_and_a_resumed_run_are_shown() -> None:
+    """A second attempt has its line and number; a run begun again under its id shows its nodes again."""
+    text = shown(
+        [
+            (0, make(WorkflowStarted)),
+            (1, done("tests", 1.0, status="failed")),
+            (2, done("tests", 1.0, attempt=2)),
+            (3, make(WorkflowCompleted)),
+            (4, make(WorkflowStarted)),
+            (5, done("tests", 1.0)),
+            (6, make(WorkflowCompleted)),
+        ]
+    )
+    assert "+1.0s  FAIL   tests (1.0s)\n+2.0s  done   tests attempt 2 (1.0s)\n" in text
+    assert "ok 1/1 nodes" in text
+    assert text.endswith(
+        "+4.0s  start  workflow crackerjack\n"
+        "+5.0s  done   tests (1.0s)\n"
+        "+6.0s  end    workflow crackerjack ok 1/1 nodes, 3 events, 0 lost\n"
+    )
+
+
+def test_runs_at_once_are_told_apart() -> None:
+    """While several runs are open nodes are named by workflow, and by run where that is not enough."""
+    text = shown(
+        [
+            (0, make(WorkflowStarted)),
+            (0, done("a")),
+            (1, make(WorkflowStarted, "b", workflow_id="docs", run_id="r2")),
+            (1, done("a", attempt=2)),
+            (2, make(WorkflowStarted, run_id="r3")),
+            (2, done("a", run_id="r3")),
+            (3, make(WorkflowCompleted, run_id="r3")),
+            (3, make(WorkflowCompleted, "b", workflow_id="docs", run_id="r2")),
+            (4, done("z")),
+        ]
+    )
+    assert text == (
+        HEADER + "+0.0s  start  workflow crackerjack\n"
+        "+0.0s  done   a\n"
+        "+1.0s  start  workflow docs session=b\n"
+        "+1.0s  done   crackerjack/a attempt 2\n"
+        "+2.0s  start  workflow crackerjack#r3\n"
+        "+2.0s  done   crackerjack#r3/a\n"
+        "+3.0s  end    workflow crackerjack#r3 ok 1/1 nodes, 3 events, 0 lost\n"
+        "+3.0s  end    workflow docs ok 0/0 nodes, 6 events, 0 lost\n"
+        "+4.0s  done   z\n"
+    )
+
+
+def test_a_straggler_does_not_open_its_run_again() -> None:
+    """A node that ends after its run is shown, and the next run is still alone."""
+    text = shown(
+        [
+            (0, make(WorkflowStarted)),
+            (1, make(WorkflowCompleted)),
+            (2, done("late")),
+            (3, make(WorkflowStarted, run_id="r2")),
+            (4, done("a", run_id="r2")),
+        ]
+    )
+    assert text.endswith("+2.0s  done   late\n+3.0s  start  workflow crackerjack\n+4.0s  done   a\n")
+
+
+def test_a_pattern_is_noted_and_other_events_are_only_counted() -> None:
+    """A pattern has a line; an event of one's own has none."""
+    note = PatternDetected(session_id="7f3a", pattern="slow", message="tests dominate")
+    assert (
+        shown([(0, Event(session_id="7f3a")), (1, note)]) == HEADER + "+0.0s  note   slow: tests dominate\n"
+    )
+    assert shown([(0, Event())]) == ""
+
+
+def test_the_heartbeat_names_the_longest_silent_few() -> None:
+    """A heartbeat is due per node; it names a few of many, and then rests."""
+    progress = PlainProgress("d", heartbeat=10)
+    assert progress.next_still(0) is None
+    for i in range(plain_progress.MAX_STILL_LINES + 3):
+        progress.lines(make(NodeStarted, node_id=f"n{i}"), 0.0)
+    assert progress.next_still(4.0) == 6.0
+    assert progress.still(9.9) == []
+    lines = progress.still(10.0)
+    assert len(lines) == plain_progress.MAX_STILL_LINES + 1
+    assert lines[-1].endswith("still  3 more nodes")
+    assert progress.still(19.9) == []
+    assert progress.next_still(19.0) == 1.0
+
+
+def test_a_heartbeat_of_zero_never_beats() -> None:
+    """Turned off, nothing is due however long a node runs."""
+    progress = PlainProgress("d", heartbeat=0)
+    progress.lines(make(NodeStarted, node_id="a"), 0.0)
+    assert (progress.next_still(1e6), progress.still(1e6)) == (None, [])
+
+
+def test_quiet_shows_problems_and_ends_only() -> None:
+    """In quiet mode failures, losses, warnings and the ends of workflows are shown, nothing else."""
+    text = shown(
+        [
+            (0, make(SkillStarted)),
+            (0, make(WorkflowStarted)),
+            (1, done("a")),
+            (2, done("b", status="failed")),
+            (3, make(EventsLost, count=1, first_seq=1, last_seq=1)),
+            (4, make(WorkflowCompleted, status="failed")),
+            (5, make(SkillCompleted)),
+            (6, make(SkillCompleted, invocation_id="i2", completed=False)),
+        ],
+        quiet=True,
+    )
+    assert [line[7:11].strip() for line in text.splitlines()[1:]] == ["FAIL", "lost", "end", "end"]
+    assert PlainProgress("d", quiet=True).next_still(0) is None
+
+
+def test_memory_is_bounded() -> None:
+    """Runs that never end, nodes and repeated lines are forgotten beyond their bounds."""
+    progress = PlainProgress("d")
+    for i in range(plain_progress.MAX_REMEMBERED * 3):
+        progress.lines(make(WorkflowStarted, run_id=str(i)), 0)
+        progress.lines(make(SkillCompleted, invocation_id=str(i)), 0)
+    for i in range(plain_progress.MAX_NODES + 5):
+        progress.lines(make(NodeStarted, run_id="last", node_id=str(i)), 0)
+        progress.lines(done(f"d{i}", run_id="last"), 0)
+    assert len(progress._open) == len(progress._told) == plain_progress.MAX_REMEMBERED
+    run = progress._open["7f3a", "crackerjack", "last"]
+    assert max(len(run.running), len(run.ended), len(run.outcomes)) <= plain_progress.MAX_NODES
+
+
+TEXTS = st.text() | st.sampled_from(
+    ["\n::error::x", "\r\x1b[2J", "\x1b]52;c;eA==\x07", "\u2028", "\x9b", "[red]"]
+)
+
+
+@given(texts=st.tuples(TEXTS, TEXTS, TEXTS, TEXTS))
+def test_no_event_can_say_more_than_one_printable_line(texts: tuple[str, str, str, str]) -> None:
+    """Whatever its strings, an event makes at most one line (and the first a header), all printable."""
+    a, b, c, d = texts
+    events: list[Event] = [
+        WorkflowStarted(session_id=a, workflow_id=b, run_id=c, nodes=(d,)),
+        NodeProgress(session_id=a, workflow_id=b, run_id=c, node_id=d, message=a, attempt=cast("Any", b)),
+        NodeCompleted(session_id=b, workflow_id=c, node_id=d, error_type=a, status=cast("Any", b)),
+        SkillStarted(session_id=d, skill_name=a, workflow_path=b),
+        SkillCompleted(session_id=a, skill_name=b, invocation_id=c, error_type=d, completed=False),
+        PatternDetected(session_id=a, pattern=b, message=c),
+        SubscriberFailed(session_id=a, subscriber=b, error_type=c),
+        WorkflowCompleted(session_id=a, workflow_id=b, run_id=c, error_type=d),
+    ]
+    progress = PlainProgress(a)
+    for number, event in enumerate(events):
+        lines = [*progress.lines(event, 0.0), *progress.still(0.0)]
+        assert len(lines) <= (2 if number == 0 else 1)
+        assert all(line.isprintable() for line in lines)
+        assert all(line.startswith(("+0.0s  ", "eventbus: ")) for line in lines)
+
+
+# How it is shown.
+
+
+@pytest.mark.parametrize(
+    ("flag", "environ", "is_terminal", "columns", "mode"),
+    [
+        (None, {}, True, 80, "tty"),
+        ("auto", {}, True, 20, "tty"),
+        (None, {}, True, 19, "plain"),
+        (None, {}, False, 80, "plain"),
+        (None, {"CI": "true"}, True, 80, "plain"),
+        (None, {"CI": ""}, True, 80, "tty"),
+        (None, {"TERM": "dumb"}, True, 80, "plain"),
+        (None, {"TERM": "xterm"}, True, 80, "tty"),
+        (None, {"EVENTBUS_PROGRESS": "json", "CI": "1"}, True, 80, "json"),
+        (None, {"EVENTBUS_PROGRESS": "auto"}, True, 80, "tty"),
+        (None, {"EVENTBUS_PROGRESS": "nonsense"}, False, 80, "plain"),
+        ("quiet", {"EVENTBUS_PROGRESS": "json"}, True, 80, "quiet"),
+        ("auto", {"EVENTBUS_PROGRESS": "json"}, True, 80, "json"),
+        ("tty", {"CI": "1"}, False, 10, "tty"),
+    ],
+)
+def test_the_mode(
+    flag: str | None, environ: dict[str, str], is_terminal: bool, columns: int, mode: Mode
+) -> None:
+    """The flag wins over the variable, which wins over what the surroundings allow."""
+    assert choose_mode(flag, environ, is_terminal, columns) == mode
+
+
+def test_a_mode_that_is_none_is_refused() -> None:
+    """An unknown flag raises ValueError, at once."""
+    with pytest.raises(ValueError, match="loud"):
+        choose_mode("loud", {}, is_terminal=True, columns=80)
+    with pytest.raises(ValueError, match="loud"):
+        ConsoleProgress(mode=cast("Any", "loud"))
+
+
+RUN: list[Event] = [make(WorkflowStarted), done("a", 0.2), make(WorkflowCompleted)]
+RUN_SHOWN = (
+    HEADER + "+0.0s  start  workflow crackerjack\n+0.0s  done   a (0.2s)\n"
+    "+0.0s  end    workflow crackerjack ok 1/1 nodes, 3 events, 0 lost\n"
+)
+
+
+def show(console: ConsoleProgress, events: Iterable[Event] = RUN) -> None:
+    with EventBus([console]) as bus:
+        for event in events:
+            bus.publish(event)
+
+
+@pytest.mark.parametrize("mode", ["auto", "plain", "tty"])
+def test_a_bus_shows_its_events_on_the_stream(mode: Mode) -> None:
+    """What is published is on the stream when the bus has closed."""
+    stream = io.StringIO()
+    show(ConsoleProgress(stream, mode=mode, clock=lambda: 7.0))
+    assert stream.getvalue() == RUN_SHOWN
+
+
+def test_each_line_is_one_write_and_is_flushed() -> None:
+    """Every line is written whole, in one call, and flushed."""
+    calls: list[str] = []
+
+    class Stream(io.StringIO):
+        def write(self, text: str, /) -> int:
+            calls.append(text)
+            return len(text)
+
+        def flush(self) -> None:
+            calls.append("flush")
+
+    show(ConsoleProgress(Stream(), clock=lambda: 7.0))
+    assert calls == [part for line in RUN_SHOWN.splitlines(keepends=True) for part in (line, "flush")]
+
+
+def test_stderr_is_looked_up_when_a_line_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stderr that is replaced after construction, even after start, is the one written to."""
+    console = ConsoleProgress(clock=lambda: 7.0)
+    first, second = io.StringIO(), io.StringIO()
+    monkeypatch.setattr(sys, "stderr", first)
+    with EventBus([console]) as bus:
+        bus.publish(RUN[0])
+        while not first.getvalue().endswith("crackerjack\n"):
+            pass
+        monkeypatch.setattr(sys, "stderr", second)
+        bus.publish(RUN[1])
+    assert first.getvalue() + second.getvalue() == "".join(RUN_SHOWN.splitlines(keepends=True)[:3])
+    assert second.getvalue().startswith("+")
+
+
+def test_without_a_stderr_nothing_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under pythonw there is none: lines are counted as unwritten."""
+    monkeypatch.setattr(sys, "stderr", None)
+    console = ConsoleProgress()
+    show(console)
+    assert console.unwritten == 4
+
+
+def test_json_mode_writes_each_event_as_one_line_of_ascii() -> None:
+    """Every event is one line that reads as it was encoded, with nothing in it a terminal obeys."""
+    stream = io.StringIO()
+    events = [make(WorkflowStarted, workflow_id="\x7f\x9b\u2028\u202e\U0001f600é"), Event(session_id="7f3a")]
+    show(ConsoleProgress(stream, mode="json"), events)
+    lines = stream.getvalue().splitlines()
+    assert [json.loads(line) for line in lines] == [json.loads(encode(event)) for event in events]
+    assert all(line.isascii() and line.isprintable() for line in lines)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_a_stream_that_cannot_say_a_character_gets_an_escape(encoding: str) -> None:
+    """A stream that isn't UTF-8 gets the whole line, with escapes."""
+    raw = io.BytesIO()
+    console = ConsoleProgress(io.TextIOWrapper(raw, encoding=encoding), clock=lambda: 7.0)
+    show(console, [done("tests ✓")])
+    expected = "tests ✓" if encoding == "utf-8" else "tests \\u2713"
+    assert raw.getvalue().decode(encoding).endswith(f"done   {expected}\n")
+    assert console.unwritten == 0
+
+
+class Broken(io.StringIO):
+    """A stream whose reader has gone."""
+
+    attempts = 0
+
+    def write(self, text: str, /) -> int:
+        """Fail."""
+        self.attempts += 1
+        raise BrokenPipeError(32, "Broken pipe")
+
+
+def test_a_broken_stream_is_left_alone() -> None:
+    """After a write failed no more are tried; the lines are counted, and nothing is raised."""
+    stream = Broken()
+    console = ConsoleProgress(stream)
+    with EventBus([console]) as bus:
+        for event in RUN:
+            bus.publish(event)
+        report = bus.close()
+    assert (stream.attempts, console.unwritten) == (1, 4)
+    assert report.complete
+    assert report.subscriptions["console_progress"].failed == 0
+
+
+def test_a_closed_stream_is_left_alone() -> None:
+    """A stream that was closed raises nothing into the bus."""
+    stream = io.StringIO()
+    stream.close()
+    console = ConsoleProgress(stream)
+    show(console)
+    assert console.unwritten == 4
+
+
+def test_an_event_with_fields_of_wrong_types_costs_only_itself() -> None:
+    """Events take what they are given; one that cannot be shown does not take others with it."""
+    stream = io.StringIO()
+    console = ConsoleProgress(stream, clock=lambda: 7.0)
+    show(console, [make(WorkflowStarted, nodes=cast("Any", 3), run_id="bad"), done("a", run_id="good")])
+    assert "done" in stream.getvalue()
+
+
+def test_a_pipe_that_nobody_reads_blocks_nobody() -> None:
+    """With a full pipe the bus closes in time, and only what did not fit is missing, by whole lines."""
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "w") as stream:
+        console = ConsoleProgress(stream, mode="plain", heartbeat=0)
+        with EventBus([console]) as bus:
+            for i in range(2_000):
+                bus.publish(done(f"node-{i}-{'x' * 100}", run_id=None))
+            report = bus.close(timeout=4)
+        assert report.complete
+        assert console.unwritten > 0
+        os.set_blocking(reader, False)
+        got = b"".join(iter(lambda: _read(reader), b"")).decode()
+    os.close(reader)
+    assert got.endswith("\n")
+    assert got.count("\n") == 2_001 - console.unwritten
+
+
+def _read(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, 65_536)
+    except BlockingIOError:
+        return b""
+
+
+def test_the_exit_code_survives_a_stderr_that_nobody_reads() -> None:
+    """A program whose stderr is a full pipe ends by itself, with its own exit code."""
+    program = """
+import sys, time
+from eventbus import EventBus, NodeCompleted
+from subscribers.console_progress import ConsoleProgress
+bus = EventBus([ConsoleProgress(heartbeat=0)])
+bus.__enter__()
+for i in range(2000):
+    bus.publish(NodeCompleted(workflow_id="w", node_id=f"{i}" * 20))
+sys.exit(7)
+"""
+    child = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE)
+    assert child.stderr is not None
+    try:
+        assert child.wait(20) == 7
+    finally:
+        child.kill()
+        child.stderr.close()
+
+
+def test_the_heartbeat_beats_while_nothing_happens() -> None:
+    """A node that runs on is told again, without any event, also while the bus's loop is blocked."""
+    beats = threading.Event()
+    blocked = threading.Event()
+    ticks = itertools.count()
+
+    class Stream(io.StringIO):
+        def write(self, text: str, /) -> int:
+            if "still  tests" in text:
+                beats.set()
+            return len(text)
+
+    def block(_: NodeStarted) -> None:
+        blocked.set()
+        assert beats.wait(5)
+
+    console = ConsoleProgress(Stream(), heartbeat=0.01, clock=lambda: next(ticks) * 0.004)
+    with EventBus([console]) as bus:
+        bus.publish(make(NodeStarted, node_id="tests"))
+        assert beats.wait(5)
+        beats.clear()
+        bus.subscribe(block)
+        bus.publish(make(NodeStarted, node_id="other"))
+        assert blocked.wait(5)
+    assert beats.is_set()
+
+
+def test_its_thread_ends_with_the_bus() -> None:
+    """After close no thread of the console's is left, though a node never ended."""
+    show(ConsoleProgress(io.StringIO(), heartbeat=0.01), [make(NodeStarted, node_id="a")])
+    for thread in threading.enumerate():
+        if thread.name == "eventbus-console-progress":
+            thread.join(5)
+            assert not thread.is_alive()
