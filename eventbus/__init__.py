@@ -5,12 +5,16 @@ Everything a user needs is here; `eventbus.contracts` is all a plugin author mus
 
 from eventbus.bus import EventBus
 from eventbus.contracts import DEFAULT_CAPACITY, EventSink, EventTypes, Overflow, Subscriber
+from eventbus.coordinator import SessionCoordinator
+from eventbus.correlation import CorrelatedSession, Correlation, correlation_report, detect_patterns
+from eventbus.correlator import SkillsWorkflowCorrelator
 from eventbus.current import current_sink
 from eventbus.errors import (
     BusStateError,
     DecodeError,
     EventBusError,
     PluginError,
+    SettingsError,
     StreamStateError,
     SubscriberError,
     WouldDeadlockError,
@@ -59,6 +63,8 @@ __all__ = [
     "DEFAULT_CAPACITY",
     "BusStateError",
     "BusStatistics",
+    "CorrelatedSession",
+    "Correlation",
     "DecodeError",
     "DrainReport",
     "Event",
@@ -77,7 +83,9 @@ __all__ = [
     "PatternDetected",
     "PhaseTask",
     "PluginError",
+    "SessionCoordinator",
     "SessionCorrelated",
+    "SettingsError",
     "SkillCompleted",
     "SkillEvent",
     "SkillInvocation",
@@ -85,6 +93,7 @@ __all__ = [
     "SkillMetricsTracker",
     "SkillStarted",
     "SkillTracker",
+    "SkillsWorkflowCorrelator",
     "StreamStateError",
     "Subscriber",
     "SubscriberError",
@@ -99,9 +108,11 @@ __all__ = [
     "WorkflowStarted",
     "WouldDeadlockError",
     "clean",
+    "correlation_report",
     "current_session_id",
     "current_sink",
     "decode",
+    "detect_patterns",
     "encode",
     "encode_lines",
     "event_types",

@@ -11,14 +11,17 @@ another thread's loop without waiting for it.
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import Context
-from typing import Any, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import asyncio
 
 __all__ = ["Doorbell", "Sleeper", "Waiter", "current_loop", "is_cancellation", "new_sleeper"]
 
@@ -104,7 +107,11 @@ class Waiter:
 def current_loop() -> object:
     """Return what identifies the loop the calling task runs in."""
     trio = _running_trio()
-    return asyncio.get_running_loop() if trio is None else trio.lowlevel.current_trio_token()
+    if trio is not None:
+        return trio.lowlevel.current_trio_token()
+    import asyncio  # noqa: PLC0415 - see _AsyncioSleeper
+
+    return asyncio.get_running_loop()
 
 
 def new_sleeper() -> Sleeper:
@@ -115,16 +122,18 @@ def new_sleeper() -> Sleeper:
 
 def is_cancellation(error: BaseException) -> bool:
     """Whether this is how asyncio or trio cancels a task, whichever of them is running."""
-    trio = sys.modules.get("trio")
-    return isinstance(error, asyncio.CancelledError) or (
-        trio is not None and isinstance(error, trio.Cancelled)
-    )
+    known = (("asyncio", "CancelledError"), ("trio", "Cancelled"))
+    loaded = [getattr(sys.modules[module], name) for module, name in known if module in sys.modules]
+    return isinstance(error, tuple(loaded))
 
 
 class _AsyncioSleeper:
     __slots__ = ("_future", "_loop")
 
     def __init__(self) -> None:
+        # Imported where a loop runs, and so is loaded already: it is a third of `import eventbus`.
+        import asyncio  # noqa: PLC0415
+
         self._loop = asyncio.get_running_loop()
         self._future: asyncio.Future[None] | None = None
 
@@ -168,17 +177,25 @@ def _schedulers() -> tuple[_Scheduler, _Scheduler]:
     """Return how to call a function in the running loop: from anywhere, and from the loop itself."""
     trio = _running_trio()
     if trio is not None:
-        from_anywhere = trio.lowlevel.current_trio_token().run_sync_soon
-        return from_anywhere, from_anywhere
+        run_sync_soon = trio.lowlevel.current_trio_token().run_sync_soon
+        return run_sync_soon, run_sync_soon
+    import asyncio  # noqa: PLC0415 - see _AsyncioSleeper
+
     loop = asyncio.get_running_loop()
+    thread = threading.get_ident()
     # An empty context: what is woken must not run in the context of whoever happened to publish.
     context = Context()
-    # call_soon would do in the loop's own thread, but for a signal handler that runs there while the
-    # loop sleeps in select(): only the thread-safe form wakes it.
-    return (
-        lambda callback: loop.call_soon_threadsafe(callback, context=context),
-        lambda callback: loop.call_soon(callback, context=context),
-    )
+
+    def from_anywhere(callback: Callable[[], None]) -> None:
+        # In a task of this very loop, which therefore does not sleep. Being in its thread is not
+        # enough: a signal handler runs there while the loop sleeps in select(), and only the
+        # thread-safe form, which costs a system call, wakes it.
+        if threading.get_ident() == thread and asyncio.current_task(loop) is not None:
+            loop.call_soon(callback, context=context)
+        else:
+            loop.call_soon_threadsafe(callback, context=context)
+
+    return from_anywhere, partial(loop.call_soon, context=context)
 
 
 def _running_trio() -> Any:

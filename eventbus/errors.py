@@ -6,6 +6,7 @@
     ├── StreamStateError   a stream was read outside `async with`, or by two tasks at once
     ├── SubscriberError    what was given cannot be used as a subscriber
     ├── DecodeError        bytes that are no event
+    ├── SettingsError      a setting cannot be used
     └── PluginError        a plugin could not be found or loaded
 
 Publishing raises none of them: `EventBus.publish` answers False, or raises `TypeError` for a
@@ -19,6 +20,7 @@ __all__ = [
     "DecodeError",
     "EventBusError",
     "PluginError",
+    "SettingsError",
     "StreamStateError",
     "SubscriberError",
     "WouldDeadlockError",
@@ -47,6 +49,20 @@ class SubscriberError(EventBusError, TypeError):
 
 class DecodeError(EventBusError, ValueError):
     """Bytes that are no event: not JSON, no `event_type`, or a field of the wrong type."""
+
+
+class SettingsError(EventBusError, ValueError):
+    """A setting cannot be used; the message names where it stands, and its key.
+
+    Attributes:
+        problem: What is wrong.
+        hint: What to do about it.
+    """
+
+    def __init__(self, problem: str, hint: str) -> None:
+        super().__init__(f"{problem}. {hint}")
+        self.problem = problem
+        self.hint = hint
 
 
 class PluginError(EventBusError):

@@ -103,6 +103,8 @@ def events_of(handler: Handler) -> EventTypes:
         return Event
     if isinstance(annotation, typing.TypeVar):
         annotation = annotation.__bound__ or Event
+    if isinstance(annotation, type) and issubclass(Event, annotation):
+        return Event  # a function of any object takes any event
     classes_in(annotation)
     return typing.cast("EventTypes", annotation)
 

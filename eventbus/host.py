@@ -86,7 +86,7 @@ class Host:
                 async with anyio.create_task_group() as tasks:
                     ready.set()
                     while True:
-                        is_last_look = bus._is_draining  # before the look: nobody comes after
+                        is_last_look = bus._is_closed  # before the look: nobody comes after
                         while self._newcomers:
                             tasks.start_soon(self._newcomers.popleft()._deliver, doorbell, tasks.cancel_scope)
                         bus._route()
@@ -94,6 +94,7 @@ class Host:
                             break
                         await sleeper.sleep()
                     tasks.cancel_scope.deadline = anyio.current_time() + bus._seconds_left()
+                    await bus._drain_and_seal()
         finally:
             bus._give_back(doorbell)
             bus._finish()

@@ -1,9 +1,9 @@
 """Entering, draining and closing a bus.
 
 A bus is made, may be entered once, and is closed once. Its close goes through three steps: intake
-stops (`publish` answers False), the subscriptions drain side by side up to the deadline, and what
-was delivered and what was not is reported. Whoever asks for the close only begins it: the host
-carries it out, so that neither a cancelled caller nor a second one can disturb it.
+stops (`publish` answers False, but for handlers), the subscriptions drain side by side up to the
+deadline, and what was delivered and what was not is reported. Whoever asks for the close only begins
+it: the host carries it out, so that neither a cancelled caller nor a second one can disturb it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from eventbus.host import Host, remember
 from eventbus.router import Router
 from eventbus.session import new_id
 from eventbus.statistics import BusStatistics, DrainReport, SubscriptionStatistics
-from eventbus.subscription import Subscription, check_not_handling, handling
+from eventbus.subscription import Subscription, check_not_handling
 
 __all__ = ["Lifecycle"]
 
@@ -59,7 +59,6 @@ class Lifecycle(Router):
         self.report: DrainReport | None = None
         self._host: Host | None = None
         self._is_running = False
-        self._is_draining = False
         self._deadline = float("inf")
         self._close_began = 0.0
         self._fatal: BaseException | None = None
@@ -244,12 +243,11 @@ class Lifecycle(Router):
 
     def _begin_close(self, timeout: float | None) -> None:
         with self._state_lock:
-            if self._is_draining or self._ended.is_set():
+            if self._is_closed:
                 return
             self._close_began = time.monotonic()
             self._deadline = float("inf") if timeout is None else self._close_began + max(0.0, timeout)
             self._inside(Lifecycle._stop_intake, self)
-            self._is_draining = True
         for subscription in tuple(self._subscriptions.values()):
             subscription.mailbox.tell_room_to_all()  # nobody need wait to publish any more
             subscription.look_around()
@@ -257,6 +255,22 @@ class Lifecycle(Router):
             self._finish()
         else:
             self._host.wake()
+
+    async def _drain_and_seal(self) -> None:
+        """Wait until nothing is queued and no handler is at work, then let the subscriptions end.
+
+        What a handler publishes on its last events is delivered, too: a correlation that is found as
+        the bus closes must reach the log. Chains of events have a limit, so this comes to an end.
+        """
+        accepted = -1
+        while accepted != self._accepted:
+            accepted = self._accepted
+            for waiter in [each.drained() for each in self._list_subscriptions() if not each.is_stream]:
+                await waiter.wait()
+            self._route()
+        self._inside(Lifecycle._seal, self)
+        for subscription in self._list_subscriptions():
+            subscription.wake()
 
     def _seconds_left(self) -> float:
         return max(0.0, self._deadline - time.monotonic())
@@ -266,7 +280,7 @@ class Lifecycle(Router):
         with self._state_lock:
             if self._ended.is_set():
                 return
-            self._inside(Lifecycle._stop_intake, self)
+            self._inside(Lifecycle._seal, self)
             if self.report is None:  # else its deadline passed before this
                 began = self._close_began or time.monotonic()
                 self.report = self._report_since(began, is_done=self._is_all_delivered())
@@ -321,11 +335,6 @@ class Lifecycle(Router):
 
     def _cannot_wait(self) -> bool:
         return self._is_handled_here() or (self._host is not None and self._host.is_here())
-
-    def _is_handled_here(self) -> bool:
-        """Whether the calling code is a handler of this bus, which a close waits for."""
-        subscription = handling.get()
-        return subscription is not None and subscription.bus is self
 
     # What subscriptions and hosts ask for.
 

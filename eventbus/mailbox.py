@@ -240,9 +240,14 @@ class Mailbox:
         return place
 
     def _take_batch_inside(self, limit: int) -> list[Item]:
+        queue = self._queue
         count = min(limit, len(self.contents))
-        if not self._gaps and self.contents is self._queue:
-            return cast("list[Item]", [self._queue.popleft() for _ in range(count)])
+        if not self._gaps and self.contents is queue:
+            if count < len(queue):
+                return cast("list[Item]", [queue.popleft() for _ in range(count)])
+            everything = cast("list[Item]", list(queue))
+            queue.clear()
+            return everything
         batch: list[Item] = []
         while len(batch) < count and self.contents:
             with suppress(IndexError):  # what was left were gaps that nobody wants told

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_PENDING", "Router"]
 
-MAX_PENDING = 64
+MAX_PENDING = 256
 """The most events that wait to be put into mailboxes before a publisher does it itself."""
 
 logger = logging.getLogger("eventbus")
@@ -130,10 +130,16 @@ class Router:
         Raises:
             TypeError: `event` is no `Event`.
         """
-        if self._kinds.get(type(event)) is _PLAIN and not depth_here.get():
-            self._pending.append(event)
+        kinds = self._kinds
+        kind = kinds.get(type(event))
+        if depth_here.get() or not (kind is _PLAIN or kind is _UNHEARD):
+            return self._publish_carefully(event)
+        self._pending.append(event)
+        if kind is _PLAIN:
             return len(self._pending) <= self._slack or self._alert(event)
-        return self._publish_carefully(event)
+        if self._kinds is kinds and len(self._pending) <= MAX_PENDING:
+            return True
+        return self._note_unheard(event, kinds)
 
     async def publish_wait(self, event: Event) -> bool:
         """Accept an event once there is room for it in every mailbox whose overflow is `WAIT`.
@@ -187,13 +193,18 @@ class Router:
         if kind.is_heard:
             accepted = len(self._pending) <= self._slack or self._alert(entry)
         else:
-            # Nobody is rung for what nobody wants; unless somebody has come to want it just now.
-            accepted = self._kinds is kinds or self._alert(entry)
-            if len(self._pending) > MAX_PENDING:
-                self._route()
+            accepted = self._note_unheard(entry, kinds)
         if accepted and kind.taps:
             self._call_taps(event)
         return accepted
+
+    def _note_unheard(self, entry: Event | _Envelope, kinds: dict[type, _Kind]) -> bool:
+        """See to what was appended though nobody wants it: nobody is rung for it."""
+        if self._kinds is not kinds:  # somebody has come to want it just now, or the bus is closed
+            return self._alert(entry)
+        if len(self._pending) > MAX_PENDING:
+            self._route()
+        return True
 
     def _kind_of(self, event: Event) -> _Kind:
         kinds = self._kinds  # read first: what is worked out below must not outlive a change
@@ -211,21 +222,33 @@ class Router:
             kind = _Kind(is_heard=bool(wanting), taps=taps, keyed=keyed)
         else:
             kind = _PLAIN if wanting else _UNHEARD
-        kinds[cls] = kind
+        if not self._is_closed:  # a closed bus looks at each event carefully
+            kinds[cls] = kind
         return kind
 
     def _prepared(self, event: Event, kind: _Kind) -> Event | _Envelope | None:
         """Return what to append to what is pending; None when the event is rejected."""
         depth = depth_here.get()
-        if self._is_closed or depth > MAX_CHAIN_DEPTH:
+        if not self._takes_from_here():
             self._inside(Router._reject, self)
-            if not self._is_closed:
-                self._say_chain_is_cut(event)
+            return None
+        if depth > MAX_CHAIN_DEPTH:
+            self._inside(Router._reject, self)
+            self._say_chain_is_cut(event)
             return None
         if not depth and not kind.keyed:
             return event
         # Keys are worked out here, in the publisher's thread: no user code runs in the section.
         return _Envelope(event, depth, {each: each.key_of(event) for each in kind.keyed})
+
+    def _takes_from_here(self) -> bool:
+        """Whether an event is accepted from the calling code: from handlers while it drains, too."""
+        return not self._is_closed or (not self._is_sealed and self._is_handled_here())
+
+    def _is_handled_here(self) -> bool:
+        """Whether the calling code is a handler of this bus's, or was called from one."""
+        subscription = handling.get()
+        return subscription is not None and subscription.bus is self
 
     def _say_chain_is_cut(self, event: Event) -> None:
         cause = handling.get()
@@ -253,6 +276,8 @@ class Router:
     def _alert(self, entry: Event | _Envelope) -> bool:
         """See to it that what is pending gets on; return whether `entry` is accepted after all."""
         if self._is_closed:
+            if self._takes_from_here():
+                self._route()
             return not self._inside(self._withdraw, entry)
         if len(self._pending) > MAX_PENDING:
             self._route()
@@ -344,7 +369,7 @@ class Router:
         """Number what is pending, and put it into the mailboxes that want it."""
         pending = self._pending
         count = len(pending)
-        # Nothing either for a signal handler that asks amid just this; and nothing once closed: what
+        # Nothing either for a signal handler that asks amid just this; and nothing once sealed: what
         # is pending then is withdrawn by its publisher, which must find it here.
         if not count or self._is_distributing or self._is_sealed:
             return False
@@ -406,7 +431,7 @@ class Router:
 
         None means that the bus has closed meanwhile.
         """
-        if self._is_closed:
+        if not self._takes_from_here():
             self._rejected += 1
             return None
         self._distribute()
@@ -429,11 +454,15 @@ class Router:
         return tuple(each.mailbox for each in full)
 
     def _stop_intake(self) -> None:
-        """Accept nothing more; what was accepted is in the mailboxes on return."""
+        """Accept nothing more but from handlers; what was accepted is in the mailboxes on return."""
         self._is_closed = True
         self._slack = -1
         self._forget_routes()
         self._distribute()
+
+    def _seal(self) -> None:
+        """Accept nothing more from anybody; what was accepted is in the mailboxes on return."""
+        self._stop_intake()
         self._is_sealed = True
 
     def _withdraw(self, entry: Event | _Envelope) -> bool:

@@ -15,7 +15,16 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-__all__ = ["SESSION_VARIABLE", "active_session", "current_session_id", "new_id", "session_scope"]
+__all__ = [
+    "SESSION_VARIABLE",
+    "active_session",
+    "current_session_id",
+    "leave_all_scopes",
+    "mark_active",
+    "mark_inactive",
+    "new_id",
+    "session_scope",
+]
 
 SESSION_VARIABLE = "EVENTBUS_SESSION_ID"
 """The environment variable that names the session for a whole process and its children."""
@@ -27,8 +36,9 @@ _scope: ContextVar[str | None] = ContextVar("eventbus_session_scope", default=No
 _environment: Mapping[Any, Any] = getattr(os.environ, "_data", os.environ)
 _variable: Any = SESSION_VARIABLE if _environment is os.environ else os.environ.encodekey(SESSION_VARIABLE)
 
-_active_lock = threading.Lock()
+_active_lock = threading.RLock()  # re-entrant: a finalizer may interrupt the thread that holds it
 _active: dict[object, str] = {}
+_changes = 0
 _only_active: str | None = None
 
 
@@ -92,23 +102,52 @@ def active_session(session_id: str) -> Generator[str]:
     Yields:
         The same id.
     """
-    run = object()
-    _mark_active(run, session_id)
+    mark = object()
+    mark_active(mark, session_id)
     try:
         yield session_id
     finally:
-        _mark_active(run, None)
+        mark_inactive(mark)
 
 
-def _mark_active(run: object, session_id: str | None) -> None:
-    global _only_active  # noqa: PLW0603 - read for every event built without a scope: cheapest so
+def mark_active(mark: object, session_id: str) -> None:
+    """Mark a session as active until `mark_inactive`; for what cannot be a ``with`` block.
+
+    Args:
+        mark: Whatever is unique to the run: a session is active while any mark of it is left.
+        session_id: The session of the run.
+    """
+    _change_marks(mark, session_id)
+
+
+def mark_inactive(mark: object) -> None:
+    """Undo `mark_active`; nothing if that was done. Also from a finalizer."""
+    _change_marks(mark, None)
+
+
+def _change_marks(mark: object, session_id: str | None) -> None:
+    global _only_active, _changes  # noqa: PLW0603 - read for every event without a scope: cheapest so
     with _active_lock:
         if session_id is None:
-            _active.pop(run, None)
+            _active.pop(mark, None)
         else:
-            _active[run] = session_id
-        sessions = set(_active.values())
-        _only_active = sessions.pop() if len(sessions) == 1 else None
+            _active[mark] = session_id
+        _changes += 1
+        counted = -1
+        # Again, if a finalizer changed the marks in this very thread while they were looked at.
+        while counted != _changes:
+            counted = _changes
+            sessions = set(list(_active.values()))  # noqa: C414 - one step: it cannot change meanwhile
+            _only_active = sessions.pop() if len(sessions) == 1 else None
+
+
+def _renew_lock() -> None:
+    global _active_lock  # noqa: PLW0603 - a thread of the parent may have held it at the fork
+    _active_lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 def leave_all_scopes() -> None:

@@ -85,7 +85,7 @@ class EventStream(Generic[EventT]):
             StreamStateError: The stream has not been opened.
         """
         mailbox = self._opened().mailbox
-        is_last_look = mailbox.closed or self._bus._is_draining  # before the look: nothing is put after
+        is_last_look = mailbox.closed or self._bus._is_sealed  # before the look: nothing is put after
         if not mailbox.contents:
             self._bus._route()
         try:
@@ -125,7 +125,7 @@ class EventStream(Generic[EventT]):
             # Set before looking again: whoever puts or closes after the look calls it.
             mailbox.alarm = subscription.wake = partial(doorbell.ring_for, sleeper)
             self._bus._route()
-            if not (mailbox.contents or mailbox.closed or self._bus._is_draining):
+            if not (mailbox.contents or mailbox.closed or self._bus._is_sealed):
                 await sleeper.sleep()
         finally:
             self._is_being_read = False

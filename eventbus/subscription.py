@@ -18,6 +18,7 @@ from collections.abc import Callable, Hashable
 from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -30,7 +31,7 @@ from eventbus.errors import WouldDeadlockError
 from eventbus.events import Event, EventsLost, SubscriberFailed
 from eventbus.failures import FailureLog
 from eventbus.handlers import awaited, call
-from eventbus.mailbox import Mailbox, new_mailbox
+from eventbus.mailbox import Item, Mailbox, new_mailbox
 from eventbus.session import leave_all_scopes
 from eventbus.statistics import SubscriptionState, SubscriptionStatistics
 
@@ -52,6 +53,8 @@ STOP_GRACE_SECONDS = 0.05
 """How long a subscriber may take to stop once the deadline of the close has passed."""
 
 logger = logging.getLogger("eventbus")
+
+_depth_of: Callable[[Item], int] = itemgetter(2)
 
 depth_here: ContextVar[int] = ContextVar("eventbus_depth", default=0)
 """The depth of what this context publishes: 0 outside handlers, 1 in the handler of such an event."""
@@ -201,7 +204,7 @@ class Subscription:
         while self.state == "running":
             await deliver()
             self._tell_drains()
-            is_last_look = mailbox.closed or self.bus._is_draining  # before the look: nothing is put after
+            is_last_look = mailbox.closed or self.bus._is_sealed  # before the look: nothing is put after
             # Set before looking once more: whoever puts after the look calls it.
             mailbox.alarm = self.wake
             if mailbox.contents:
@@ -248,8 +251,8 @@ class Subscription:
             batch = mailbox.take_batch(self._subscriber.max_batch)
             if not batch:
                 break  # unsubscribed meanwhile
-            _, events, depths = zip(*batch, strict=True)
-            depth_here.set(max(depths) + 1)
+            events = [item[1] for item in batch]
+            depth_here.set(max(map(_depth_of, batch)) + 1)
             try:
                 await handle_batch(events)
             except Exception as error:  # noqa: BLE001
@@ -263,7 +266,7 @@ class Subscription:
         await anyio.lowlevel.checkpoint()
         # The deadline of a close cancels this task at a checkpoint. A handler that never suspends
         # may keep the loop from noticing in time that it has passed.
-        while self.bus._is_draining and not self.bus._seconds_left():
+        while self.bus._is_closed and not self.bus._seconds_left():
             await anyio.lowlevel.checkpoint()
 
     async def _stop(self, scope: anyio.CancelScope) -> None:
@@ -322,7 +325,7 @@ class Subscription:
     def _end(self, state: SubscriptionState) -> None:
         if self.state in ("waiting", "running"):
             self.state = state
-        if not self.bus._is_draining or state != "cancelled":
+        if not self.bus._is_closed or state != "cancelled":
             self.bus._retire(self)  # else what is left is reported as undelivered
         self._tell_drains()
 
@@ -330,7 +333,7 @@ class Subscription:
 
     def _next_check(self) -> int:
         """Tell the drains that are done; return after how many events to look again."""
-        if self.bus._is_draining:
+        if self.bus._is_closed:
             self._tell_drains()
             return 1  # no handler call may start after the deadline
         if not self._drains:

@@ -12,13 +12,13 @@ exits.
 
 from __future__ import annotations
 
-import json
-import os
 from collections import deque
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from eventbus.contracts import EventSink
 from eventbus.events import SkillStarted
@@ -26,6 +26,7 @@ from eventbus.records import SkillInvocation, skill_invocation
 from eventbus.trackers.guards import ForkSafeLock, QuietSink, as_text
 from eventbus.trackers.skill_metrics import MAX_KINDS, OTHER, SkillMetrics, render_report, summarize
 from eventbus.trackers.tracked_skill import SkillCompleter, SkillUse, TrackedSkill
+from eventbus.whole_file import write_whole
 
 __all__ = ["SkillMetricsTracker", "SkillTracker", "get_tracker", "track_skill"]
 
@@ -142,14 +143,7 @@ class SkillTracker:
             "invocations": [invocation.to_dict() for invocation in self.invocations],
             "exported_at": datetime.now(UTC).isoformat(),
         }
-        output_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        partial = output_file.with_name(f".{output_file.name}.{os.getpid()}.partial")
-        try:
-            partial.touch(mode=0o600)
-            partial.write_text(json.dumps(document, indent=2), encoding="utf-8")
-            partial.replace(output_file)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_whole(Path(output_file), msgspec.json.format(msgspec.json.encode(document)))
 
     def _end(self, use: SkillUse, error_type: str | None) -> None:
         try:

@@ -5,11 +5,10 @@ Everything is keyed by run, node and attempt: runs overlap, nodes are repeated a
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from weakref import finalize
 
-from eventbus import session
+from eventbus.session import mark_active, mark_inactive
 
 __all__ = ["Attempts", "NodeKey", "Run"]
 
@@ -88,8 +87,8 @@ class Run:
         self.began = now
         if self.session_id is not None and self._unmark is None:
             key = object()
-            session._mark_active(key, self.session_id)
-            self._unmark = unmark = finalize(self, _unmark, key)
+            mark_active(key, self.session_id)
+            self._unmark = unmark = finalize(self, mark_inactive, key)
             unmark.atexit = False
 
     def end(self, now: float) -> float | None:
@@ -111,17 +110,3 @@ class Run:
         """Return the open attempts, in the order in which they began."""
         began = [(at, node, n) for node, attempts in self.nodes.items() for n, at in attempts.open.items()]
         return [(node_id, number) for _, node_id, number in sorted(began)]
-
-
-_unmarked: deque[object] = deque()
-
-
-def _unmark(key: object) -> None:
-    _unmarked.append(key)
-    # The collector may call this in the very thread that holds the lock, which would then wait for
-    # itself: what is left over is settled by the next call.
-    while _unmarked and not session._active_lock.locked():
-        try:
-            session._mark_active(_unmarked.popleft(), None)
-        except IndexError:  # another thread settled it
-            return
