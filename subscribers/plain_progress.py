@@ -91,8 +91,10 @@ class _Run:
         return is_news
 
     def tally(self) -> str:
-        succeeded = sum(outcome in ("ok", "skipped") for outcome in self.outcomes.values())
-        return f"{succeeded}/{len(self.outcomes)} nodes"
+        outcomes = list(self.outcomes.values())
+        skipped = outcomes.count("skipped")  # done before, or given up with what they depend on
+        told = f", {skipped} skipped" if skipped else ""
+        return f"{outcomes.count('ok')}/{len(outcomes)} nodes{told}"
 
 
 class PlainProgress:

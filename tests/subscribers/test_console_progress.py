@@ -93,7 +93,7 @@ def test_a_run_that_fails() -> None:
         "+28.7s FAIL   tests (22.4s) AssertionError\n"
         "+38.3s still  comprehensive (20.1s) 3/10 mypy\n"
         "+41.0s cancel comprehensive (22.8s)\n"
-        "+41.0s end    workflow crackerjack FAILED 3/6 nodes, 12 events, 0 lost"
+        "+41.0s end    workflow crackerjack FAILED 2/6 nodes, 1 skipped, 12 events, 0 lost"
     )
 
 

@@ -1,0 +1,42 @@
+"""Write a file whole or not at all: nobody ever reads half of it, and a crash leaves the old one."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+__all__ = ["make_private_directory", "write_whole"]
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Replace a file by one of mode 0600 with this content, making its directory if there is none.
+
+    Raises:
+        OSError: It cannot be written; what was there is untouched.
+    """
+    make_private_directory(path.parent)
+    # In the same directory: only within one file system is a rename atomic. mkstemp makes it 0600.
+    descriptor, partial = tempfile.mkstemp(prefix=".eventbus-", suffix=".partial", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(partial).replace(path)
+    except BaseException:
+        with suppress(OSError):
+            Path(partial).unlink()
+        raise
+
+
+def make_private_directory(directory: Path) -> None:
+    """Make a directory and those above it, of mode 0700 where they are new; others stay as they are.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    missing = [each for each in (directory, *directory.parents) if not each.exists()]
+    for each in reversed(missing):  # `mkdir(parents=True)` gives the mode to the last one only
+        each.mkdir(mode=0o700, exist_ok=True)

@@ -1,0 +1,176 @@
+"""Correlate skills and workflows while they run.
+
+live = LiveCorrelator()
+with EventBus([live]) as bus:
+    ...
+    print(live.report())
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from weakref import WeakSet
+
+from eventbus import (
+    CorrelatedSession,
+    Correlation,
+    EventBus,
+    EventsLost,
+    PatternDetected,
+    SessionCorrelated,
+    SkillEvent,
+    Subscriber,
+    WorkflowEvent,
+    correlation_report,
+    detect_patterns,
+)
+
+__all__ = ["LiveCorrelator"]
+
+
+class LiveCorrelator(Subscriber[SkillEvent | WorkflowEvent | EventsLost]):
+    """Folds events into sessions as they come, and publishes what it finds.
+
+    For a session in which both a skill and a workflow were seen it publishes `SessionCorrelated`
+    each time a skill or a run of it begins or ends, not for each node; and `PatternDetected` once
+    per session and pattern. What belongs to no session is kept apart, and nothing is published of it.
+
+    Its methods may be called from any thread, while it runs and afterwards; all they return is copies.
+
+    Args:
+        max_sessions: How many sessions are remembered; beyond this the one that nothing happened in
+            for longest is evicted, one that has ended before one that goes on.
+        max_records: How many records are kept of each session, of skills and of workflow events; the
+            figures count what is no longer kept.
+
+    Attributes:
+        lost: Events that never arrived, for its mailbox overflowed.
+
+    Raises:
+        ValueError: A limit is less than 1.
+    """
+
+    events = SkillEvent | WorkflowEvent | EventsLost
+    capacity = 16_384
+    name = "live_correlator"
+
+    def __init__(self, *, max_sessions: int = 1_024, max_records: int = 1_000) -> None:
+        self.lost = 0
+        self._correlation = Correlation(max_sessions, max_records)
+        self._max_told = max_sessions
+        self._told: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._bus: EventBus | None = None
+        self._lock = threading.Lock()
+        _correlators.add(self)
+
+    @property
+    def evicted(self) -> int:
+        """How many sessions were forgotten to make room."""
+        return self._correlation.evicted
+
+    @property
+    def dropped(self) -> int:
+        """How many records were counted and are no longer kept."""
+        with self._lock:
+            return self._correlation.dropped
+
+    def session(self, session_id: str) -> CorrelatedSession | None:
+        """Return a session as it stands, or None when nothing is known of it.
+
+        Args:
+            session_id: Its id, or the name of a bucket (see `eventbus.correlation`).
+        """
+        with self._lock:
+            captured = self._correlation.capture(session_id)
+        return None if captured is None else captured()
+
+    def sessions(self) -> dict[str, CorrelatedSession]:
+        """Return every session and bucket as it stands, by its name."""
+        with self._lock:
+            captured = self._correlation.capture_all()
+        return {name: capture() for name, capture in captured.items()}
+
+    def report(self) -> str:
+        """Return all sessions as text for people, the one that began last first."""
+        with self._lock:
+            figures = self._correlation.all_figures()
+        return correlation_report(figures, self._notes())
+
+    async def start(self, bus: EventBus) -> None:
+        """Keep the bus, to publish on."""
+        self._bus = bus
+
+    async def handle_batch(self, events: Sequence[SkillEvent | WorkflowEvent | EventsLost]) -> None:
+        """Fold events, and publish what is news."""
+        for event in events:
+            if isinstance(event, EventsLost):
+                self.lost += event.count
+            else:
+                self._fold(event)
+
+    def _fold(self, event: SkillEvent | WorkflowEvent) -> None:
+        figures = None
+        with self._lock:
+            if self._correlation.add(event) and event.session_id:
+                figures = self._correlation.figures(event.session_id)
+        # Published with the lock given back: taps run in this thread, and may ask for a session.
+        if event.session_id and figures is not None and figures.skills and figures.workflows:
+            self._tell(event.session_id, figures)
+
+    def _tell(self, session_id: str, figures: CorrelatedSession) -> None:
+        if self._bus is None:
+            return
+        self._bus.publish(_correlated(session_id, figures))
+        for pattern in detect_patterns(figures):
+            if self._is_news(session_id, pattern.name):
+                self._bus.publish(
+                    PatternDetected(session_id=session_id, pattern=pattern.name, message=pattern.message)
+                )
+
+    def _is_news(self, session_id: str, pattern: str) -> bool:
+        told = (session_id, pattern)
+        if told in self._told:
+            self._told.move_to_end(told)
+            return False
+        self._told[told] = None
+        if len(self._told) > self._max_told:
+            self._told.popitem(last=False)
+        return True
+
+    def _notes(self) -> list[str]:
+        notes: list[str] = []
+        if self.lost:
+            notes.append(f"{self.lost} events were lost before they were counted: figures may be too low")
+        if self.evicted:
+            notes.append(f"{self.evicted} sessions were evicted to make room, and are not shown")
+        return notes
+
+
+def _correlated(session_id: str, figures: CorrelatedSession) -> SessionCorrelated:
+    return SessionCorrelated(
+        session_id=session_id,
+        skills=figures.skills,
+        skills_completed=figures.skills_completed,
+        workflows=figures.workflows,
+        nodes_completed=figures.node_attempts_completed,
+        nodes_failed=figures.node_attempts_failed,
+        total_skill_duration=figures.total_skill_duration,
+        total_workflow_duration=figures.total_workflow_duration,
+        open=figures.is_open,
+    )
+
+
+_correlators: WeakSet[LiveCorrelator] = WeakSet()
+
+
+def _renew_locks() -> None:
+    """Give a forked child open locks, whichever thread of the parent held them."""
+    for correlator in list(_correlators):
+        correlator._lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_renew_locks)
