@@ -1,0 +1,81 @@
+# Every target sets up what it needs on a machine that has only make, git and Python 3.11 or newer.
+# Environments are made once, and again when pyproject.toml changes.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PYTEST_OPTIONS ?=
+
+.PHONY: help demo test coverage lint format bench bench-short nightly clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make demo         run a quality workflow over this project, watched live"
+	@echo "make test         run the tests (quick tier); make coverage: and measure what they cover"
+	@echo "make lint         check format, style, types and imports"
+	@echo "make bench        print how fast it is; make bench-short: in a minute"
+	@echo "make nightly      run the tests with the larger figures"
+	@echo "make clean        remove what these made"
+	@echo "PYTHON=python3.13 VENV=.venv-3.13 choose another Python, in an environment of its own"
+
+demo: $(VENV)/.with-cli
+	$(BIN)/eventbus demo .
+
+test: $(VENV)/.with-tests
+	$(BIN)/python -m pytest -m "not nightly" $(PYTEST_OPTIONS)
+
+nightly: $(VENV)/.with-tests
+	$(BIN)/python -m pytest -m nightly $(PYTEST_OPTIONS)
+
+coverage: $(VENV)/.with-tests
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest -m "not nightly" $(PYTEST_OPTIONS)
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report
+
+lint: $(VENV)/.with-linters
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
+
+format: $(VENV)/.with-linters
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+bench: $(VENV)/.with-peers
+	$(BIN)/python -m benchmarks
+
+bench-short: $(VENV)/.with-tests
+	$(BIN)/python -m benchmarks --short
+
+clean:
+	rm -rf .venv .venv-* .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache \
+		.pytest_cache .ruff_cache build dist
+	find eventbus subscribers tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# One step each, so that the demo need not wait for tools it does not use. pip reads dependency
+# groups since 25.1, and a new environment has the one that came with its Python.
+$(VENV)/.with-pip: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: $(PYTHON) is not Python 3.11 or newer. hint: make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1'
+	@touch $@
+
+$(VENV)/.with-cli: $(VENV)/.with-pip
+	$(BIN)/python -m pip install --quiet --editable '.[cli]'
+	@touch $@
+
+$(VENV)/.with-tests: $(VENV)/.with-cli
+	$(BIN)/python -m pip install --quiet --group test
+	@touch $@
+
+$(VENV)/.with-peers: $(VENV)/.with-tests
+	$(BIN)/python -m pip install --quiet --group bench
+	@touch $@
+
+$(VENV)/.with-linters: $(VENV)/.with-tests
+	$(BIN)/python -m pip install --quiet --group lint
+	@touch $@

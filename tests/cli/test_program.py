@@ -1,0 +1,133 @@
+"""The program: what it is called with, how it ends, and that an error is one line."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+from eventbus.cli import main
+
+Program: TypeAlias = "Callable[..., subprocess.CompletedProcess[str]]"
+
+
+def one_line_error(ended: subprocess.CompletedProcess[str]) -> str:
+    assert ended.stdout == ""
+    assert ended.stderr.endswith("\n")
+    assert ended.stderr.count("\n") == 1
+    assert ended.stderr.startswith("error: ")
+    assert ". hint: " in ended.stderr
+    return ended.stderr
+
+
+def test_the_version_is_the_distributions(program: Program) -> None:
+    """`--version` tells the installed version on stdout."""
+    ended = program("--version")
+    assert (ended.returncode, ended.stdout) == (0, f"eventbus {importlib.metadata.version('eventbus')}\n")
+
+
+def test_help_names_the_commands_and_without_a_command_it_is_a_usage_error(program: Program) -> None:
+    """Asked for, help is a result; unasked, it is a note and exit code 2."""
+    asked, unasked = program("--help"), program()
+    assert (asked.returncode, asked.stderr) == (0, "")
+    assert "demo" in asked.stdout
+    assert "plugins" in asked.stdout
+    assert (unasked.returncode, unasked.stdout, unasked.stderr) == (2, "", asked.stdout)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["frobnicate"], "frobnicate"),
+        (["demo", "--frobnicate"], "--frobnicate"),
+        (["demo", ".", "surplus"], "surplus"),
+        (["demo", "--progress", "loud"], "'loud' is none of auto, tty, plain, quiet, json"),
+        (["demo", "--dir"], "--dir"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(program: Program, arguments: list[str], told: str) -> None:
+    """No traceback, no box, no page of help."""
+    ended = program(*arguments)
+    assert ended.returncode == 2
+    assert told in one_line_error(ended)
+
+
+def test_a_wrong_setting_is_one_line_and_exit_code_2(program: Program, project: Path) -> None:
+    """The file and the key are named, and nothing is run."""
+    with (project / "pyproject.toml").open("a") as file:
+        file.write('[tool.eventbus]\nprogess = "plain"\n')
+    ended = program("demo", project)
+    assert ended.returncode == 2
+    assert f"{project / 'pyproject.toml'}: [tool.eventbus]: " in one_line_error(ended)
+    assert "`progess`" in ended.stderr
+
+
+def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
+    """Without typer the program is one line long, and the library is whole."""
+    script = (
+        "import sys\n"
+        "sys.modules['typer'] = None\n"
+        "import eventbus\n"
+        "from eventbus.cli import main\n"
+        "sys.exit(main(['--version']))\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 2
+    assert one_line_error(ended) == (
+        "error: the command line needs typer, which is not installed. "
+        "hint: install it with: pip install 'eventbus[cli]'\n"
+    )
+
+
+def test_plugins_lists_what_is_found_and_what_is_disabled(program: Program) -> None:
+    """One line for each, the name in the second column."""
+    ended = program("plugins")
+    states = {line.split()[1]: line.split()[0] for line in ended.stdout.splitlines()}
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert states["json_persister"] == "ok"
+    assert states["event_logger"] == "disabled"
+
+
+def test_plugins_reports_what_cannot_be_used(program: Program, tmp_path: Path) -> None:
+    """A broken plugin has its reason on its line, and the exit code says that there are problems."""
+    info = tmp_path / "path" / "broken-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[eventbus.subscribers]\nbroken = no_such_module:Thing\n")
+    ended = program("plugins", PYTHONPATH=str(info.parent))
+    assert ended.returncode == 1
+    (line,) = (line for line in ended.stdout.splitlines() if line.startswith("FAILED"))
+    assert line.split()[1:4] == ["broken", "broken", "no_such_module:Thing"]
+    assert line.endswith("  ModuleNotFoundError: No module named 'no_such_module'")
+
+
+def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
+    """`eventbus plugins | true` prints no traceback, neither then nor when the interpreter exits."""
+    running = subprocess.Popen(
+        [sys.executable, "-m", "eventbus", "plugins"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert running.stdout is not None
+    assert running.stderr is not None
+    running.stdout.close()
+    told = running.stderr.read()
+    running.stderr.close()
+    assert (running.wait(60), told) == (141, "")
+
+
+def test_the_program_can_be_called_as_a_function(capsys: pytest.CaptureFixture[str]) -> None:
+    """`main` takes arguments and returns the exit code, and leaves the process's signals as they were."""
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("eventbus ")
+    assert main(["frobnicate"]) == 2
+    assert capsys.readouterr().err.startswith("error: ")

@@ -1,0 +1,268 @@
+"""Finding and loading subscribers by entry point, from distributions made for the test."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import threading
+import time
+import types
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from eventbus import EventBus, NodeStarted, Overflow, PluginError
+from eventbus.plugins import FailedPlugin, Plugin, find_plugins, load_plugins
+
+BUILT_IN = ["console_progress", "event_logger", "json_persister", "live_correlator"]
+
+SOURCE = """
+from eventbus import Event, NodeEvent, Overflow, Subscriber
+
+class Good(Subscriber[NodeEvent]):
+    events = NodeEvent
+    def __init__(self, label="none"):
+        self.label = label
+    async def handle(self, event):
+        seen.append(event.node_id)
+
+class NeedsMore(Subscriber[Event]):
+    def __init__(self, address): ...
+
+class WantsNoEvents(Subscriber[Event]):
+    events = int
+
+class HoldsNothing(Subscriber[Event]):
+    capacity = 0
+
+class Hostile(Exception):
+    def __str__(self):
+        raise RuntimeError("no text either")
+
+def makes_good():
+    return Good("made")
+
+def makes_nothing():
+    return None
+
+def raises():
+    raise ValueError("two\\nlines \\x1b[31m")
+
+def raises_hostile():
+    raise Hostile
+
+def exits():
+    raise SystemExit(3)
+
+def interrupts():
+    raise KeyboardInterrupt
+
+instance = Good()
+number = 42
+seen = []
+"""
+
+
+class Distributions:
+    """Makes distributions in a directory that is on the path."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def add(self, distribution: str, points: dict[str, str]) -> None:
+        """Add one that offers plugins."""
+        info = self.directory / f"{distribution.replace('-', '_')}-1.0.dist-info"
+        info.mkdir()
+        lines = [f"{name} = {target}\n" for name, target in points.items()]
+        (info / "entry_points.txt").write_text("[eventbus.subscribers]\n" + "".join(lines))
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
+        importlib.invalidate_caches()
+
+    def add_module(self, name: str, source: str) -> None:
+        """Add a module to the directory."""
+        (self.directory / f"{name}.py").write_text(source)
+        importlib.invalidate_caches()
+
+
+@pytest.fixture
+def distributions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Distributions]:
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    before = set(sys.modules)
+    made = Distributions(tmp_path)
+    made.add_module("plugged", SOURCE)
+    yield made
+    for name in set(sys.modules) - before:
+        if name in {path.stem for path in tmp_path.glob("*.py")}:
+            del sys.modules[name]
+
+
+def third_party() -> list[Plugin]:
+    return [plugin for plugin in find_plugins() if plugin.distribution != "eventbus"]
+
+
+def reasons(failed: list[FailedPlugin]) -> dict[str, str]:
+    return {each.plugin.name: each.reason for each in failed}
+
+
+def test_the_built_in_subscribers_are_found_as_plugins_and_load() -> None:
+    """What eventbus brings is found through the same group as anyone's, and each one can be used."""
+    own = [plugin for plugin in find_plugins() if plugin.distribution == "eventbus"]
+    assert [plugin.name for plugin in own] == BUILT_IN
+    outcome = load_plugins(own)
+    assert not outcome.failed
+    assert list(outcome.loaded) == BUILT_IN
+
+
+def test_finding_imports_nothing(distributions: Distributions) -> None:
+    """A plugin is imported when it is loaded, not when it is found."""
+    distributions.add("slow-nodes", {"good": "plugged:Good"})
+    assert [plugin.name for plugin in third_party()] == ["good"]
+    assert "plugged" not in sys.modules
+
+
+def test_a_plugin_of_another_distribution_receives_events(distributions: Distributions) -> None:
+    """One class and one entry point is all it takes."""
+    distributions.add("slow-nodes", {"good": "plugged:Good"})
+    (plugin,) = third_party()
+    assert plugin == Plugin("good", "slow-nodes", "plugged:Good")
+    with EventBus([plugin.load()]) as bus:
+        bus.publish(NodeStarted(workflow_id="w", node_id="n"))
+    assert sys.modules["plugged"].seen == ["n"]
+
+
+def test_an_entry_point_may_name_a_function_that_makes_the_subscriber(distributions: Distributions) -> None:
+    """A class is one callable that makes a subscriber; any other will do."""
+    distributions.add("slow-nodes", {"made": "plugged:makes_good"})
+    assert vars(third_party()[0].load())["label"] == "made"
+
+
+def test_options_go_to_the_plugin_of_their_name_only(distributions: Distributions) -> None:
+    """A plugin is called without arguments, unless there are options under its own name."""
+    distributions.add("slow-nodes", {"one": "plugged:Good", "two": "plugged:Good"})
+    loaded = load_plugins(third_party(), options={"two": {"label": "told"}}).loaded
+    assert [vars(each)["label"] for each in loaded.values()] == ["none", "told"]
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ("no_such_module:Thing", "ModuleNotFoundError: No module named 'no_such_module'"),
+        ("plugged:NoSuchName", "AttributeError: "),
+        ("broken_source:Thing", "SyntaxError: "),
+        ("plugged:raises", r"ValueError: two\nlines \x1b[31m"),
+        ("plugged:raises_hostile", "Hostile"),
+        ("plugged:exits", "SystemExit: 3"),
+        ("exits_on_import:Thing", "SystemExit: 4"),
+        ("plugged:interrupts", "KeyboardInterrupt"),
+        ("plugged:NeedsMore", "TypeError: "),
+        (
+            "plugged:instance",
+            "plugged:instance is an instance of Good, neither a Subscriber class nor a function",
+        ),
+        ("plugged:number", "plugged:number is an instance of int, neither a Subscriber class nor a function"),
+        ("plugged:makes_nothing", "plugged:makes_nothing makes an instance of NoneType, not a Subscriber"),
+        ("plugged:WantsNoEvents", "SubscriberError: cannot subscribe to int"),
+        ("plugged:HoldsNothing", "SubscriberError: capacity=0 holds nothing"),
+        ("not a target", ""),
+    ],
+)
+def test_a_broken_plugin_is_reported_with_its_reason_and_the_others_load(
+    distributions: Distributions, target: str, reason: str
+) -> None:
+    """Whatever a plugin raises, it is one line in a list, and nobody else's trouble."""
+    distributions.add_module("broken_source", "def f(:\n")
+    distributions.add_module("exits_on_import", "raise SystemExit(4)\n")
+    distributions.add("a-broken", {"broken": target})
+    distributions.add("b-good", {"good": "plugged:Good"})
+    outcome = load_plugins(third_party())
+    assert list(outcome.loaded) == ["good"]
+    assert list(reasons(outcome.failed)) == ["broken"]
+    assert reasons(outcome.failed)["broken"].startswith(reason)
+    assert reasons(outcome.failed)["broken"]
+    assert "\n" not in reasons(outcome.failed)["broken"]
+
+
+def test_loading_one_broken_plugin_raises_with_its_cause(distributions: Distributions) -> None:
+    """Who loads a plugin by itself gets one exception, and beneath it what the plugin raised."""
+    distributions.add("broken", {"broken": "plugged:raises"})
+    with pytest.raises(PluginError, match=r"ValueError: two") as caught:
+        third_party()[0].load()
+    assert isinstance(caught.value.__cause__, ValueError)
+
+
+def test_a_plugin_that_hangs_is_left_behind_at_the_deadline(
+    distributions: Distributions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An import that never ends costs its deadline, and the plugins after it load."""
+    gate = types.ModuleType("gate_of_the_test")
+    gate.__dict__["release"] = release = threading.Event()
+    monkeypatch.setitem(sys.modules, gate.__name__, gate)
+    distributions.add_module("hangs", "import gate_of_the_test\ngate_of_the_test.release.wait()\n")
+    distributions.add("a-hanging", {"hanging": "hangs:Thing"})
+    distributions.add("b-good", {"good": "plugged:Good"})
+    began = time.monotonic()
+    outcome = load_plugins(third_party(), timeout=0.2)
+    took = time.monotonic() - began
+    release.set()
+    assert reasons(outcome.failed) == {"hanging": "it did not load within 0.2 s"}
+    assert list(outcome.loaded) == ["good"]
+    assert 0.2 <= took < 3
+
+
+def test_a_name_that_is_taken_fails_for_whoever_comes_second(distributions: Distributions) -> None:
+    """Of two plugins with one name the first distribution's, by name, is loaded, and the other reported."""
+    distributions.add("b-second", {"good": "plugged:makes_good"})
+    distributions.add("a-first", {"good": "plugged:Good"})
+    outcome = load_plugins(third_party())
+    assert vars(outcome.loaded["good"])["label"] == "none"
+    assert [each.plugin.distribution for each in outcome.failed] == ["b-second"]
+    assert outcome.failed[0].reason == "the name is taken by plugged:Good of a-first"
+
+
+def test_no_package_takes_the_place_of_a_built_in_subscriber(distributions: Distributions) -> None:
+    """A built-in one comes first, whatever the other distribution is called."""
+    distributions.add("aaa", {"json_persister": "plugged:Good"})
+    outcome = load_plugins()
+    assert type(outcome.loaded["json_persister"]).__name__ == "JsonPersister"
+    assert reasons(outcome.failed) == {
+        "json_persister": "the name is taken by subscribers.json_persister:JsonPersister of eventbus"
+    }
+
+
+def test_a_disabled_plugin_is_not_even_imported(distributions: Distributions) -> None:
+    """Disabling is how to keep a plugin out that does harm by being imported."""
+    distributions.add("slow-nodes", {"good": "plugged:Good"})
+    outcome = load_plugins(third_party(), disabled=["good"])
+    assert not outcome.loaded
+    assert not outcome.failed
+    assert "plugged" not in sys.modules
+
+
+def test_a_distribution_that_is_on_the_path_twice_is_one(
+    distributions: Distributions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second copy further down the path is shadowed, as its modules are."""
+    distributions.add("slow-nodes", {"good": "plugged:Good"})
+    further_down = tmp_path / "further_down"
+    further_down.mkdir()
+    Distributions(further_down).add("slow-nodes", {"good": "plugged:Old", "old": "plugged:Old"})
+    monkeypatch.setattr(sys, "path", [*sys.path, str(further_down)])
+    assert [plugin.target for plugin in third_party()] == ["plugged:Good"]
+
+
+def test_unreadable_metadata_of_one_distribution_hides_no_other(distributions: Distributions) -> None:
+    """A distribution that is damaged on disk is passed over."""
+    distributions.add("damaged", {"bad": "plugged:Good"})
+    (distributions.directory / "damaged-1.0.dist-info" / "entry_points.txt").write_bytes(b"\xff\xfe[")
+    distributions.add("slow-nodes", {"good": "plugged:Good"})
+    assert [plugin.name for plugin in third_party()] == ["good"]
+
+
+def test_the_options_of_a_plugin_are_checked_as_those_of_a_subscription(distributions: Distributions) -> None:
+    """COALESCE without a key is found out at load time, not when the bus is built."""
+    source = f"{SOURCE}\nclass Keyless(Good):\n    overflow = Overflow.{Overflow.COALESCE.name}\n"
+    distributions.add_module("plugged", source)
+    distributions.add("slow-nodes", {"keyless": "plugged:Keyless"})
+    with pytest.raises(PluginError, match=r"COALESCE needs key="):
+        third_party()[0].load()

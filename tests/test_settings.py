@@ -1,0 +1,102 @@
+"""Settings: the nearest pyproject.toml, the environment, and one clear error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from eventbus import EventBusError
+from eventbus.errors import SettingsError
+from eventbus.settings import Settings, load_settings
+
+
+def project(directory: Path, text: str) -> Path:
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "pyproject.toml").write_text(text, encoding="utf-8")
+    return directory
+
+
+def test_without_a_word_from_anybody_there_are_defaults(tmp_path: Path) -> None:
+    """The log lives in the project's .session-buddy, progress suits the stream, the logger is off."""
+    assert load_settings(project(tmp_path, ""), {}) == Settings(
+        directory=tmp_path / ".session-buddy", progress="auto", disabled=("event_logger",)
+    )
+
+
+def test_the_nearest_file_counts_and_directories_are_its_own(tmp_path: Path) -> None:
+    """The search goes up from where it begins, and stops at the first file."""
+    project(tmp_path, '[tool.eventbus]\nprogress = "quiet"\n')
+    inner = project(
+        tmp_path / "inner", '[tool.eventbus]\ndirectory = "logs"\ndisabled = ["live_correlator"]\n'
+    )
+    (inner / "src" / "deep").mkdir(parents=True)
+    settings = load_settings(inner / "src" / "deep", {})
+    assert settings == Settings(directory=inner / "logs", progress="auto", disabled=("live_correlator",))
+
+
+def test_the_environment_wins(tmp_path: Path) -> None:
+    """A variable overrides the file; its directory is the working directory's, not the project's."""
+    start = project(tmp_path, '[tool.eventbus]\nprogress = "quiet"\ndirectory = "logs"\n')
+    settings = load_settings(start, {"EVENTBUS_DIR": "elsewhere", "EVENTBUS_PROGRESS": "json"})
+    assert (settings.directory, settings.progress) == (Path("elsewhere"), "json")
+
+
+def test_an_empty_variable_counts_as_unset(tmp_path: Path) -> None:
+    """`EVENTBUS_DIR= command` says nothing."""
+    start = project(tmp_path, '[tool.eventbus]\nprogress = "quiet"\n')
+    settings = load_settings(start, {"EVENTBUS_DIR": "", "EVENTBUS_PROGRESS": ""})
+    assert (settings.directory, settings.progress) == (tmp_path / ".session-buddy", "quiet")
+
+
+def test_the_process_is_asked_where_nothing_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By default it is the working directory and the process's own environment."""
+    monkeypatch.chdir(project(tmp_path, '[tool.eventbus]\ndirectory = "/logs"\n'))
+    monkeypatch.setenv("EVENTBUS_PROGRESS", "plain")
+    assert load_settings() == Settings(directory=Path("/logs"), progress="plain")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('[tool.eventbus]\nprogress = "loud"\n', ["loud", "progress"]),
+        ("[tool.eventbus]\nprogress = 3\n", ["progress"]),
+        ("[tool.eventbus]\ndirectory = 7\n", ["7", "directory"]),
+        ('[tool.eventbus]\ndirectory = ""\n', ["directory"]),
+        ('[tool.eventbus]\ndisabled = "event_logger"\n', ["disabled"]),
+        ("[tool.eventbus]\ndisabled = [1]\n", ["disabled"]),
+        ("[tool.eventbus]\nprogess = 1\n", ["progess"]),
+        ("tool = 1\n", ["tool"]),
+        ("[tool]\neventbus = 1\n", ["tool.eventbus"]),
+        ("[tool.eventbus\n", ["line 1"]),
+        ("[project]\nname = '\udcff'\n", ["utf-8"]),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_one_error_that_names_file_and_key(
+    tmp_path: Path, text: str, told: list[str]
+) -> None:
+    """Nothing is guessed and nothing ignored: the message says where to look."""
+    (tmp_path / "pyproject.toml").write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(SettingsError) as caught:
+        load_settings(tmp_path, {})
+    assert isinstance(caught.value, EventBusError)
+    assert isinstance(caught.value, ValueError)
+    assert str(tmp_path / "pyproject.toml") in caught.value.problem
+    assert [part for part in told if part not in caught.value.problem] == []
+    assert str(caught.value) == f"{caught.value.problem}. {caught.value.hint}"
+
+
+def test_a_variable_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    """An error in the environment is not blamed on a file."""
+    with pytest.raises(SettingsError, match=r"the environment: EVENTBUS_PROGRESS: .*loud"):
+        load_settings(project(tmp_path, ""), {"EVENTBUS_PROGRESS": "loud"})
+
+
+def test_an_unreadable_file_can_be_passed_over_but_a_wrong_setting_cannot(tmp_path: Path) -> None:
+    """Who reports a broken file anyway may go on without it; a setting that says nonsense still fails."""
+    settings = load_settings(
+        project(tmp_path, "not TOML ["), {"EVENTBUS_DIR": "/logs"}, ignore_unreadable=True
+    )
+    assert settings == Settings(directory=Path("/logs"))
+    with pytest.raises(SettingsError, match="progress"):
+        load_settings(project(tmp_path, "[tool.eventbus]\nprogress = 1\n"), {}, ignore_unreadable=True)
