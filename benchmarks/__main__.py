@@ -1,0 +1,61 @@
+"""Run the contests and show what came of them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from benchmarks import end_to_end, footprint, latency, persister, publish
+from benchmarks.rounds import Measured, Scale, measure
+from benchmarks.table import as_json, as_svg, as_text
+from benchmarks.targets import judge
+
+FULL = Scale(rounds=100, events=1_000, seconds=1.0)
+SHORT = Scale(rounds=5, events=1_000, seconds=0.05)
+
+CONTESTS = [
+    *publish.CONTESTS,
+    *end_to_end.CONTESTS,
+    *latency.CONTESTS,
+    *footprint.CONTESTS,
+    *persister.CONTESTS,
+]
+
+
+def main() -> int:
+    """Run; return 1 when a target is grossly missed."""
+    options = _options()
+    scale = SHORT if options.short else FULL
+    measured: list[Measured] = []
+    for contest in CONTESTS:
+        if options.only in contest.name:
+            print(f"... {contest.name}", file=sys.stderr, flush=True)
+            measured.append(measure(contest, scale))
+    outcomes = judge(measured)
+    print(as_text(measured, outcomes, scale))
+    if options.json:
+        options.json.write_bytes(as_json(measured, outcomes, scale))
+    if options.svg:
+        options.svg.write_text(as_svg(measured), encoding="utf-8")
+    return int(any(outcome.verdict == "FAILED" for outcome in outcomes))
+
+
+class _Options(argparse.Namespace):
+    short: bool
+    only: str
+    json: Path | None
+    svg: Path | None
+
+
+def _options() -> _Options:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--short", action="store_true", help="a quick run, for CI")
+    parser.add_argument("--only", default="", metavar="WORD", help="only contests with this in their name")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure to this file")
+    parser.add_argument("--svg", type=Path, metavar="FILE", help="write a picture of the peers to this file")
+    return parser.parse_args(namespace=_Options())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,190 @@
+"""Other ways to do the same, each used as its own documentation says, at its cheapest."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import importlib.metadata
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from functools import cache, partial
+from typing import Any
+
+import anyio
+import blinker
+
+from benchmarks.rounds import Round, Rounds, Samples, elapsed
+from benchmarks.silent import Events, Ticked, awaits, calls, silent, silent_async, to_the_end
+
+__all__ = ["end_to_end", "publish_to_three", "slow_end_to_end", "versions"]
+
+_OPTIONAL = ("aiopubsub", "bubus", "psygnal", "pyee", "pymitter")
+
+
+@cache
+def _found(name: str) -> Any:
+    """Return an optional peer's module; None when it is not installed, and say so."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        print(f"SKIPPED: {name} is not installed (pip install --group bench)", file=sys.stderr)
+        return None
+
+
+def versions() -> dict[str, str]:
+    """Return what is measured, and its version."""
+    names = ("anyio", "blinker", "msgspec", *(name for name in _OPTIONAL if _found(name)))
+    return {name: importlib.metadata.version(name) for name in names}
+
+
+def _with_three(connect: Callable[[Any], object], new_handler: Callable[[], Any]) -> None:
+    for number in range(3):
+        handler = new_handler()
+        handler.__name__ = f"handle_{number}"  # bubus warns of handlers with the same name
+        connect(handler)
+
+
+def _blinker(new_handler: Callable[[], Any]) -> blinker.Signal:
+    signal = blinker.Signal()
+    _with_three(partial(signal.connect, weak=False), new_handler)
+    return signal
+
+
+def publish_to_three(events: Events) -> Rounds:
+    """Return those that call 3 plain functions there and then."""
+    rounds = {"blinker": calls(_blinker(silent).send, events)}
+    if psygnal := _found("psygnal"):
+        owner: Any = type("Owner", (), {"ticked": psygnal.Signal(object)})()
+        _with_three(owner.ticked.connect, silent)
+        rounds["psygnal (emit_fast)"] = calls(owner.ticked.emit_fast, events)
+    for name in ("pyee", "pymitter"):
+        if peer := _found(name):
+            emitter = peer.EventEmitter()
+            _with_three(partial(emitter.on, "ticked"), silent)
+            rounds[name] = calls(partial(emitter.emit, "ticked"), events)
+    return rounds
+
+
+async def end_to_end(stack: AsyncExitStack, events: Events) -> Rounds:
+    """Return those that take microseconds to have 3 async handlers handle an event."""
+    return {
+        "blinker (send_async)": awaits(_blinker(silent_async).send_async, events),
+        "asyncio.Queue fan-out": await _queues(stack, events),
+    }
+
+
+async def slow_end_to_end(stack: AsyncExitStack, events: Events) -> Rounds:
+    """Return those that take tens of microseconds, or more."""
+    rounds: Rounds = {"anyio memory object streams": await _streams(stack, events)}
+    if pyee := _found("pyee.asyncio"):
+        emitter = pyee.AsyncIOEventEmitter()
+        _with_three(partial(emitter.on, "ticked"), silent_async)
+        rounds["pyee"] = to_the_end(partial(emitter.emit, "ticked"), events, emitter.wait_for_complete)
+    if pymitter := _found("pymitter"):
+        emitter = pymitter.EventEmitter()
+        _with_three(partial(emitter.on, "ticked"), silent_async)
+        rounds["pymitter (emit_async)"] = awaits(partial(emitter.emit_async, "ticked"), events)
+    if aiopubsub := _found("aiopubsub"):
+        rounds["aiopubsub"] = _aiopubsub(stack, aiopubsub, events)
+    if bubus := _found("bubus"):
+        rounds["bubus"] = _bubus(bubus)
+    return rounds
+
+
+async def _queues(stack: AsyncExitStack, events: Events) -> Round:
+    queues: list[asyncio.Queue[Ticked]] = [asyncio.Queue() for _ in range(3)]
+
+    async def consume(queue: asyncio.Queue[Ticked]) -> None:
+        handle = silent_async()
+        while True:
+            await handle(await queue.get())
+            queue.task_done()
+
+    tasks = await stack.enter_async_context(anyio.create_task_group())
+    stack.callback(tasks.cancel_scope.cancel)
+    for queue in queues:
+        tasks.start_soon(consume, queue)
+
+    def put(event: Ticked) -> None:
+        for queue in queues:
+            queue.put_nowait(event)
+
+    async def settle() -> None:
+        for queue in queues:
+            await queue.join()
+
+    return to_the_end(put, events, settle)
+
+
+class _Countdown:
+    """Async handlers that together tell when they have been called as often as expected."""
+
+    def __init__(self, expected: int) -> None:
+        self._left = self._expected = expected
+        self._done = anyio.Event()
+
+    def handler(self) -> Callable[..., Any]:
+        async def handle(*_: object) -> None:
+            self._left -= 1
+            if not self._left:
+                self._done.set()
+
+        return handle
+
+    async def wait(self) -> None:
+        await self._done.wait()
+        self._left, self._done = self._expected, anyio.Event()
+
+
+async def _streams(stack: AsyncExitStack, events: Events) -> Round:
+    countdown = _Countdown(3 * events.number)
+    tasks = await stack.enter_async_context(anyio.create_task_group())
+    stack.callback(tasks.cancel_scope.cancel)
+    senders: list[Any] = []
+
+    async def consume(receiver: Any) -> None:
+        handle = countdown.handler()
+        async with receiver:
+            async for event in receiver:
+                await handle(event)
+
+    for _ in range(3):
+        sender, receiver = anyio.create_memory_object_stream[Ticked](events.number)
+        senders.append(stack.enter_context(sender))
+        tasks.start_soon(consume, receiver)
+
+    def send(event: Ticked) -> None:
+        for sender in senders:
+            sender.send_nowait(event)
+
+    return to_the_end(send, events, countdown.wait)
+
+
+def _aiopubsub(stack: AsyncExitStack, aiopubsub: Any, events: Events) -> Round:
+    countdown = _Countdown(3 * events.number)
+    hub = aiopubsub.Hub()
+    for number in range(3):
+        subscriber = aiopubsub.Subscriber(hub, f"subscriber {number}")
+        subscriber.add_async_listener(aiopubsub.Key("clock", "ticked"), countdown.handler())
+        stack.push_async_callback(subscriber.remove_all_listeners)
+    publisher = aiopubsub.Publisher(hub, prefix=aiopubsub.Key("clock"))
+    return to_the_end(partial(publisher.publish, aiopubsub.Key("ticked")), events, countdown.wait)
+
+
+def _bubus(bubus: Any) -> Round:
+    events = 20  # it refuses more than 100 that wait
+    event_class: Any = type(bubus.BaseEvent)("BubusTicked", (bubus.BaseEvent,), {"__module__": __name__})
+
+    async def take() -> Samples:
+        bus = bubus.EventBus()
+        _with_three(partial(bus.on, event_class), silent_async)
+        began = time.perf_counter_ns()
+        dispatched = [bus.dispatch(event_class()) for _ in range(events)]
+        await dispatched[-1]
+        taken = elapsed(began, events)
+        await bus.stop(timeout=0, clear=True)
+        return taken
+
+    return take
