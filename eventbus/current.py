@@ -20,10 +20,11 @@ _running: list[EventSink] = []
 
 def current_sink() -> EventSink | None:
     """Return the innermost bus entered in this context, else the only one running, else None."""
-    sink = _entered.get()
-    if sink is not None:
-        return sink
     running = _running
+    sink = _entered.get()
+    # Entered, but no longer running: its block was never left, it was only closed.
+    if sink is not None and any(each is sink for each in running):
+        return sink
     return running[0] if len(running) == 1 else None
 
 

@@ -63,7 +63,8 @@ WorkflowStatus = Literal["ok", "failed", "cancelled"]
 MAX_EVENT_BYTES = 65_536
 """An event that encodes to more than this is truncated, and its metadata says so."""
 
-_MAX_METADATA_KEYS_WHEN_TRUNCATED = 32
+_MAX_FIELDS = 64  # of a truncated event, and of its metadata
+_MAX_NAME = 256
 _utc_now = partial(datetime.now, UTC)
 _encoder = msgspec.json.Encoder()
 
@@ -461,18 +462,20 @@ def _fields(event: Event) -> dict[str, Any]:
     else:
         wire = {name: getattr(event, name) for name in event.__struct_fields__}
         wire = {"event_type": event.__struct_config__.tag, **wire}
-    return {name: value if name == "timestamp" else json_safe(value) for name, value in wire.items()}
+    return {name: value if type(value) is datetime else json_safe(value) for name, value in wire.items()}
 
 
 def _encode_truncated(event: Event) -> bytes:
-    fields = _fields(event)
-    head = {name: fields.pop(name) for name in ("event_type", "timestamp")}
-    kept = dict(list(event.metadata.items())[:_MAX_METADATA_KEYS_WHEN_TRUNCATED])
+    fields = {safe_text(name, _MAX_NAME): value for name, value in list(_fields(event).items())[:_MAX_FIELDS]}
+    event_type = _shortened(fields.pop("event_type"), _MAX_NAME)
+    kept = dict(list(event.metadata.items())[:_MAX_FIELDS])
+    kept.pop("truncated", None)
     limit = MAX_EVENT_BYTES // 16
     while True:
         short = {name: _shortened(value, limit) for name, value in fields.items()}
+        # The mark first: whoever reads this back makes a bounded copy, too.
         short["metadata"] = {"truncated": True, **_shortened(json_safe(kept), limit)}
-        line = _encoder.encode({**head, **short})
+        line = _encoder.encode({"event_type": event_type, **short})
         if len(line) <= MAX_EVENT_BYTES or not limit:
             return line
         limit //= 2

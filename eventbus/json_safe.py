@@ -103,9 +103,12 @@ class _Copier:
 
 
 def _key(key: Any) -> str:
-    if isinstance(key, str):
-        return safe_text(key)
-    return str(key) if key.__class__ in (int, float, bool) or key is None else f"<{type(key).__name__}>"
+    try:
+        if isinstance(key, str):
+            return safe_text(key)
+        return str(key) if type(key) in (int, float, bool) or key is None else f"<{type(key).__name__}>"
+    except Exception:  # noqa: BLE001 - such as a __class__ that raises, or an int of 5,000 digits
+        return f"<{type(key).__name__}>"
 
 
 def _number(value: float) -> float | str:

@@ -166,7 +166,8 @@ class Lifecycle(Router):
         began = time.monotonic()
         await anyio.lowlevel.checkpoint()
         if not self._is_running:
-            return self._report_since(began) if self.report is None else self.report
+            done = self._is_all_delivered()
+            return self._report_since(began, is_done=done) if self.report is None else self.report
         self._route()
         handled = [each for each in tuple(self._subscriptions.values()) if not each.is_stream]
         waiters = [each.drained() for each in handled]
@@ -366,12 +367,18 @@ class Lifecycle(Router):
             self._begin_close(CLOSE_TIMEOUT_SECONDS)
 
     def _become_new(self) -> None:
-        """Begin anew in a forked child: no host, nothing queued, the same subscriptions."""
-        if self._is_closed:
-            return
+        """Begin anew in a forked child: no host, nothing queued, the same subscriptions.
+
+        A bus whose close had ended stays closed.
+        """
+        has_ended, report = self._ended.is_set(), self.report
         self._state_lock = threading.RLock()
         self._tasks = None
+        self._is_closed = False
         self._begin_empty()
         self._begin_new()
         for subscription in self._subscriptions.values():
             subscription.become_new(self._section)
+        if has_ended:
+            self._begin_close(0)
+            self.report = report

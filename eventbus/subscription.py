@@ -14,7 +14,7 @@ The rules:
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
@@ -230,7 +230,7 @@ class Subscription:
             try:
                 await handle(event)
             except Exception as error:  # noqa: BLE001
-                self._fail(error, event)
+                self._fail(error, [event])
             else:
                 if self._needs_attention:
                     self._needs_attention = False
@@ -256,7 +256,7 @@ class Subscription:
             try:
                 await handle_batch(events)
             except Exception as error:  # noqa: BLE001
-                self._fail(error, events[-1])
+                self._fail(error, events)
             else:
                 self._failures_in_row = 0
             self._tell_drains()
@@ -282,19 +282,19 @@ class Subscription:
 
     # Failure.
 
-    def _fail(self, error: Exception, event: Event) -> None:
+    def _fail(self, error: Exception, events: Sequence[Event]) -> None:
         self._failed += 1
         self._failures_in_row += 1
         self._needs_attention = True
         quarantined = self._failures_in_row >= FAILURES_BEFORE_QUARANTINE
         name = _name(error)
-        self.failure_log.warn(name, f"failed to handle a {type(event).__name__}: {name}", error)
+        self.failure_log.warn(name, f"failed to handle a {type(events[-1]).__name__}: {name}", error)
         if quarantined:
             self._end("quarantined")
             times = f"it failed {self._failures_in_row} times in a row"
             self.failure_log.warn("quarantine", f"is quarantined: {times}")
-        if quarantined or not isinstance(event, EventsLost | SubscriberFailed):
-            self._publish_failure(name, event.session_id, quarantined=quarantined)
+        if quarantined or not all(isinstance(event, EventsLost | SubscriberFailed) for event in events):
+            self._publish_failure(name, events[-1].session_id, quarantined=quarantined)
 
     def _end_for(self, error: BaseException, scope: anyio.CancelScope) -> None:
         """End for what came out of the subscriber, or of the host's cancelling it."""

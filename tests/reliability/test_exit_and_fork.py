@@ -1,0 +1,408 @@
+"""The end of the interpreter, and forks of it: what was accepted is delivered, once, by who accepted it.
+
+Each case is a real process that runs a small script. Its subscriber writes a line for each event,
+with the id of the process it runs in.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+EVENTS = 1_000
+PATIENCE_SECONDS = 60
+
+PRELUDE = """
+import os, random, signal, sys, threading, time
+import anyio
+from eventbus import EventBus, NodeProgress, current_sink
+
+LOG = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+async def store(event: NodeProgress) -> None:
+    await anyio.lowlevel.checkpoint()
+    os.write(LOG, f"{os.getpid()} {event.node_id} {event.attempt}\\n".encode())
+
+def publish_all(bus, count=1_000):
+    for number in range(count):
+        assert bus.publish(NodeProgress(workflow_id="exit", node_id="main", attempt=number))
+"""
+
+BUSES = {
+    "never left": "bus = EventBus([store]).__enter__()\npublish_all(bus)\n{end}",
+    "in a with block": "with EventBus([store]) as bus:\n    publish_all(bus)\n    {end}",
+    "in a function's with block": """
+        def main():
+            with EventBus([store]) as bus:
+                publish_all(bus)
+                {end}
+        main()
+    """,
+    "in asyncio": """
+        async def main():
+            async with EventBus([store]) as bus:
+                publish_all(bus)
+                {end}
+        anyio.run(main, backend="asyncio")
+    """,
+    "in trio": """
+        async def main():
+            async with EventBus([store]) as bus:
+                publish_all(bus)
+                {end}
+        anyio.run(main, backend="trio")
+    """,
+    "two": """
+        first = EventBus([store]).__enter__()
+        publish_all(first, 500)
+        with EventBus([store]) as second:
+            for number in range(500, 1_000):
+                second.publish(NodeProgress(workflow_id="exit", node_id="main", attempt=number))
+            {end}
+    """,
+    "none": "{end}",
+}
+ENDS = {
+    "return": ("pass", 0),
+    "exit": ("sys.exit(3)", 3),
+    "exception": ("raise ValueError('the end')", 1),
+    "SIGINT": ("os.kill(os.getpid(), signal.SIGINT); time.sleep(30)", -signal.SIGINT),
+}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a process left."""
+
+    code: int
+    errors: str
+    seconds: float
+    lines: list[tuple[int, str, int]]
+
+
+def run_script(tmp_path: Path, script: str) -> Ended:
+    """Run a script to its end."""
+    (tmp_path / "script.py").write_text(PRELUDE + textwrap.dedent(script))
+    log = tmp_path / "log"
+    command = [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning:__main__"]
+    began = time.monotonic()
+    done = subprocess.run(
+        [*command, str(tmp_path / "script.py"), str(log)],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
+    seconds = time.monotonic() - began
+    words = [line.split() for line in log.read_text().splitlines()]
+    return Ended(
+        done.returncode, done.stderr, seconds, [(int(pid), who, int(number)) for pid, who, number in words]
+    )
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("bus", [name for name in BUSES if name != "none"])
+def test_exit(bus: str, end: str, tmp_path: Path) -> None:
+    """An interpreter that exits without closing the bus drains it first; its exit code is unchanged."""
+    ending, code = ENDS[end]
+    if bus.startswith("in a"):
+        ending = ending.replace(
+            "time.sleep", "await anyio.sleep" if "async with" in BUSES[bus] else "time.sleep"
+        )
+    ended = run_script(tmp_path, textwrap.dedent(BUSES[bus]).format(end=ending))
+    assert ended.code == code, ended.errors
+    numbers = [number for _, _, number in ended.lines]
+    assert (sorted(numbers) if bus == "two" else numbers) == list(range(EVENTS))
+    assert bool(ended.errors) == (end in ("exception", "SIGINT"))
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("end", ENDS)
+def test_exit_takes_no_longer(end: str, tmp_path: Path) -> None:
+    """An exit takes at most 200 ms longer than without a bus; the best of three."""
+    ending, _ = ENDS[end]
+    took = {
+        bus: min(run_script(tmp_path, BUSES[bus].format(end=ending)).seconds for _ in range(3))
+        for bus in ("none", "never left")
+    }
+    assert took["never left"] < took["none"] + 0.2
+
+
+def test_exit_while_a_thread_publishes(tmp_path: Path) -> None:
+    """A daemon thread that publishes to the last moment neither crashes nor holds up the exit.
+
+    And what it was told is accepted has been delivered.
+    """
+    ended = run_script(
+        tmp_path,
+        """
+        bus = EventBus([store]).__enter__()
+        began = threading.Event()
+
+        def publish_for_ever():
+            number = 0
+            while bus.publish(NodeProgress(workflow_id="exit", node_id="thread", attempt=number)):
+                number += 1
+                if number == 100:
+                    began.set()
+                if not number % 50:
+                    time.sleep(0.001)
+
+        threading.Thread(target=publish_for_ever, daemon=True).start()
+        began.wait(10)
+        """,
+    )
+    assert (ended.code, ended.errors) == (0, "")
+    numbers = [number for _, _, number in ended.lines]
+    assert numbers == list(range(len(numbers)))
+    assert len(numbers) >= 100
+
+
+def test_exit_with_handlers_that_use_threads(tmp_path: Path) -> None:
+    """A handler may still hand work to a thread while the interpreter exits."""
+    ended = run_script(
+        tmp_path,
+        """
+        from anyio import to_thread
+
+        async def store_in_thread(event: NodeProgress) -> None:
+            await to_thread.run_sync(os.write, LOG, f"{os.getpid()} thread {event.attempt}\\n".encode())
+
+        bus = EventBus([store_in_thread]).__enter__()
+        publish_all(bus, 20)
+        """,
+    )
+    assert (ended.code, ended.errors) == (0, "")
+    assert [number for _, _, number in ended.lines] == list(range(20))
+
+
+def test_exit_with_a_failing_handler(tmp_path: Path) -> None:
+    """What a handler raises while the interpreter exits does not change the exit: not even SystemExit."""
+    ended = run_script(
+        tmp_path,
+        """
+        def leave(event: NodeProgress) -> None:
+            raise SystemExit(7)
+
+        bus = EventBus([leave, store]).__enter__()
+        publish_all(bus)
+        sys.exit(3)
+        """,
+    )
+    assert ended.code == 3
+    assert [number for _, _, number in ended.lines] == list(range(EVENTS))
+
+
+@pytest.mark.nightly
+def test_exit_with_a_hung_handler(tmp_path: Path) -> None:
+    """A handler that hangs holds the exit up for no longer than a close takes: 5 seconds."""
+    ended = run_script(
+        tmp_path,
+        """
+        async def hang(event: NodeProgress) -> None:
+            await anyio.sleep_forever()
+
+        bus = EventBus([hang, store]).__enter__()
+        publish_all(bus)
+        """,
+    )
+    assert ended.code == 0
+    assert 5 < ended.seconds < 10
+    assert [number for _, _, number in ended.lines] == list(range(EVENTS))
+    assert "undelivered" in ended.errors
+
+
+FORKS = """
+    seed, forks = int(sys.argv[2]), int(sys.argv[3])
+    rng = random.Random(seed)
+    failed = 0
+    done = threading.Event()
+    published = 0
+
+    def publish_all_the_time():
+        global published
+        while not done.is_set():
+            for _ in range(20):
+                bus.publish(NodeProgress(workflow_id="fork", node_id="parent", attempt=published))
+                published += 1
+            time.sleep(0.000_5)
+
+    def be_a_child():
+        signal.alarm(20)
+        books = bus.statistics()
+        assert books.accepted == 0, books
+        assert [(each.name, each.state, each.queued) for each in books.subscriptions.values()] == [
+            ("store", "waiting", 0)
+        ], books
+        assert current_sink() is None
+        how = rng.randrange(4)
+        number = os.getpid()
+        if how == 0:
+            with bus:
+                assert current_sink() is bus
+                bus.publish(NodeProgress(workflow_id="fork", node_id="child", attempt=number))
+        elif how == 1:
+            async def main():
+                async with bus:
+                    bus.publish(NodeProgress(workflow_id="fork", node_id="child", attempt=number))
+            anyio.run(main)
+        elif how == 2:
+            bus.publish(NodeProgress(workflow_id="fork", node_id="queued", attempt=number))
+            assert bus.close().undelivered == 1
+        else:
+            assert bus.close().complete
+
+    bus = EventBus([store], history=100)
+    with bus:
+        thread = threading.Thread(target=publish_all_the_time)
+        thread.start()
+        for _ in range(forks):
+            time.sleep(rng.random() * 0.005)
+            pid = os.fork()
+            if not pid:
+                try:
+                    be_a_child()
+                except BaseException:
+                    import traceback
+                    traceback.print_exc()
+                    os._exit(1)
+                os._exit(0)
+            failed += os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) != 0
+        done.set()
+        thread.join()
+        assert bus.statistics().accepted == published
+    assert bus.report.complete
+    os.write(LOG, f"{os.getpid()} total {published}\\n".encode())
+    sys.exit(min(failed, 100))
+"""
+
+
+@pytest.mark.parametrize("forks", [40, pytest.param(500, id="nightly", marks=pytest.mark.nightly)])
+def test_fork(forks: int, seed: int, tmp_path: Path) -> None:
+    """A forked child has the subscriptions, but no host and nothing queued.
+
+    The parent's events are delivered by the parent only; the child may enter the bus anew.
+    """
+    script = FORKS.replace("int(sys.argv[2]), int(sys.argv[3])", f"{seed}, {forks}")
+    ended = run_script(tmp_path, script)
+    assert ended.code == 0, ended.errors
+    parent, what, total = ended.lines[-1]
+    assert what == "total"
+    by_parent = [number for pid, who, number in ended.lines[:-1] if who == "parent" and pid == parent]
+    assert by_parent == list(range(total))
+    others = [(pid, who, number) for pid, who, number in ended.lines[:-1] if who != "parent" or pid != parent]
+    assert all(who == "child" and pid == number for pid, who, number in others)
+    assert max(Counter(others).values()) == 1
+    assert len(others) > forks / 8
+
+
+@pytest.mark.parametrize("where", ["a handler", "a thread", "inside async with"])
+def test_fork_elsewhere(where: str, tmp_path: Path) -> None:
+    """A child that was forked in a handler, in a thread or in a task may use the bus as one of its own."""
+    scripts = {
+        "a handler": """
+            forked = threading.Event()
+
+            def fork_in_handler(event: NodeProgress) -> None:
+                fork()
+                forked.set()
+
+            bus = EventBus([fork_in_handler, store])
+            with bus:
+                bus.publish(NodeProgress(workflow_id="fork", node_id="parent", attempt=0))
+                forked.wait(20)
+        """,
+        "a thread": """
+            bus = EventBus([store])
+            with bus:
+                bus.publish(NodeProgress(workflow_id="fork", node_id="parent", attempt=0))
+                thread = threading.Thread(target=fork)
+                thread.start()
+                thread.join()
+        """,
+        "inside async with": """
+            bus = EventBus([store])
+            async def main():
+                async with bus:
+                    bus.publish(NodeProgress(workflow_id="fork", node_id="parent", attempt=0))
+                    fork()
+            anyio.run(main)
+        """,
+    }
+    fork = """
+        def fork():
+            pid = os.fork()
+            if pid:
+                assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+                return
+            signal.alarm(20)
+            try:
+                bus.subscribe(store, name="child only")
+                assert bus.statistics().accepted == 0
+                thread = threading.Thread(target=use_in_child)
+                thread.start()
+                thread.join()
+                assert bus.report.complete and bus.report.delivered >= 2, bus.report
+            except BaseException:
+                import traceback
+                traceback.print_exc()
+                os._exit(1)
+            os._exit(0)
+
+        def use_in_child():
+            with bus:
+                bus.publish(NodeProgress(workflow_id="fork", node_id="parent", attempt=1))
+    """
+    if where == "a handler":  # that handler is the child's too, and must not fork once more
+        fork = fork.replace("def fork():\n", "def fork():\n            if os.getpid() != PARENT: return\n")
+    ended = run_script(
+        tmp_path, "PARENT = os.getpid()\n" + textwrap.dedent(fork) + textwrap.dedent(scripts[where])
+    )
+    assert (ended.code, ended.errors) == (0, "")
+    numbers = Counter(number for _, _, number in ended.lines)
+    assert numbers == {0: 1, 1: 2}
+    parents = {pid for pid, _, number in ended.lines if number == 0}
+    children = {pid for pid, _, number in ended.lines if number == 1}
+    assert not parents & children
+
+
+def test_fork_while_draining(tmp_path: Path) -> None:
+    """A child that was forked while the parent's bus drains has nothing to drain, and waits for nobody."""
+    ended = run_script(
+        tmp_path,
+        """
+        handling, go_on = threading.Event(), threading.Event()
+
+        def wait(event: NodeProgress) -> None:
+            handling.set()
+            go_on.wait(20)
+
+        bus = EventBus([wait, store]).__enter__()
+        publish_all(bus, 3)
+        handling.wait(20)
+        closing = threading.Thread(target=bus.close)
+        closing.start()
+        while bus.publish(NodeProgress(workflow_id="fork", node_id="more", attempt=-1)):
+            pass
+        pid = os.fork()
+        if not pid:
+            assert bus.close().undelivered == 0
+            sys.exit(3)  # by way of atexit
+        began = time.monotonic()
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        assert code == 3, code
+        assert time.monotonic() - began < 2
+        go_on.set()
+        closing.join()
+        """,
+    )
+    assert (ended.code, ended.errors) == (0, "")
+    assert [number for _, who, number in ended.lines if who == "main"] == [0, 1, 2]

@@ -1,0 +1,378 @@
+"""Whatever one subscriber does, the others get all their events, in order, and in time."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import threading
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from eventbus import (
+    Event,
+    EventBus,
+    EventsLost,
+    NodeCompleted,
+    NodeProgress,
+    Overflow,
+    Subscriber,
+    SubscriberFailed,
+    Subscription,
+)
+
+if TYPE_CHECKING:
+    from tests.reliability.conftest import Check, ItemsOf, Numbered
+
+pytestmark = pytest.mark.anyio
+
+COUNT = 40
+PATIENCE_SECONDS = 10
+
+
+def _recurse(depth: int = 0) -> int:
+    return _recurse(depth + 1) + 1
+
+
+def _raise(error: BaseException) -> None:
+    raise error
+
+
+FAILURES: dict[str, Callable[[], object]] = {
+    "Exception": lambda: _raise(ValueError("no")),
+    "ExceptionGroup": lambda: _raise(ExceptionGroup("several", [ValueError("no"), KeyError("no")])),
+    "StopIteration": lambda: _raise(StopIteration(3)),
+    "StopAsyncIteration": lambda: _raise(StopAsyncIteration()),
+    "RecursionError": _recurse,
+    "MemoryError": lambda: _raise(MemoryError()),
+    "TimeoutError": lambda: _raise(TimeoutError()),
+    "hostile repr": lambda: _raise(HostileError()),
+}
+DRASTIC = (KeyboardInterrupt, GeneratorExit, BaseExceptionGroup)
+
+
+class HostileError(Exception):
+    """Cannot even be printed."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+    __repr__ = __str__
+
+
+class Failing(Subscriber[NodeProgress]):
+    """Fails at one of the four things that a subscriber is asked to do."""
+
+    events = NodeProgress
+    name = "failing"
+
+    def __init__(self, at: str, fail: Callable[[], object]) -> None:
+        self._at = at
+        self._fail = fail
+        self.handled = 0
+
+    async def start(self, bus: EventBus) -> None:
+        """Fail, if it is to."""
+        if self._at == "start":
+            self._fail()
+
+    async def handle(self, event: NodeProgress) -> None:
+        """Fail, if it is to."""
+        self.handled += 1
+        if self._at == "handle":
+            self._fail()
+        await anyio.lowlevel.checkpoint()
+        if self._at == "handle, later":
+            self._fail()
+
+    async def stop(self) -> None:
+        """Fail, if it is to."""
+        if self._at == "stop":
+            self._fail()
+
+
+@asynccontextmanager
+async def running(bus: EventBus, host: str) -> AsyncGenerator[EventBus]:
+    """Enter a bus in its own thread or in this loop."""
+    if host == "own thread":
+        with bus:
+            yield bus
+    else:
+        async with bus:
+            yield bus
+
+
+in_every_host = pytest.mark.parametrize(
+    ("anyio_backend", "host"),
+    # The bus's own thread runs asyncio, whatever the caller does.
+    [("asyncio", "own thread"), ("asyncio", "caller's loop"), ("trio", "caller's loop")],
+)
+CALLS = ["start", "handle", "handle, later", "stop"]
+at_every_call = pytest.mark.parametrize("at", CALLS)
+
+
+class Neighbours:
+    """Two healthy subscriptions, one made before the bad ones and one after them."""
+
+    def __init__(self, bus: EventBus) -> None:
+        self.bus = bus
+        self.first: list[Event] = []
+        self.second: list[Event] = []
+
+    def subscribe_around(self, *subscribers: Subscriber[NodeProgress]) -> list[Subscription]:
+        """Subscribe one, the bad ones, and the other."""
+        self.bus.subscribe(self.first.append, NodeProgress, name="first")
+        bad = [self.bus.subscribe(each) for each in subscribers]
+        self.bus.subscribe(self._handle, NodeProgress, name="second")
+        return bad
+
+    async def _handle(self, event: Event) -> None:
+        await anyio.lowlevel.checkpoint()
+        self.second.append(event)
+
+
+@in_every_host
+@at_every_call
+async def test_failing_subscribers(
+    at: str, host: str, check: Check, numbered: Numbered, items_of: ItemsOf
+) -> None:
+    """A handler that raises harms nobody else: its subscription gets the next event, others all of theirs."""
+    bus = EventBus()
+    neighbours = Neighbours(bus)
+    subscribers = [Failing(at, fail) for fail in FAILURES.values()]
+    everything = [("main", number) for number in range(COUNT)]
+    async with running(bus, host):
+        bad = neighbours.subscribe_around(*subscribers)
+        for item in everything[:-1]:
+            bus.publish(numbered(*item))
+        with anyio.fail_after(PATIENCE_SECONDS):
+            await bus.drain()
+        for each in bad:
+            each.unsubscribe()
+        bus.publish(numbered(*everything[-1]))
+    for got in (neighbours.first, neighbours.second):
+        assert not any(check(everything, everything, items_of(got)).values())
+    calls = {"start": 0, "handle": 10, "handle, later": 10, "stop": COUNT - 1}[at]
+    assert [each.handled for each in subscribers] == [calls] * len(subscribers)
+    failures = 10 if at.startswith("handle") else 1
+    assert [each.statistics().failed for each in bad] == [failures] * len(bad)
+
+
+@in_every_host
+@pytest.mark.parametrize(
+    ("drastic", "at"), [*((SystemExit, at) for at in CALLS), *((each, "handle") for each in DRASTIC)]
+)
+async def test_subscriber_that_raises_what_no_subscriber_may(
+    drastic: type[BaseException], at: str, host: str, check: Check, numbered: Numbered, items_of: ItemsOf
+) -> None:
+    """A handler that raises `KeyboardInterrupt` or `SystemExit` ends its subscription.
+
+    The exception comes out of the bus once, after the others have drained.
+    """
+    error = (
+        BaseExceptionGroup("both", [KeyboardInterrupt()]) if drastic is BaseExceptionGroup else drastic("out")
+    )
+    bus = EventBus()
+    neighbours = Neighbours(bus)
+    subscriber = Failing(at, lambda: _raise(error))
+    everything = [("main", number) for number in range(COUNT)]
+
+    async def publish_and_close() -> None:
+        async with running(bus, host):
+            neighbours.subscribe_around(subscriber)
+            for item in everything:
+                assert bus.publish(numbered(*item))
+            with anyio.fail_after(PATIENCE_SECONDS):
+                await bus.aclose()
+
+    with pytest.raises(drastic) as caught:
+        await publish_and_close()
+    assert caught.value is error
+    for got in (neighbours.first, neighbours.second):
+        assert not any(check(everything, everything, items_of(got)).values())
+    assert subscriber.handled == {"start": 0, "stop": COUNT}.get(at, 1)
+    assert bus.close() is bus.report  # once
+
+
+@in_every_host
+@at_every_call
+async def test_subscriber_that_cancels_itself(
+    at: str, host: str, check: Check, numbered: Numbered, items_of: ItemsOf
+) -> None:
+    """A handler that is cancelled from outside, or raises `CancelledError` itself, ends its own subscription.
+
+    And no other.
+    """
+    bus = EventBus()
+    neighbours = Neighbours(bus)
+    subscriber = Failing(at, lambda: _raise(asyncio.CancelledError()))
+    everything = [("main", number) for number in range(2 * COUNT)]
+    async with running(bus, host):
+        (bad,) = neighbours.subscribe_around(subscriber)
+        for items in (everything[:COUNT], everything[COUNT:]):
+            for item in items:
+                assert bus.publish(numbered(*item))
+            with anyio.fail_after(PATIENCE_SECONDS):
+                await bus.drain()
+            bad.unsubscribe()
+    for got in (neighbours.first, neighbours.second):
+        assert not any(check(everything, everything, items_of(got)).values())
+    assert subscriber.handled == {"start": 0, "stop": COUNT}.get(at, 1)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_subscription_whose_task_is_cancelled(numbered: Numbered) -> None:
+    """A handler that is cancelled from outside ends its own subscription, and no other."""
+    tasks: list[asyncio.Task[object]] = []
+    got: list[Event] = []
+
+    async def hang(event: NodeProgress) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.append(task)
+        await anyio.sleep_forever()
+
+    async with EventBus() as bus:
+        bus.subscribe(hang, name="hang")
+        bus.subscribe(got.append, NodeProgress)
+        bus.publish(numbered("main", 0))
+        while not tasks:
+            await anyio.lowlevel.checkpoint()
+        tasks[0].cancel()
+        with anyio.fail_after(PATIENCE_SECONDS):
+            await bus.drain()
+        assert bus.statistics().subscriptions["hang"].state == "cancelled"
+        assert bus.publish(numbered("main", 1))
+    assert len(got) == 2
+
+
+@in_every_host
+async def test_failures_are_told(host: str, numbered: Numbered) -> None:
+    """A failure is counted, logged once per cause and 20 s, and published as `SubscriberFailed`."""
+    told: list[SubscriberFailed] = []
+    bus = EventBus()
+    async with running(bus, host):
+        bus.subscribe(told.append, SubscriberFailed)
+        bad = bus.subscribe(Failing("handle", FAILURES["ExceptionGroup"]))
+        for number in range(3):
+            bus.publish(numbered("main", number))
+        await bus.drain()
+        await bus.drain()  # what the failures published
+    assert [(each.subscriber, each.error_type) for each in told] == [("failing", "ExceptionGroup")] * 3
+    assert bad.statistics().failed == 3
+
+
+@in_every_host
+async def test_hung_subscriber(host: str, check: Check, numbered: Numbered, items_of: ItemsOf) -> None:
+    """While one handler hangs, the others get everything; what the hung one loses is told exactly."""
+    told: list[Event] = []
+    released = threading.Event()
+
+    async def hang(event: Event) -> None:
+        told.append(event)
+        while not released.is_set():
+            await anyio.lowlevel.checkpoint()
+
+    bus = EventBus()
+    neighbours = Neighbours(bus)
+    everything = [("main", number) for number in range(500)]
+    async with running(bus, host):
+        neighbours.bus.subscribe(hang, NodeProgress | EventsLost, name="hung", capacity=8)
+        neighbours.subscribe_around(Failing("never", int))
+        bus.publish(numbered(*everything[0]))
+        while not told:
+            await anyio.lowlevel.checkpoint()
+        for item in everything[1:]:
+            bus.publish(numbered(*item))
+        with anyio.fail_after(PATIENCE_SECONDS):
+            while len(neighbours.first) + len(neighbours.second) < 2 * len(everything):
+                await anyio.lowlevel.checkpoint()
+        assert len(told) == 1  # it hangs still
+        books = bus.statistics().subscriptions["hung"]
+        assert (books.accepted, books.delivered, books.lost, books.queued) == (500, 1, 491, 8)
+        released.set()
+    for got in (neighbours.first, neighbours.second):
+        assert not any(check(everything, everything, items_of(got)).values())
+    gap = told[1]
+    assert isinstance(gap, EventsLost)
+    assert (gap.count, gap.first_seq, gap.last_seq) == (491, 2, 492)
+    assert items_of(told[2:]) == everything[-8:]
+
+
+@in_every_host
+async def test_hung_subscriber_and_publishers_that_wait(host: str, numbered: Numbered) -> None:
+    """A hung subscriber stops nobody who waits to publish what it does not get."""
+    gate = threading.Event()
+
+    async def wait_for_the_gate(event: Event) -> None:
+        while not gate.is_set():
+            await anyio.lowlevel.checkpoint()
+
+    async def hang(event: Event) -> None:
+        await anyio.sleep_forever()
+
+    async def publish(event: Event) -> None:
+        await bus.publish_wait(event)
+
+    for_both = NodeCompleted(workflow_id="reliability", node_id="both")
+    bus = EventBus()
+    async with running(bus, host):
+        bus.subscribe(wait_for_the_gate, NodeProgress | NodeCompleted, capacity=1, overflow=Overflow.WAIT)
+        bus.subscribe(hang, NodeCompleted, name="hung", capacity=1, overflow=Overflow.WAIT)
+        await bus.publish_wait(for_both)
+        while any(each.queued for each in bus.statistics().subscriptions.values()):
+            await anyio.lowlevel.checkpoint()
+        await bus.publish_wait(for_both)  # both mailboxes are full now
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(publish, for_both)
+            for _ in range(5):
+                await anyio.lowlevel.checkpoint()
+            gate.set()
+            with anyio.fail_after(PATIENCE_SECONDS):
+                await bus.publish_wait(numbered("main", 0))
+            tasks.cancel_scope.cancel()
+        await bus.aclose(0.01)
+
+
+@in_every_host
+async def test_slow_subscriber_and_a_stream(host: str, numbered: Numbered) -> None:
+    """A stream's reader is not held up by a handler that hangs."""
+
+    async def hang(event: Event) -> None:
+        await anyio.sleep_forever()
+
+    bus = EventBus()
+    async with running(bus, host), bus.stream(NodeProgress) as stream:
+        bus.subscribe(hang, NodeProgress)
+        for number in range(COUNT):
+            bus.publish(numbered("main", number))
+            with anyio.fail_after(PATIENCE_SECONDS):
+                assert (await stream.receive()).attempt == number
+        await bus.aclose(0.01)
+
+
+@pytest.mark.nightly
+async def test_latency_beside_a_failing_one(numbered: Numbered) -> None:
+    """The others are not slower beside one that hangs and one that fails; compared by their medians."""
+    alone = await _median_latency(numbered, [])
+    beside = await _median_latency(numbered, [Failing("handle", FAILURES["Exception"])])
+    assert beside <= 1.5 * alone + 0.000_2
+
+
+async def _median_latency(numbered: Numbered, others: list[Subscriber[NodeProgress]]) -> float:
+    arrived = threading.Event()
+    took: list[float] = []
+    with EventBus(others) as bus:
+        bus.subscribe(lambda _: arrived.set(), NodeProgress)
+        for number in range(3_000):
+            arrived.clear()
+            began = time.perf_counter()
+            bus.publish(numbered("main", number))
+            assert arrived.wait(PATIENCE_SECONDS)
+            took.append(time.perf_counter() - began)
+    return statistics.median(took)

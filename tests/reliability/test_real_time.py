@@ -1,0 +1,172 @@
+"""Heard at once: a publisher that keeps its own loop busy is heard in every other.
+
+The sleeps here are the work that blocks, and the pace of who publishes; none waits for a result.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.from_thread
+import anyio.to_thread
+import pytest
+
+from eventbus import Event, EventBus, NodeCompleted, NodeProgress
+
+if TYPE_CHECKING:
+    from tests.reliability.conftest import Numbered
+
+pytestmark = pytest.mark.anyio
+
+BUSY_SECONDS = 0.4
+PACE_SECONDS = 0.01
+SOON_SECONDS = 0.05
+LATEST_SECONDS = 0.5
+"""For the slowest of all: the machine may have other things to do for a while."""
+PATIENCE_SECONDS = 30
+
+
+class Stopwatch:
+    """How long each event took from its publisher to whoever calls `arrived`."""
+
+    def __init__(self, bus: EventBus, numbered: Numbered) -> None:
+        self._bus = bus
+        self._numbered = numbered
+        self._published: list[float] = []
+        self.took: list[float] = []
+
+    def publish(self) -> None:
+        """Publish one event more."""
+        number = len(self._published)
+        self._published.append(time.perf_counter())
+        assert self._bus.publish(self._numbered("busy", number))
+
+    def arrived(self, event: Event) -> None:
+        """Note that an event has come."""
+        assert isinstance(event, NodeProgress)
+        self.took.append(time.perf_counter() - self._published[event.attempt])
+
+    def check(self) -> None:
+        """Check that every event came, and soon."""
+        assert len(self.took) == len(self._published) > 10
+        took = sorted(self.took)
+        assert took[int(len(took) * 0.95)] <= SOON_SECONDS
+        assert took[-1] <= LATEST_SECONDS
+
+
+def block_and_publish(publish: Callable[[], None], seconds: float = BUSY_SECONDS) -> None:
+    """Block the calling thread, and publish meanwhile."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        time.sleep(PACE_SECONDS)
+        publish()
+
+
+def compute_and_publish(publish: Callable[[], None], seconds: float = BUSY_SECONDS) -> None:
+    """Keep the interpreter itself busy, with Python and short writes, and publish meanwhile."""
+    end = time.monotonic() + seconds
+    with Path(os.devnull).open("wb", buffering=0) as nowhere:
+        while time.monotonic() < end:
+            soon = time.monotonic() + PACE_SECONDS
+            while time.monotonic() < soon:
+                sum(range(500))
+                nowhere.write(b"a line of output\n")
+            publish()
+
+
+@pytest.mark.parametrize("work", [block_and_publish, compute_and_publish])
+async def test_published_by_what_blocks_the_loop(
+    work: Callable[[Callable[[], None], float], None], numbered: Numbered
+) -> None:
+    """A publisher in a busy loop is heard elsewhere.
+
+    While the main thread's loop is blocked for a second, a subscriber in the bus's own thread gets
+    each event within 50 ms.
+    """
+    with EventBus() as bus:
+        stopwatch = Stopwatch(bus, numbered)
+        bus.subscribe(stopwatch.arrived, NodeProgress)
+        work(stopwatch.publish, 1.0)
+    stopwatch.check()
+
+
+async def test_published_by_a_thread_while_the_loop_is_blocked(numbered: Numbered) -> None:
+    """While the main thread's loop is blocked, what a worker thread publishes is heard within 50 ms."""
+    with EventBus() as bus:
+        stopwatch = Stopwatch(bus, numbered)
+        bus.subscribe(stopwatch.arrived, NodeProgress)
+        worker = threading.Thread(target=block_and_publish, args=(stopwatch.publish,))
+        worker.start()
+        time.sleep(BUSY_SECONDS)  # noqa: ASYNC251 - that is the point
+        worker.join(PATIENCE_SECONDS)
+    stopwatch.check()
+
+
+@contextmanager
+def another_loop(backend: str, read: Callable[[], object]) -> Generator[None]:
+    """Run a coroutine function in a loop of another thread, beside the block."""
+    thread = threading.Thread(target=lambda: anyio.run(read, backend=backend))  # type: ignore[arg-type]
+    thread.start()
+    yield
+    thread.join(PATIENCE_SECONDS)
+    assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("work", [block_and_publish, compute_and_publish])
+async def test_stream_beside_a_host_that_is_blocked(
+    work: Callable[[Callable[[], None]], None], anyio_backend: str, numbered: Numbered
+) -> None:
+    """A stream is read in its own loop in time while the loop of the bus's host is blocked."""
+    reading = threading.Event()
+    in_the_host: list[Event] = []
+
+    async def read() -> None:
+        async with bus.stream(NodeProgress | NodeCompleted) as stream:
+            reading.set()
+            async for event in stream:
+                if isinstance(event, NodeCompleted):
+                    return
+                stopwatch.arrived(event)
+
+    bus = EventBus()
+    async with bus:
+        stopwatch = Stopwatch(bus, numbered)
+        bus.subscribe(in_the_host.append, NodeProgress)
+        with another_loop(anyio_backend, read):
+            assert await anyio.to_thread.run_sync(reading.wait, PATIENCE_SECONDS)
+            work(stopwatch.publish)
+            bus.publish(NodeCompleted(workflow_id="reliability", node_id="busy"))
+    stopwatch.check()
+    assert len(in_the_host) == len(stopwatch.took)
+
+
+async def test_stream_beside_a_blocking_handler(anyio_backend: str, numbered: Numbered) -> None:
+    """A stream is read in time while a handler blocks the bus's own thread."""
+    blocked, released = threading.Event(), threading.Event()
+
+    def block(event: NodeCompleted) -> None:
+        blocked.set()
+        released.wait(PATIENCE_SECONDS)
+
+    def publish_all() -> None:
+        block_and_publish(stopwatch.publish)
+        anyio.from_thread.run_sync(scope.cancel)
+
+    with EventBus([block]) as bus:
+        stopwatch = Stopwatch(bus, numbered)
+        bus.publish(NodeCompleted(workflow_id="reliability", node_id="busy"))
+        assert await anyio.to_thread.run_sync(blocked.wait, PATIENCE_SECONDS)
+        async with bus.stream(NodeProgress) as stream, anyio.create_task_group() as tasks:
+            scope = tasks.cancel_scope
+            tasks.start_soon(anyio.to_thread.run_sync, publish_all)
+            async for event in stream:
+                stopwatch.arrived(event)
+        released.set()
+    stopwatch.check()

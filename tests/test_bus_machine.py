@@ -1,0 +1,404 @@
+"""The bus against a model too simple to be wrong, driven by Hypothesis in any order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import anyio
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from eventbus import Event, EventBus, EventsLost, EventStream, Overflow, SubscriberFailed
+
+HISTORY = 20
+QUARANTINE_AFTER = 10
+
+Word: TypeAlias = "int | tuple[int, int, int]"
+"""An event by its number, or a loss by its count, first and last."""
+
+
+class _Root(Event, frozen=True, kw_only=True):
+    n: int
+    key: int
+
+
+def _key(event: _Root) -> int:
+    return event.key
+
+
+class _Left(_Root, frozen=True, kw_only=True):
+    pass
+
+
+class _Right(_Root, frozen=True, kw_only=True):
+    pass
+
+
+class _LeftLeaf(_Left, frozen=True, kw_only=True):
+    pass
+
+
+PUBLISHED: list[type[_Root]] = [_Root, _Left, _Right, _LeftLeaf]
+WANTED: list[Any] = [
+    Event,
+    _Root,
+    _Left,
+    _LeftLeaf,
+    _Left | _Right,
+    _LeftLeaf | _Left,
+    _Right | EventsLost,
+    (_LeftLeaf, Event),
+]
+
+entries = st.tuples(st.sampled_from(PUBLISHED), st.integers(1, 3))
+
+
+class _Model:
+    """What one stream should hold: each event it was given and has not passed by, lost or not."""
+
+    def __init__(self, wanted: Any, capacity: int, overflow: Overflow) -> None:
+        classes = wanted if isinstance(wanted, tuple) else getattr(wanted, "__args__", (wanted,))
+        self.wanted: tuple[type[Event], ...] = classes
+        self.is_told = any(issubclass(EventsLost, each) for each in classes)
+        self.capacity = capacity
+        self.overflow = overflow
+        self.held: list[list[Any]] = []  # [event, is lost]
+        self.accepted = self.delivered = self.lost = 0
+
+    def queued(self) -> list[list[Any]]:
+        return [each for each in self.held if not each[1]]
+
+    def give(self, event: _Root) -> None:
+        if not isinstance(event, self.wanted):
+            return
+        self.accepted += 1
+        new = [event, False]
+        if self.overflow is Overflow.COALESCE:
+            self._lose([each for each in self.queued() if each[0].key == event.key])
+        self.held.append(new)
+        if len(self.queued()) > self.capacity:
+            drops_oldest = self.overflow in (Overflow.DROP_OLDEST, Overflow.COALESCE)
+            self._lose([self.queued()[0] if drops_oldest else new])
+
+    def _lose(self, them: list[list[Any]]) -> None:
+        for each in them:
+            each[1] = True
+            self.lost += 1
+
+    def take(self) -> Word | None:
+        gap: list[int] = []
+        while self.held and self.held[0][1]:
+            gap.append(self.held.pop(0)[0].n)
+        if gap and self.is_told:
+            return (len(gap), gap[0], gap[-1])
+        if not self.held:
+            return None
+        self.delivered += 1
+        n: int = self.held.pop(0)[0].n
+        return n
+
+
+class _Streams(RuleBasedStateMachine):
+    """A bus that nobody enters, and streams that come, go, and are read now and then."""
+
+    streams = Bundle("streams")
+
+    @initialize()
+    def begin(self) -> None:
+        self.bus = EventBus(history=HISTORY)
+        self.accepted: list[_Root] = []
+        self.rejected = 0
+        self.tapped: list[Event] = []
+        self.open: list[tuple[EventStream[Any], _Model]] = []
+        self.is_closed = False
+        self.is_tapped = False
+
+    @rule(batch=st.lists(entries, min_size=1, max_size=6))
+    def publish(self, batch: list[tuple[type[_Root], int]]) -> None:
+        for cls, key in batch:
+            event = cls(n=len(self.accepted) + 1, key=key)  # its number on the bus, too
+            assert self.bus.publish(event) is not self.is_closed
+            if self.is_closed:
+                self.rejected += 1
+            else:
+                self.accepted.append(event)
+        self.bus.statistics()  # whoever asks sees what was published: it is in the mailboxes now
+        if not self.is_closed:
+            for _, model in self.open:
+                for event in self.accepted[-len(batch) :]:
+                    model.give(event)
+
+    @rule(cls=st.sampled_from(PUBLISHED), count=st.integers(60, 140))
+    def publish_many(self, cls: type[_Root], count: int) -> None:
+        self.publish([(cls, 1)] * count)
+
+    @rule(value=st.sampled_from([None, 1, "event", Event]))
+    def publish_no_event(self, value: Any) -> None:
+        with pytest.raises(TypeError):
+            self.bus.publish(value)
+        self.rejected += 1
+
+    @precondition(lambda self: not self.is_closed)
+    @rule(
+        target=streams,
+        wanted=st.sampled_from(WANTED),
+        capacity=st.integers(1, 6),
+        overflow=st.sampled_from(list(Overflow)),
+        replay=st.integers(0, HISTORY + 2),
+    )
+    def subscribe(self, wanted: Any, capacity: int, overflow: Overflow, replay: int) -> int:
+        options: dict[str, Any] = {"capacity": capacity, "overflow": overflow, "replay": replay}
+        if overflow is Overflow.COALESCE:
+            options["key"] = _key
+        stream = self.bus.stream(wanted, **options)
+        stream.open()
+        model = _Model(wanted, capacity, overflow)
+        matching = [event for event in self.accepted[-HISTORY:] if isinstance(event, model.wanted)]
+        for event in matching[len(matching) - min(replay, len(matching)) :]:
+            model.give(event)
+        self.open.append((stream, model))
+        return id(stream)
+
+    @rule(which=streams, limit=st.integers(1, 8))
+    def read(self, which: int, limit: int) -> None:
+        for stream, model in self.open:
+            if id(stream) == which:
+                for _ in range(limit):
+                    assert self._receive(stream) == model.take()
+
+    def _receive(self, stream: EventStream[Any]) -> Word | None:
+        try:
+            event = stream.receive_nowait()
+        except anyio.WouldBlock:
+            assert not self.is_closed
+            return None
+        except anyio.EndOfStream:
+            assert self.is_closed
+            return None
+        if isinstance(event, EventsLost):
+            return (event.count, event.first_seq, event.last_seq)
+        assert event is self.accepted[event.n - 1]
+        n: int = event.n
+        return n
+
+    @rule(which=consumes(streams))
+    def unsubscribe(self, which: int) -> None:
+        for pair in [pair for pair in self.open if id(pair[0]) == which]:
+            stream, model = pair
+            self.open.remove(pair)
+            stream.close()
+            with pytest.raises(anyio.EndOfStream):
+                stream.receive_nowait()
+            books = stream.statistics()
+            assert (books.queued, books.accepted, books.delivered) == (0, model.accepted, model.delivered)
+            assert books.lost == model.lost + len(model.queued())
+
+    @precondition(lambda self: not self.is_tapped)
+    @rule()
+    def tap(self) -> None:
+        self.is_tapped = True
+        self.untapped = len(self.accepted)
+        self.bus.tap(_Left).connect(self.tapped.append, weak=False)
+
+    @precondition(lambda self: len(self.accepted) > 30)
+    @rule()
+    def close(self) -> None:
+        report = self.bus.close()
+        assert report.complete
+        assert self.bus.close() is report
+        self.is_closed = True
+
+    @invariant()
+    def books_agree(self) -> None:
+        statistics = self.bus.statistics()
+        assert (statistics.accepted, statistics.rejected) == (len(self.accepted), self.rejected)
+        assert len(statistics.subscriptions) == len(self.open)
+        for stream, model in self.open:
+            books = stream.statistics()
+            assert statistics.subscriptions[books.name].accepted == books.accepted
+            assert (books.accepted, books.delivered, books.lost, books.queued) == (
+                model.accepted,
+                model.delivered,
+                model.lost,
+                len(model.queued()),
+            )
+            assert books.accepted == books.delivered + books.lost + books.queued
+            assert books.queued <= books.high_water <= model.capacity
+
+    @invariant()
+    def taps_saw_all(self) -> None:
+        if self.is_tapped:
+            assert self.tapped == [e for e in self.accepted[self.untapped :] if isinstance(e, _Left)]
+
+
+class _Handler:
+    """A handler that fails at the keys it was told to, and what it should get."""
+
+    def __init__(self, wanted: Any, bad_keys: frozenset[int], after: int) -> None:
+        self.wanted = wanted
+        self.classes: tuple[type[Event], ...] = getattr(wanted, "__args__", (wanted,))
+        self.bad_keys = bad_keys
+        self.after = after
+        self.until: int | None = None
+        self.got: list[int] = []
+
+    def handle(self, event: _Root) -> None:
+        self.got.append(event.n)
+        if event.key in self.bad_keys:
+            raise ValueError("as told")
+
+    async def handle_later(self, event: _Root) -> None:
+        await anyio.lowlevel.checkpoint()
+        self.handle(event)
+
+    def expected(self, accepted: list[_Root]) -> tuple[list[int], int]:
+        """Return the numbers it should have got, and how many failures that made."""
+        got: list[int] = []
+        failed = in_row = 0
+        for event in accepted[self.after : self.until]:
+            if in_row < QUARANTINE_AFTER and isinstance(event, self.classes):
+                got.append(event.n)
+                in_row = in_row + 1 if event.key in self.bad_keys else 0
+                failed += event.key in self.bad_keys
+        return got, failed
+
+
+class _Handlers(RuleBasedStateMachine):
+    """A bus in its own thread, and handlers that come, go and fail."""
+
+    handlers = Bundle("handlers")
+
+    @initialize(enter_at_once=st.booleans())
+    def begin(self, *, enter_at_once: bool) -> None:
+        self.bus = EventBus()
+        self.is_entered = False
+        self.accepted: list[_Root] = []
+        self.all: list[_Handler] = []
+        self.subscriptions: dict[int, Any] = {}
+        self.failures: list[SubscriberFailed] = []
+        self.bus.subscribe(self.failures.append, SubscriberFailed, capacity=100_000)
+        if enter_at_once:
+            self.enter()
+
+    @precondition(lambda self: not self.is_entered)
+    @rule()
+    def enter(self) -> None:
+        self.bus.__enter__()
+        self.is_entered = True
+
+    @rule(batch=st.lists(entries, min_size=1, max_size=12))
+    def publish(self, batch: list[tuple[type[_Root], int]]) -> None:
+        for cls, key in batch:
+            event = cls(n=len(self.accepted) + 1, key=key)
+            assert self.bus.publish(event)
+            self.accepted.append(event)
+
+    @rule(
+        target=handlers,
+        wanted=st.sampled_from([_Root, _Left, _LeftLeaf | _Right, _Left | _LeftLeaf]),
+        bad_keys=st.frozensets(st.integers(1, 3), max_size=3),
+        is_async=st.booleans(),
+    )
+    def subscribe(self, wanted: Any, bad_keys: frozenset[int], *, is_async: bool) -> int:
+        handler = _Handler(wanted, bad_keys, after=len(self.accepted))
+        handle: Callable[[Any], object] = handler.handle_later if is_async else handler.handle
+        name = f"handler {len(self.all)}"
+        self.subscriptions[id(handler)] = self.bus.subscribe(handle, wanted, name=name, capacity=100_000)
+        self.all.append(handler)
+        return id(handler)
+
+    @rule(which=consumes(handlers), after_a_drain=st.booleans())
+    def unsubscribe(self, which: int, *, after_a_drain: bool) -> None:
+        if after_a_drain and self.is_entered:
+            self.drain()
+        self.subscriptions.pop(which).unsubscribe()
+        for handler in self.all:
+            if id(handler) == which:
+                handler.until = len(self.accepted)
+
+    @precondition(lambda self: self.is_entered)
+    @rule()
+    def drain(self) -> None:
+        assert anyio.run(self.bus.drain).complete
+        self._check()
+        assert anyio.run(self.bus.drain).complete  # and what handlers published meanwhile
+        self._check_failures()
+
+    def teardown(self) -> None:
+        if not hasattr(self, "bus"):
+            return
+        report = self.bus.close()
+        assert report.complete is (report.undelivered == 0)
+        assert report.complete or not self.is_entered
+        assert not self.bus.publish(_Root(n=0, key=0))
+        if self.is_entered:
+            self._check()
+        else:
+            assert not any(handler.got for handler in self.all)
+
+    def _check(self) -> None:
+        for handler in self.all:
+            expected, failed = handler.expected(self.accepted)
+            if id(handler) in self.subscriptions:
+                assert handler.got == expected
+                books = self.subscriptions[id(handler)].statistics()
+                assert books.failed == failed
+                assert books.accepted == books.delivered + books.lost + books.queued
+                assert (books.delivered, books.queued) == (len(expected), 0)
+            else:
+                assert handler.got == expected[: len(handler.got)]
+
+    def _check_failures(self) -> None:
+        for subscription in self.subscriptions.values():
+            books = subscription.statistics()
+            told = [each.quarantined for each in self.failures if each.subscriber == subscription.name]
+            assert len(told) == books.failed
+            assert told.count(True) == (books.state == "quarantined") == told[-1:].count(True)
+
+
+SHORT = settings(max_examples=300, stateful_step_count=60, deadline=None)
+SHORT_WITH_THREADS = settings(max_examples=150, stateful_step_count=50, deadline=None)
+LONG = settings(
+    max_examples=5_000, stateful_step_count=60, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+
+
+def test_a_drain_of_nothing() -> None:
+    """A bus that holds nothing is drained, whether it runs or not."""
+    bus = EventBus()
+    subscription = bus.subscribe(lambda event: None, _Root)
+    assert anyio.run(bus.drain).complete
+    bus.publish(_Root(n=1, key=1))
+    assert not anyio.run(bus.drain).complete
+    subscription.unsubscribe()
+    assert anyio.run(bus.drain).complete
+
+
+def test_streams() -> None:
+    """Whatever is published, subscribed, read, ended and closed, each stream holds what it should."""
+    run_state_machine_as_test(_Streams, settings=SHORT)
+
+
+@pytest.mark.usefixtures("caplog")
+def test_handlers() -> None:
+    """Whatever is published, subscribed, ended and drained, each handler gets what it should."""
+    run_state_machine_as_test(_Handlers, settings=SHORT_WITH_THREADS)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("machine", [_Streams, _Handlers])
+def test_at_length(machine: type[RuleBasedStateMachine]) -> None:
+    """Whatever is done, in any order, every subscription gets what it should."""
+    run_state_machine_as_test(machine, settings=LONG)
