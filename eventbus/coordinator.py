@@ -67,7 +67,7 @@ class SessionCoordinator:
     def __init__(self, bus: EventSink | None = None, *, session_id: str | None = None) -> None:
         if session_id is not None and not session_id:
             raise ValueError("an empty session id names nothing. Pass None to have one made")
-        self.session_id = session_id or current_session_id() or new_id()
+        self.session_id: str = session_id or current_session_id() or new_id()
         self.workflow_events: WorkflowEventTracker | None = None
         self.skills_correlator: SkillsWorkflowCorrelator | None = None
         self._bus = bus

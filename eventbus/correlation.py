@@ -95,7 +95,7 @@ class Correlation:
         for limit in (max_sessions, max_records):
             if limit is not None and limit < 1:
                 raise ValueError(f"a limit of {limit} keeps nothing. Pass 1 or more, or None for no limit")
-        self.evicted = 0
+        self.evicted: int = 0
         self._max_sessions = max_sessions
         self._max_records = max_records
         self._dropped_by_evicted = 0

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Host"]
 
-logger = logging.getLogger("eventbus")
+_logger = logging.getLogger("eventbus")
 
 
 class Host:
@@ -103,7 +103,7 @@ class Host:
         try:
             anyio.run(self.serve, ready)
         except BaseException:
-            logger.exception("the thread of bus %r died", self._bus.name)
+            _logger.exception("the thread of bus %r died", self._bus.name)
         finally:
             ready.set()
             self._bus._finish()

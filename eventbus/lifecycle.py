@@ -47,7 +47,7 @@ class Lifecycle(Router):
 
     def __init__(self, name: str, history: int) -> None:
         super().__init__(history)
-        self.name = name
+        self.name: str = name
         self._state_lock = threading.RLock()
         self._token: Token[EventSink | None] | None = None
         self._tasks: anyio.abc.TaskGroup | None = None
@@ -55,7 +55,7 @@ class Lifecycle(Router):
         remember(self)
 
     def _begin_new(self) -> None:
-        self.id = new_id()
+        self.id: str = new_id()
         self.report: DrainReport | None = None
         self._host: Host | None = None
         self._is_running = False

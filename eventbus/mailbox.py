@@ -83,6 +83,11 @@ class Mailbox:
         "tells_losses",
     )
 
+    accepted: int
+    contents: Collection[object]
+    high_water: int
+    lost: int
+
     def __init__(
         self, section: CriticalSection, capacity: int, overflow: Overflow, *, tells_losses: bool
     ) -> None:
@@ -90,18 +95,18 @@ class Mailbox:
         self._queue: deque[Item | _Gap] = deque()
         self._gaps = 0  # how many of the places in the queue are gaps
         self._room_wanted: deque[Callable[[], None]] = deque()
-        self.capacity = capacity
-        self.overflow = overflow
-        self.tells_losses = tells_losses
+        self.capacity: int = capacity
+        self.overflow: Overflow = overflow
+        self.tells_losses: bool = tells_losses
         self.accepted = 0
         self.lost = 0
         self.high_water = 0
-        self.closed = False
-        self.contents: Collection[object] = self._queue
+        self.closed: bool = False
+        self.contents = self._queue
         """Empty when there is nothing to take, neither an event nor word of a loss."""
         self.alarm: Callable[[], None] | None = None
         """What a consumer about to sleep wants called when something has been put."""
-        self.take = self._easy_take()
+        self.take: Callable[[], Item] = self._easy_take()
         """Take the next item out; IndexError when there is none."""
 
     def __len__(self) -> int:
@@ -180,6 +185,15 @@ class Mailbox:
         gap = cast("_Gap", queue[-1])
         for seq in reversed(refused):
             gap.add(seq)
+
+    def _count_accepted(self, count: int) -> None:
+        self.accepted += count
+
+    def _count_lost(self, count: int) -> None:
+        self.lost += count
+
+    def _note_height(self) -> None:
+        self.high_water = max(self.high_water, len(self))
 
     # Room, for those who can wait for it. Wanting only inside the critical section, telling outside.
 
@@ -293,7 +307,7 @@ class CoalescingMailbox(Mailbox):
         """Add one item, and lose the queued one with an equal key."""
         if self.closed:
             return
-        self.accepted += 1
+        self._count_accepted(1)
         replaced = self._seq_by_key.get(key)
         if replaced is not None:
             self._lose(replaced)
@@ -303,18 +317,18 @@ class CoalescingMailbox(Mailbox):
         self._key_of[seq] = key
         if len(self) > self.capacity:
             self._lose(next(iter(self._key_of)))
-        self.high_water = max(self.high_water, len(self))
+        self._note_height()
 
     def close(self) -> None:
         """Put nothing more, and lose what is queued."""
         self.closed = True
-        self.lost += len(self)
+        self._count_lost(len(self))
         for index in (self._queued, self._seq_by_key, self._key_of):
             index.clear()
         self._gaps = 0
 
     def _lose(self, seq: int) -> None:
-        self.lost += 1
+        self._count_lost(1)
         self._forget_key(seq)
         self._queued[seq] = _Gap(seq)
         self._gaps += 1
@@ -331,7 +345,8 @@ class CoalescingMailbox(Mailbox):
                 self._gaps -= 1
             else:
                 merged[seq] = before = place
-        self._queued = self.contents = merged
+        self._queued.clear()
+        self._queued.update(merged)
 
     def _forget_key(self, seq: int) -> None:
         del self._seq_by_key[self._key_of.pop(seq)]

@@ -43,7 +43,7 @@ __all__ = ["MAX_PENDING", "Router"]
 MAX_PENDING = 256
 """The most events that wait to be put into mailboxes before a publisher does it itself."""
 
-logger = logging.getLogger("eventbus")
+_logger = logging.getLogger("eventbus")
 
 _Given = TypeVar("_Given")
 _Result = TypeVar("_Result")
@@ -92,7 +92,7 @@ class Router:
         self._is_closed = False
         self._taps: dict[type[Event], blinker.Signal] = {}
         self._history_size = history
-        self._failure_log = FailureLog(logger, "the bus:")
+        self._failure_log = FailureLog(_logger, "the bus:")
         self._subscriptions: dict[str, Subscription] = {}
         self._wanted: dict[type[Event], tuple[Subscription, ...]] = {}
         self._begin_empty()

@@ -110,8 +110,8 @@ class SessionFold:
     )
 
     def __init__(self, name: str, limit: int | None) -> None:
-        self.name = name
-        self.dropped = 0
+        self.name: str = name
+        self.dropped: int = 0
         self._limit = limit
         self._earliest, self._latest = _FAR_FUTURE, _FAR_PAST
         self._startless: dict[Hashable, datetime] = {}

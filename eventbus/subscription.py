@@ -52,7 +52,7 @@ MAX_CHAIN_DEPTH = 64
 STOP_GRACE_SECONDS = 0.05
 """How long a subscriber may take to stop once the deadline of the close has passed."""
 
-logger = logging.getLogger("eventbus")
+_logger = logging.getLogger("eventbus")
 
 _depth_of: Callable[[Item], int] = itemgetter(2)
 
@@ -84,13 +84,13 @@ class Subscription:
         subscriber: Subscriber[Any] | None,
         key: Callable[[Any], Hashable] | None,
     ) -> None:
-        self.name = name
-        self.bus = bus
-        self.mailbox = mailbox
-        self.key = key
-        self.failure_log = FailureLog(logger, f"subscriber {name!r}:")
+        self.name: str = name
+        self.bus: EventBus = bus
+        self.mailbox: Mailbox = mailbox
+        self.key: Callable[[Any], Hashable] | None = key
+        self.failure_log: FailureLog = FailureLog(_logger, f"subscriber {name!r}:")
         self._subscriber = subscriber or Subscriber()
-        self.is_stream = subscriber is None
+        self.is_stream: bool = subscriber is None
         self._begin_new()
 
     def _begin_new(self) -> None:

@@ -24,7 +24,7 @@ class CommandError(Exception):
     """
 
     def __init__(self, what: str, hint: str, exit_code: int) -> None:
-        self.line = error_line(what, hint)
+        self.line: str = error_line(what, hint)
         self.exit_code = exit_code
         super().__init__(self.line)
 

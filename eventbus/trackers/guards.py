@@ -45,7 +45,7 @@ class QuietSink:
             )
         self._sink = sink
         self._told: set[str] = set()
-        self.failures = 0
+        self.failures: int = 0
 
     def publish(self, event: Event) -> bool:
         """Answer whether a sink was there and accepted the event."""

@@ -51,7 +51,7 @@ class SkillTracker:
     def __init__(
         self, bus: EventSink | None = None, *, session_id: str | None = None, history: int = 1_024
     ) -> None:
-        self.session_id = None if session_id is None else as_text(session_id)
+        self.session_id: str | None = None if session_id is None else as_text(session_id)
         self._sink = QuietSink(bus)
         self._invocations: deque[SkillInvocation] = deque(maxlen=history)
         self._metrics: dict[str, SkillMetrics] = {}

@@ -42,11 +42,11 @@ class SkillUse:
     __slots__ = ("_on_end", "_once", "began", "completed", "follow_ups", "pid", "started")
 
     def __init__(self, started: SkillStarted, on_end: Callable[[SkillUse, str | None], None]) -> None:
-        self.started = started
-        self.began = time.perf_counter()
+        self.started: SkillStarted = started
+        self.began: float = time.perf_counter()
         self.follow_ups: list[str] = []
-        self.completed = False
-        self.pid = os.getpid()
+        self.completed: bool = False
+        self.pid: int = os.getpid()
         self._on_end = on_end
         self._once = threading.Lock()
         _going_on.add(self)

@@ -22,8 +22,8 @@ class Attempts:
     __slots__ = ("last", "open", "start_seen")
 
     def __init__(self) -> None:
-        self.last = 0
-        self.start_seen = False
+        self.last: int = 0
+        self.start_seen: bool = False
         self.open: dict[int, float] = {}
 
     def start(self, attempt: int | None, now: float) -> tuple[int, bool]:
@@ -72,9 +72,9 @@ class Run:
     __slots__ = ("__weakref__", "_unmark", "began", "nodes", "run_id", "session_id", "workflow_id")
 
     def __init__(self, workflow_id: str, run_id: str, session_id: str | None) -> None:
-        self.workflow_id = workflow_id
-        self.run_id = run_id
-        self.session_id = session_id
+        self.workflow_id: str = workflow_id
+        self.run_id: str = run_id
+        self.session_id: str | None = session_id
         self.began: float | None = None
         self.nodes: dict[str, Attempts] = {}
         self._unmark: Callable[[], object] | None = None

@@ -67,7 +67,7 @@ class WorkflowEventTracker:
         error_messages: bool = False,
         history: int = 4_096,
     ) -> None:
-        self.session_id = None if session_id is None else as_text(session_id)
+        self.session_id: str | None = None if session_id is None else as_text(session_id)
         self._sink = QuietSink(bus)
         self._error_messages = error_messages
         self._events: deque[WorkflowEvent] = deque(maxlen=history)

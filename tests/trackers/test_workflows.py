@@ -755,9 +755,11 @@ def test_without_a_bus_the_current_one_is_asked_for_at_each_event(
     """Events before it came up are kept, not published."""
     tracker = WorkflowEventTracker()
     tracker.workflow_started("w")
+    current.started(sink)
     token = current.entered(sink)
     tracker.workflow_completed()
     current.left(token)
+    current.stopped(sink)
     assert [type(event) for event in published] == [WorkflowCompleted]
     assert len(tracker.events) == 2
 
