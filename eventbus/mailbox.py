@@ -296,7 +296,7 @@ class CoalescingMailbox(Mailbox):
         self._seq_by_key: dict[Hashable, int] = {}
         self._key_of: dict[int, Hashable] = {}
         super().__init__(section, capacity, Overflow.COALESCE, tells_losses=tells_losses)
-        self.contents = self._queued
+        self.contents: Collection[object] = self._queued
 
     def put(self, items: Sequence[Item]) -> None:
         """Add items whose keys are not known: each stands for itself."""

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, TextIO, TypeAlias, get_args
 
-from eventbus import Event, OwnThread, Subscriber, encode
+from eventbus import Event, EventTypes, OwnThread, Subscriber, encode
 from subscribers.plain_progress import PlainProgress
 
 if TYPE_CHECKING:
@@ -85,9 +85,9 @@ class ConsoleProgress(Subscriber[Event]):
         ValueError: `mode` is none.
     """
 
-    events = Event
-    max_batch = 256
-    name = "console_progress"
+    events: EventTypes = Event
+    max_batch: int = 256
+    name: str | None = "console_progress"
 
     def __init__(
         self,
@@ -109,7 +109,7 @@ class ConsoleProgress(Subscriber[Event]):
         self._thread = OwnThread("eventbus-console-progress", idle=self._beat)
         self._is_broken = False
         self._is_stalled = False
-        self.unwritten = 0
+        self.unwritten: int = 0
 
     async def start(self, bus: EventBus) -> None:  # noqa: ARG002
         """Look at the surroundings.

@@ -53,8 +53,8 @@ class EventLogger(Subscriber[Event]):
         events: Which events.
     """
 
-    max_batch = 256
-    name = "event_logger"
+    max_batch: int = 256
+    name: str | None = "event_logger"
 
     def __init__(
         self,

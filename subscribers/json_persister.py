@@ -28,6 +28,7 @@ import msgspec
 from eventbus import (
     Event,
     EventsLost,
+    EventTypes,
     OwnThread,
     SkillCompleted,
     Subscriber,
@@ -93,10 +94,10 @@ class JsonPersister(Subscriber[Event]):
         ValueError: `sync` is none of these.
     """
 
-    events = Event
-    capacity = 65_536
-    max_batch = 2_048  # the hop to the thread and back costs as much as writing 200 events
-    name = "json_persister"
+    events: EventTypes = Event
+    capacity: int = 65_536
+    max_batch: int = 2_048  # the hop to the thread and back costs as much as writing 200 events
+    name: str | None = "json_persister"
 
     def __init__(self, directory: str | os.PathLike[str] | None = None, *, sync: Sync = "interval") -> None:
         if sync not in ("never", "interval", "always"):

@@ -19,6 +19,7 @@ from eventbus import (
     Correlation,
     EventBus,
     EventsLost,
+    EventTypes,
     PatternDetected,
     SessionCorrelated,
     SkillEvent,
@@ -53,12 +54,12 @@ class LiveCorrelator(Subscriber[SkillEvent | WorkflowEvent | EventsLost]):
         ValueError: A limit is less than 1.
     """
 
-    events = SkillEvent | WorkflowEvent | EventsLost
-    capacity = 16_384
-    name = "live_correlator"
+    events: EventTypes = SkillEvent | WorkflowEvent | EventsLost
+    capacity: int = 16_384
+    name: str | None = "live_correlator"
 
     def __init__(self, *, max_sessions: int = 1_024, max_records: int = 1_000) -> None:
-        self.lost = 0
+        self.lost: int = 0
         self._correlation = Correlation(max_sessions, max_records)
         self._max_told = max_sessions
         self._told: OrderedDict[tuple[str, str], None] = OrderedDict()

@@ -48,9 +48,9 @@ class Segment:
 
     def __init__(self, directory: Path, bus_id: str, first_seq: int) -> None:
         start = datetime.now(UTC)
-        self.pid = os.getpid()
+        self.pid: int = os.getpid()
         name = f"{start:%Y%m%dT%H%M%S.%fZ}-{self.pid}-{_safe(bus_id)}.jsonl"
-        self.path = directory / "events" / name
+        self.path: Path = directory / "events" / name
         with _events_directory(directory) as events:
             self._fd = os.open(name, _CREATE_FILE, 0o600, dir_fd=events)
             with suppress(OSError):  # not every file system can; without it a power cut may take the name
