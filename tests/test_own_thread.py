@@ -97,9 +97,16 @@ async def test_idle_is_called_after_calls_and_when_it_asked_to_be() -> None:
 
 async def test_an_idle_function_that_raises_does_not_end_the_thread(caplog: pytest.LogCaptureFixture) -> None:
     """A failing idle function is logged, and calls are still made."""
-    thread = OwnThread("own", idle=lambda: 1 / 0)
-    for _ in range(2):
-        assert await thread.run(abs, -1) == 1
+    looked = threading.Event()
+
+    def look() -> float | None:
+        looked.set()
+        raise ZeroDivisionError
+
+    thread = OwnThread("own", idle=look)
+    assert await thread.run(abs, -1) == 1
+    assert await anyio.to_thread.run_sync(looked.wait, 5)
+    assert await thread.run(abs, -1) == 1  # in the same thread, and so after the log was written
     thread.end()
     assert "ZeroDivisionError" in caplog.text
 
