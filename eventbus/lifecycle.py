@@ -59,6 +59,7 @@ class Lifecycle(Router):
         self.report: DrainReport | None = None
         self._host: Host | None = None
         self._is_running = False
+        self._is_finished = False
         self._deadline = float("inf")
         self._close_began = 0.0
         self._fatal: BaseException | None = None
@@ -279,18 +280,20 @@ class Lifecycle(Router):
     def _finish(self) -> None:
         """Note that nothing runs any more, and tell those who wait for it."""
         with self._state_lock:
-            if self._ended.is_set():
+            if self._is_finished:
                 return
+            self._is_finished = True
             self._inside(Lifecycle._seal, self)
             if self.report is None:  # else its deadline passed before this
                 began = self._close_began or time.monotonic()
                 self.report = self._report_since(began, is_done=self._is_all_delivered())
             self._is_running = False
             current.stopped(self)
-            self._ended.set()
+        # Before whoever waits for the end goes on, and outside the lock: a log handler is user code.
+        self._say_what_is_undelivered(self.report)
+        self._ended.set()
         for waiter in self._close_waiters:
             waiter.notify()
-        self._say_what_is_undelivered(self.report)
         if self._fatal is not None and self._tasks is not None:
             self._tasks.cancel_scope.cancel()
 
@@ -300,10 +303,13 @@ class Lifecycle(Router):
         if fatal is not None:
             raise fatal
         with self._state_lock:
-            if self.report is None:  # a handler blocks its thread, or refuses to be cancelled
-                self.report = self._report_since(self._close_began)
-                self._say_what_is_undelivered(self.report)
-            return self.report
+            is_late = self.report is None  # a handler blocks its thread, or refuses to be cancelled
+            report = self.report = (
+                self._report_since(self._close_began) if self.report is None else self.report
+            )
+        if is_late:
+            self._say_what_is_undelivered(report)
+        return report
 
     def _report_since(self, began: float, *, is_done: bool = False) -> DrainReport:
         books, drained = self._inside(Lifecycle._read_what_is_drained, self)

@@ -367,21 +367,20 @@ class Router:
 
     def _distribute(self) -> bool:
         """Number what is pending, and put it into the mailboxes that want it."""
-        pending = self._pending
-        count = len(pending)
         # Nothing either for a signal handler that asks amid just this; and nothing once sealed: what
         # is pending then is withdrawn by its publisher, which must find it here.
-        if not count or self._is_distributing or self._is_sealed:
+        if not self._pending or self._is_distributing or self._is_sealed:
             return False
         self._is_distributing = True
         try:
-            self._put_batch(count)
+            self._put_batch()
         finally:
             self._is_distributing = False
         return True
 
-    def _put_batch(self, count: int) -> None:
+    def _put_batch(self) -> None:
         pending = self._pending
+        count = len(pending)
         batch = [pending.popleft() for _ in range(count)]
         first = self._accepted + 1
         self._accepted += count
