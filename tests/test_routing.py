@@ -270,8 +270,8 @@ def test_nothing_after_the_end(bus: EventBus) -> None:
 
 @pytest.mark.anyio
 async def test_publishing_in_a_handler_only_queues() -> None:
-    """An event published in a handler is delivered after all that was accepted before it:
-    publishing inside a handler only queues.
+    """An event published in a handler is delivered after all that was accepted before it: publishing
+    inside a handler only queues.
     """
     trace: list[str] = []
 
@@ -293,8 +293,8 @@ async def test_publishing_in_a_handler_only_queues() -> None:
 
 @pytest.mark.anyio
 async def test_a_chain_is_cut(caplog: pytest.LogCaptureFixture) -> None:
-    """A chain of events, each published while handling the one before, is cut after 64: the
-    next `publish` returns False, is counted as rejected and logged.
+    """A chain of events, each published while handling the one before, is cut after 64: the next `publish`
+    returns False, is counted as rejected and logged.
     """
     answers: list[bool] = []
     others: list[int] = []
@@ -361,8 +361,8 @@ async def test_many_events_from_one_handler_are_no_chain() -> None:
 
 
 def test_replay(bus: EventBus) -> None:
-    """With `replay=n` a subscription begins with the last n matching events of the history, without a
-    gap or a duplicate between them and what follows.
+    """With `replay=n` a subscription begins with the last n matching events of the history, without a gap
+    or a duplicate between them and what follows.
     """
     for n in range(10):
         bus.publish(_Tick(n=n))
@@ -495,6 +495,24 @@ def test_a_tap_hears_of_no_rejected_event(bus: EventBus) -> None:
     bus.close()
     assert not bus.publish(_Tick())
     assert seen == []
+
+
+def test_a_tap_hears_of_no_event_that_came_too_late(bus: EventBus) -> None:
+    """A tap's receivers do not hear of an event that was rejected because the bus closed while it was
+    published.
+    """
+    seen: list[Event] = []
+    bus.tap(_Tick).connect(seen.append, weak=False)
+
+    def close(event: _Tick) -> int:
+        bus.close()
+        return event.n
+
+    stream = opened(bus, _Tick, overflow=Overflow.COALESCE, key=close)
+    assert not bus.publish(_Tick())
+    assert (seen, read(stream)) == ([], [])
+    statistics = bus.statistics()
+    assert (statistics.accepted, statistics.rejected) == (0, 1)
 
 
 @pytest.mark.anyio
