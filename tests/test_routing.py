@@ -336,7 +336,8 @@ async def test_a_chain_through_batches_tasks_and_threads_is_cut() -> None:
         bus.publish(_Tick(n=0))
         while False not in answers:
             await bus.drain()
-    assert answers == [*[True] * 64, False]
+    # What a thread is answered may be noted after what the next handler is: by the end all is noted.
+    assert sorted(answers) == [False, *[True] * 64]
 
 
 @pytest.mark.anyio
