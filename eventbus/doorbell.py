@@ -42,12 +42,12 @@ class Doorbell:
     """One loop's bell; make it in that loop.
 
     Args:
-        answer: Called in the loop, once for any number of rings.
+        answer: Called in the loop with the bell itself, once for any number of rings.
     """
 
     __slots__ = ("_answer", "_call_soon", "_call_soon_here", "_rung", "_thread", "_to_wake")
 
-    def __init__(self, answer: Callable[[], None]) -> None:
+    def __init__(self, answer: Callable[[Doorbell], None]) -> None:
         self._answer = answer
         self._rung = False
         self._thread = threading.get_ident()
@@ -71,14 +71,17 @@ class Doorbell:
         self.ring()
 
     def stay_awake(self) -> None:
-        """Answer again on the loop's next turn, without the system call that a ring costs."""
+        """Answer again on the loop's next turn, without the system call that a ring costs.
+
+        Only in the loop's own thread, amid an answer: from elsewhere it would not wake the loop.
+        """
         self._rung = True
         self._call_soon_here(self._on_ring)
 
     def _on_ring(self) -> None:
         # Cleared before answering: a ring from here on may be about something the answer misses.
         self._rung = False
-        self._answer()
+        self._answer(self)
         while self._to_wake:
             self._to_wake.popleft().wake()
 
@@ -90,8 +93,11 @@ class Waiter:
 
     def __init__(self) -> None:
         self._sleeper = new_sleeper()
-        self._doorbell = Doorbell(self._sleeper.wake)
+        self._doorbell = Doorbell(self._wake)
         self._happened = False
+
+    def _wake(self, _: Doorbell) -> None:
+        self._sleeper.wake()
 
     def notify(self) -> None:
         """It happened. From anywhere; never waits."""

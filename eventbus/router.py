@@ -291,17 +291,16 @@ class Router:
         self._route()
         return True
 
-    def _answer(self) -> None:
+    def _answer(self, doorbell: Doorbell) -> None:
         """Do what a doorbell was rung for, in its loop."""
-        doorbells = self._doorbells
-        if self._route() and len(doorbells) == 1:
+        if self._route() and self._doorbells == (doorbell,):
             # Events are coming: look again on the next turn, and spare the publishers the ring.
-            doorbells[0].stay_awake()
+            doorbell.stay_awake()
             return
         self._inside(self._allow, self._idle_slack())
         if self._pending:  # appended just before: its publisher saw no need to ring
-            for doorbell in self._doorbells:
-                doorbell.ring()
+            for each in self._doorbells:
+                each.ring()
 
     def _allow(self, slack: int) -> None:
         """Let so many events be pending; in the section, for it must not undo the close."""

@@ -575,9 +575,10 @@ async def test_closing_in_a_handler(host: str, closing: str) -> None:
                 began.append(await anyio.to_thread.run_sync(bus.close))
             assert bus.publish(event(99)) is True
 
-    async with running(EventBus([handle_and_close]), host) as bus:
-        for number in range(5):
-            bus.publish(event(number))
+    bus = EventBus([handle_and_close])
+    for number in range(5):
+        bus.publish(event(number))
+    async with running(bus, host):
         with anyio.fail_after(PATIENCE_SECONDS):
             report = await bus.aclose()
     assert got == [*range(5), 99]
@@ -827,6 +828,30 @@ async def test_cancelled_reader(host: str) -> None:
 
 
 @pytest.mark.anyio
+async def test_stream_closed_just_as_it_is_woken() -> None:
+    """A stream of another loop that is closed just as it is woken leaves the bus's own thread wide awake."""
+    got: list[Event] = []
+
+    async def read() -> None:
+        assert [each async for each in stream] == []
+
+    with EventBus() as bus:
+        bus.subscribe(got.append, NodeCompleted)
+        async with anyio.create_task_group() as tasks:
+            async with bus.stream(NodeStarted) as stream:
+                tasks.start_soon(read)
+                await anyio.wait_all_tasks_blocked()
+                bus.publish(event())  # rings this loop
+            bus.publish(
+                Event()
+            )  # wanted by nobody, so nobody is rung, but this loop finds it when it answers
+        for _ in range(2):
+            bus.publish(NodeCompleted(workflow_id="lifecycle", node_id="node"))
+            assert await bus.drain(PATIENCE_SECONDS)
+    assert len(got) == 2
+
+
+@pytest.mark.anyio
 async def test_stream_used_wrongly() -> None:
     """A stream that is not open cannot be read, nor can one that another task is reading."""
     async with EventBus() as bus:
@@ -875,4 +900,5 @@ def test_streams_opened_in_many_loops_at_once() -> None:
                 readers[0].join(0.000_5)
     finally:
         sys.setswitchinterval(before)
+    assert bus.close().complete
     assert not failures
