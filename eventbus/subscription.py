@@ -196,6 +196,7 @@ class Subscription:
             if is_cancellation(error) and scope.cancel_called:
                 raise
         finally:
+            self._tell_drains()
             await self._stop(scope)
 
     async def _deliver_until_closed(self, sleeper: Sleeper) -> None:
@@ -295,6 +296,8 @@ class Subscription:
             self.failure_log.warn("quarantine", f"is quarantined: {times}")
         if quarantined or not all(isinstance(event, EventsLost | SubscriberFailed) for event in events):
             self._publish_failure(name, events[-1].session_id, quarantined=quarantined)
+        if quarantined:
+            self._tell_drains()  # only now: who drains hears of the quarantine, too
 
     def _end_for(self, error: BaseException, scope: anyio.CancelScope) -> None:
         """End for what came out of the subscriber, or of the host's cancelling it."""
@@ -327,7 +330,6 @@ class Subscription:
             self.state = state
         if not self.bus._is_closed or state != "cancelled":
             self.bus._retire(self)  # else what is left is reported as undelivered
-        self._tell_drains()
 
     # Drains.
 

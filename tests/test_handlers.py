@@ -7,6 +7,7 @@ import functools
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -621,6 +622,50 @@ async def test_quarantine_of_who_fails_at_everything() -> None:
         assert bus.statistics().subscriptions["fail"].state == "quarantined"
     assert [each.quarantined for each in failures].count(True) == 1
     assert failures[-1].quarantined
+
+
+class _SlowLog(logging.Handler):
+    """Takes its time to say that something has ended."""
+
+    def __init__(self, go_on: threading.Event) -> None:
+        super().__init__()
+        self.go_on = go_on
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "quarantined" in record.getMessage() or "ended" in record.getMessage():
+            self.go_on.wait(0.5)
+
+
+@pytest.mark.parametrize(
+    ("error", "failures"), [(ValueError(), 10), (SystemExit(), 1)], ids=["quarantined", "ended"]
+)
+def test_a_drain_waits_for_the_last_word(error: BaseException, failures: int) -> None:
+    """`drain` returns when every event was handled: what a failure published is accepted by then."""
+    begin, go_on = threading.Event(), threading.Event()
+    slow = _SlowLog(go_on)
+
+    def fail(event: _Tick) -> None:
+        begin.wait(5)
+        raise error
+
+    async def drain(bus: EventBus) -> int:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(bus.drain)
+            await anyio.wait_all_tasks_blocked()
+            begin.set()
+        return bus.statistics().accepted
+
+    logging.getLogger("eventbus").addHandler(slow)
+    bus = EventBus([fail])
+    publish(bus, *range(10))
+    try:
+        bus.__enter__()
+        assert anyio.run(drain, bus) == 10 + failures
+    finally:
+        go_on.set()
+        logging.getLogger("eventbus").removeHandler(slow)
+        with suppress(SystemExit):
+            bus.__exit__(None, None, None)
 
 
 class _BrokenLog(logging.Handler):
