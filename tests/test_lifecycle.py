@@ -166,18 +166,16 @@ async def test_exceptions_of_the_body() -> None:
     """What the body of the block raises comes out as it is, not in a group, after the bus has drained."""
     got: list[Event] = []
     error = ValueError("of the body")
-    for bus in (EventBus([got.append]), EventBus([got.append, hang])):
 
-        async def use(bus: EventBus = bus) -> None:
-            async with bus:
-                bus.publish(event())
-                await bus.drain(timeout=0.01)
-                raise error
+    async def use() -> None:
+        async with EventBus([got.append]) as bus:
+            bus.publish(event())
+            raise error
 
-        with pytest.raises(ValueError, match="of the body") as caught:
-            await use()
-        assert caught.value is error
-    assert len(got) == 2
+    with pytest.raises(ValueError, match="of the body") as caught:
+        await use()
+    assert caught.value is error
+    assert len(got) == 1
 
 
 def test_exceptions_of_the_body_of_a_plain_with() -> None:
@@ -483,6 +481,7 @@ async def test_no_call_starts_after_the_deadline(host: str) -> None:
         began = time.monotonic()
         report = await bus.aclose(0.05)
         assert time.monotonic() - began < 1
+    _join_hosts()  # a thread that went on after it had reported would still call
     assert calls[-1] - began < 0.15
     assert report.delivered == len(calls) < 50
     assert report.undelivered == 100 - len(calls)
@@ -506,10 +505,14 @@ def test_close_while_a_handler_blocks_the_thread() -> None:
     assert (report.complete, report.delivered, report.undelivered) == (False, 1, 2)
     assert bus.close() is report
     released.set()
-    for thread in [each for each in threading.enumerate() if each.name == "eventbus-host"]:
-        thread.join(PATIENCE_SECONDS)
+    _join_hosts()
     assert bus.close() is report
     assert bus.report is report
+
+
+def _join_hosts() -> None:
+    for thread in [each for each in threading.enumerate() if each.name == "eventbus-host"]:
+        thread.join(PATIENCE_SECONDS)
 
 
 @pytest.mark.anyio
@@ -644,7 +647,10 @@ async def test_cancelled_aclose(host: str) -> None:
         scope = anyio.CancelScope()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(close, scope)
-            await until(lambda: gate.got and not bus.publish(event(2)))
+            for _ in range(5):
+                await anyio.lowlevel.checkpoint()
+            await until(lambda: gate.got)
+            assert bus.publish(event(2)) is False  # it is closing
             scope.cancel()
             gate.open()
     assert passed_on == [True]
@@ -842,9 +848,7 @@ async def test_stream_closed_just_as_it_is_woken() -> None:
                 tasks.start_soon(read)
                 await anyio.wait_all_tasks_blocked()
                 bus.publish(event())  # rings this loop
-            bus.publish(
-                Event()
-            )  # wanted by nobody, so nobody is rung, but this loop finds it when it answers
+            bus.publish(Event())  # rings nobody, for nobody wants it; this loop finds it when it answers
         for _ in range(2):
             bus.publish(NodeCompleted(workflow_id="lifecycle", node_id="node"))
             assert await bus.drain(PATIENCE_SECONDS)

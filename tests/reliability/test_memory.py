@@ -111,7 +111,8 @@ def test_subscribing_to_a_running_bus(count: int, numbered: Numbered) -> None:
                 subscription.unsubscribe()
             _settle(bus)
         assert _blocks() - before < NOISE_BLOCKS
-        assert (threading.active_count(), _descriptors()) == (threads, descriptors)
+        assert threading.active_count() <= threads  # idle ones of other tests may have ended
+        assert _descriptors() <= descriptors
         assert bus.statistics().subscriptions == {}
 
 
@@ -133,7 +134,31 @@ def test_streams(count: int, numbered: Numbered) -> None:
             anyio.run(read, count // 4, backend=backend)
         _settle(bus)
         assert _blocks() - before < NOISE_BLOCKS
-        assert _descriptors() == descriptors
+        assert _descriptors() <= descriptors
+
+
+def test_stream_that_is_read_in_one_loop_after_another(numbered: Numbered) -> None:
+    """A stream that is read in many loops, one after another, keeps none of them that has ended."""
+
+    async def read(number: int) -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(publish_when_waited_for, number)
+            assert (await stream.receive()).attempt == number
+
+    async def publish_when_waited_for(number: int) -> None:
+        await anyio.wait_all_tasks_blocked()
+        bus.publish(numbered("main", number))
+
+    with EventBus(history=0) as bus:
+        stream = bus.stream(NodeProgress)
+        stream.open()
+        for number in range(20):
+            anyio.run(read, number)
+        before = _blocks()
+        for number in range(150):
+            anyio.run(read, number)
+        assert _blocks() - before < NOISE_BLOCKS
+        stream.close()
 
 
 def test_polled_drains() -> None:
@@ -200,7 +225,7 @@ def test_buses(host: str, numbered: Numbered) -> None:
     for thread in [each for each in threading.enumerate() if each.name.endswith("-host")]:
         thread.join(10)
     assert _blocks() - before < NOISE_BLOCKS
-    assert _descriptors() == descriptors
+    assert _descriptors() <= descriptors
     assert not any(ref() for ref in gone)
 
 
