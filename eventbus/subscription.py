@@ -357,7 +357,10 @@ class Subscription:
 
     def forget_drain(self, waiter: Waiter) -> None:
         """Notify `waiter` no more: nobody waits."""
-        self._drains = [drain for drain in self._drains if drain[1] is not waiter]
+        for drain in tuple(self._drains):
+            if drain[1] is waiter:
+                with suppress(ValueError):  # told just now
+                    self._drains.remove(drain)  # in place: another thread may be adding one
 
     def _tell_drains(self) -> None:
         """Notify whose events are done with. Never while a handler call is under way."""
