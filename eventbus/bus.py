@@ -21,6 +21,7 @@ from eventbus.lifecycle import Lifecycle
 from eventbus.mailbox import Item, new_mailbox
 from eventbus.stream import EventStream
 from eventbus.subscription import Subscription
+from eventbus.switch_interval import SWITCH_INTERVAL_SECONDS
 
 __all__ = ["EventBus", "SubscriptionOptions"]
 
@@ -52,6 +53,10 @@ class EventBus(Lifecycle):
         subscribers: Handlers and `Subscriber` instances to subscribe from the start.
         name: What logs and its thread call it.
         history: How many of the last accepted events are kept for `replay`; 0 for none.
+        switch_interval: How many seconds a thread may keep the interpreter while events wait for a
+            loop of another thread: `sys.setswitchinterval`, put back as soon as they wait no more.
+            None leaves it alone; then a publisher that computes and makes short system calls can
+            delay such events by a second.
 
     Attributes:
         id: 12 hexadecimal digits of its own; ``(bus id, number)`` names an event.
@@ -60,7 +65,7 @@ class EventBus(Lifecycle):
 
     Raises:
         SubscriberError: One of `subscribers` cannot be used as a subscriber.
-        ValueError: `history` is negative.
+        ValueError: `history` is negative, or `switch_interval` not positive.
     """
 
     def __init__(
@@ -69,10 +74,13 @@ class EventBus(Lifecycle):
         *,
         name: str | None = None,
         history: int = 1_024,
+        switch_interval: float | None = SWITCH_INTERVAL_SECONDS,
     ) -> None:
         if history < 0:
             raise ValueError(f"history={history} keeps less than nothing. Pass 0 to turn it off")
-        super().__init__(name or "eventbus", history)
+        if switch_interval is not None and not switch_interval > 0:
+            raise ValueError(f"switch_interval={switch_interval} is no time. Pass None to turn it off")
+        super().__init__(name or "eventbus", history, switch_interval)
         for subscriber in subscribers:
             self.subscribe(subscriber)
 

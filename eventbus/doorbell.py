@@ -15,10 +15,11 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
+
+from eventbus.switch_interval import restore, shorten
 
 if TYPE_CHECKING:
     import asyncio
@@ -42,14 +43,31 @@ class Doorbell:
     """One loop's bell; make it in that loop.
 
     Args:
-        answer: Called in the loop with the bell itself, once for any number of rings.
+        answer: Called in the loop with the bell itself, once for any number of rings; answers
+            whether to be called again on the loop's next turn, without a ring.
+        switch_interval: The interpreter's switch interval, in seconds, from a ring by another thread
+            until an answer after which the loop has nothing more to do; see `switch_interval`. None
+            leaves it alone.
     """
 
-    __slots__ = ("_answer", "_call_soon", "_call_soon_here", "_rung", "_thread", "_to_wake")
+    __slots__ = (
+        "_answer",
+        "_call_soon",
+        "_call_soon_here",
+        "_is_answering",
+        "_is_hurrying",
+        "_rung",
+        "_switch_interval",
+        "_thread",
+        "_to_wake",
+    )
 
-    def __init__(self, answer: Callable[[Doorbell], None]) -> None:
+    def __init__(self, answer: Callable[[Doorbell], bool], switch_interval: float | None = None) -> None:
         self._answer = answer
+        self._switch_interval = switch_interval
         self._rung = False
+        self._is_answering = False
+        self._is_hurrying = False
         self._thread = threading.get_ident()
         self._to_wake: deque[Sleeper] = deque()
         self._call_soon, self._call_soon_here = _schedulers()
@@ -62,28 +80,57 @@ class Doorbell:
         """Have the loop answer soon, unless it is going to already. From anywhere; never waits."""
         if not self._rung:
             self._rung = True
-            with suppress(RuntimeError):  # the loop has closed: there is nobody left to wake
+            if not self.is_here():
+                self._hurry()
+            try:
                 self._call_soon(self._on_ring)
+            except RuntimeError:
+                self.retire()  # the loop has closed: there is nobody left to wake
 
     def ring_for(self, sleeper: Sleeper) -> None:
         """Wake a sleeper of this loop, from anywhere."""
         self._to_wake.append(sleeper)
-        self.ring()
+        if not (self._is_answering and self.is_here()):  # else it is about to look there
+            self.ring()
 
-    def stay_awake(self) -> None:
-        """Answer again on the loop's next turn, without the system call that a ring costs.
+    def retire(self) -> None:
+        """Hurry for nobody any more: the loop has no use for this bell, and may end unanswered."""
+        self._switch_interval = None
+        restore(self)
 
-        Only in the loop's own thread, amid an answer: from elsewhere it would not wake the loop.
-        """
-        self._rung = True
-        self._call_soon_here(self._on_ring)
+    def _hurry(self) -> None:
+        interval = self._switch_interval
+        if interval is not None:
+            self._is_hurrying = True
+            shorten(self, interval)
+            if self._switch_interval is None:  # retired just now
+                restore(self)
 
     def _on_ring(self) -> None:
         # Cleared before answering: a ring from here on may be about something the answer misses.
         self._rung = False
-        self._answer(self)
+        self._is_answering = True
+        try:
+            expects_more = self._answer(self)
+        finally:
+            self._is_answering = False
+        is_waking = bool(self._to_wake)
         while self._to_wake:
             self._to_wake.popleft().wake()
+        # Between two turns the loop lets go of the interpreter: what has been woken is not yet served.
+        if self._rung:
+            return
+        if expects_more or (is_waking and self._is_hurrying):
+            self._rung = True
+            self._call_soon_here(self._on_ring)  # after what was woken, and without a system call
+        elif self._is_hurrying:
+            self._rest()
+
+    def _rest(self) -> None:
+        self._is_hurrying = False
+        restore(self)
+        if self._rung:  # by another thread, just now: that was undone, too
+            self._hurry()
 
 
 class Waiter:
@@ -96,8 +143,9 @@ class Waiter:
         self._doorbell = Doorbell(self._wake)
         self._happened = False
 
-    def _wake(self, _: Doorbell) -> None:
+    def _wake(self, _: Doorbell) -> bool:
         self._sleeper.wake()
+        return False
 
     def notify(self) -> None:
         """It happened. From anywhere; never waits."""

@@ -43,10 +43,11 @@ class Lifecycle(Router):
     Args:
         name: What logs and its thread call it.
         history: How many of the last accepted events are kept for `replay`.
+        switch_interval: The interpreter's, in seconds, while events wait for a loop of another thread.
     """
 
-    def __init__(self, name: str, history: int) -> None:
-        super().__init__(history)
+    def __init__(self, name: str, history: int, switch_interval: float | None) -> None:
+        super().__init__(history, switch_interval)
         self.name: str = name
         self._state_lock = threading.RLock()
         self._token: Token[EventSink | None] | None = None

@@ -86,9 +86,12 @@ class Router:
 
     Args:
         history: How many of the last accepted events are kept for `replay`.
+        switch_interval: The interpreter's switch interval, in seconds, while events wait for a loop
+            of another thread; None leaves it alone.
     """
 
-    def __init__(self, history: int) -> None:
+    def __init__(self, history: int, switch_interval: float | None) -> None:
+        self._switch_interval = switch_interval
         self._is_closed = False
         self._taps: dict[type[Event], blinker.Signal] = {}
         self._history_size = history
@@ -109,6 +112,8 @@ class Router:
         self._kinds: dict[type, _Kind] = {}
         self._routes: dict[type, tuple[Subscription, ...]] = {}
         self._alarms: deque[Callable[[], None]] = deque()
+        self._stirred: set[Mailbox] = set()  # whose consumers have been woken, and may be at work
+        self._left = 0  # how many events were in them when they were looked at last
         self._doorbells: tuple[Doorbell, ...] = ()
         self._doorbell_users: dict[object, tuple[Doorbell, int]] = {}
 
@@ -291,16 +296,16 @@ class Router:
         self._route()
         return True
 
-    def _answer(self, doorbell: Doorbell) -> None:
-        """Do what a doorbell was rung for, in its loop."""
-        if self._route() and self._doorbells == (doorbell,):
-            # Events are coming: look again on the next turn, and spare the publishers the ring.
-            doorbell.stay_awake()
-            return
+    def _answer(self, doorbell: Doorbell) -> bool:
+        """Do what a doorbell was rung for, in its loop; return whether to look again on its next turn."""
+        is_busy = self._route() or self._inside(Router._is_getting_on, self)
+        if is_busy and self._doorbells == (doorbell,):
+            return True  # events are coming: publishers are spared the ring
         self._inside(self._allow, self._idle_slack())
         if self._pending:  # appended just before: its publisher saw no need to ring
             for each in self._doorbells:
                 each.ring()
+        return False
 
     def _allow(self, slack: int) -> None:
         """Let so many events be pending; in the section, for it must not undo the close."""
@@ -343,7 +348,7 @@ class Router:
 
     def _use_doorbell(self, loop: object) -> Doorbell:
         known = self._doorbell_users.get(loop)
-        doorbell = Doorbell(self._answer) if known is None else known[0]
+        doorbell = Doorbell(self._answer, self._switch_interval) if known is None else known[0]
         users = 1 if known is None else known[1] + 1
         self._doorbell_users[loop] = (doorbell, users)
         self._list_doorbells()
@@ -356,6 +361,7 @@ class Router:
                     self._doorbell_users[loop] = (doorbell, users - 1)
                 else:
                     del self._doorbell_users[loop]
+                    doorbell.retire()
         self._list_doorbells()
 
     def _list_doorbells(self) -> None:
@@ -371,6 +377,7 @@ class Router:
         if not self._pending or self._is_distributing or self._is_sealed:
             return False
         self._is_distributing = True
+        self._left = -1  # not to be compared with
         try:
             self._put_batch()
         finally:
@@ -396,8 +403,7 @@ class Router:
             mailbox = subscription.mailbox
             mailbox.put(items)
             if mailbox.alarm is not None:
-                self._alarms.append(mailbox.alarm)
-                mailbox.alarm = None
+                self._stir(mailbox, mailbox.alarm)
 
     def _put_one(self, seq: int, entry: Event | _Envelope) -> Item:
         if not isinstance(entry, _Envelope):
@@ -409,9 +415,20 @@ class Router:
             mailbox = subscription.mailbox
             mailbox.put_keyed(item, entry.keys.get(subscription, item))
             if mailbox.alarm is not None:
-                self._alarms.append(mailbox.alarm)
-                mailbox.alarm = None
+                self._stir(mailbox, mailbox.alarm)
         return item
+
+    def _stir(self, mailbox: Mailbox, alarm: Callable[[], None]) -> None:
+        """Have a mailbox's consumer woken."""
+        mailbox.alarm = None
+        self._stirred.add(mailbox)
+        self._alarms.append(alarm)
+
+    def _is_getting_on(self) -> bool:
+        """Whether consumers have taken events since this was asked last, and have more to take."""
+        self._stirred = {each for each in self._stirred if each.contents and each.alarm is None}
+        before, self._left = self._left, sum(map(len, self._stirred))
+        return 0 < self._left != before
 
     def _route_of(self, cls: type) -> tuple[Subscription, ...]:
         route = self._routes.get(cls)

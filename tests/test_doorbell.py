@@ -28,10 +28,11 @@ class Answers:
     def __init__(self) -> None:
         self.threads: list[int] = []
 
-    def __call__(self, doorbell: Doorbell) -> None:
+    def __call__(self, doorbell: Doorbell) -> bool:
         """Answer."""
         assert doorbell.is_here()
         self.threads.append(threading.get_ident())
+        return False
 
     def __len__(self) -> int:
         return len(self.threads)
@@ -78,10 +79,11 @@ async def test_a_ring_while_answering() -> None:
     """A ring that comes during an answer is answered once more: it may be about later things."""
     answers: list[int] = []
 
-    def answer(mine: Doorbell) -> None:
+    def answer(mine: Doorbell) -> bool:
         answers.append(len(answers))
         if len(answers) < 4:
             mine.ring()
+        return False
 
     doorbell = Doorbell(answer)
     doorbell.ring()
@@ -91,14 +93,12 @@ async def test_a_ring_while_answering() -> None:
 
 @pytest.mark.anyio
 async def test_staying_awake() -> None:
-    """A doorbell that stays awake answers again on the next turn, and a ring meanwhile adds no answer."""
+    """A doorbell whose answer expects more answers again on the next turn."""
     answers: list[int] = []
 
-    def answer(mine: Doorbell) -> None:
+    def answer(_: Doorbell) -> bool:
         answers.append(len(answers))
-        if len(answers) == 1:
-            mine.stay_awake()
-            mine.ring()
+        return len(answers) == 1
 
     doorbell = Doorbell(answer)
     doorbell.ring()
@@ -134,9 +134,10 @@ async def test_rung_from_many_threads() -> None:
     said: list[int] = []
     heard = 0
 
-    def answer(_: Doorbell) -> None:
+    def answer(_: Doorbell) -> bool:
         nonlocal heard
         heard = len(said)
+        return False
 
     def ring() -> None:
         for number in range(2_000):
@@ -244,7 +245,7 @@ async def test_answers_are_in_nobodys_context(anyio_backend: str) -> None:
     """What is woken does not run in the context of whoever rang."""
     variable: ContextVar[str] = ContextVar("variable", default="nobody's")
     seen: list[str] = []
-    doorbell = Doorbell(lambda _: seen.append(variable.get()))
+    doorbell = Doorbell(lambda _: bool(seen.append(variable.get())))  # type: ignore[func-returns-value]
     variable.set("the publisher's")
     doorbell.ring()
     await _until(lambda: seen)
@@ -278,9 +279,10 @@ async def test_rung_in_a_signal_handler_while_the_loop_sleeps() -> None:
     answers = Answers()
     waiter = Waiter()
 
-    def answer(mine: Doorbell) -> None:
+    def answer(mine: Doorbell) -> bool:
         answers(mine)
         waiter.notify()
+        return False
 
     doorbell = Doorbell(answer)
 
