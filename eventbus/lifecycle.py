@@ -21,6 +21,7 @@ import anyio.lowlevel
 from eventbus import current
 from eventbus.contracts import EventSink
 from eventbus.doorbell import Waiter
+from eventbus.drain import Drain
 from eventbus.errors import BusStateError
 from eventbus.host import Host, remember
 from eventbus.router import Router
@@ -172,16 +173,14 @@ class Lifecycle(Router):
             return self._report_since(began, is_done=done) if self.report is None else self.report
         self._route()
         handled = [each for each in tuple(self._subscriptions.values()) if not each.is_stream]
-        waiters = [each.drained() for each in handled]
+        drain = Drain(handled)
         is_done = False
         try:
             with anyio.move_on_after(timeout):
-                for waiter in waiters:
-                    await waiter.wait()
+                await drain.wait()
                 is_done = True
         finally:
-            for each, waiter in zip(handled, waiters, strict=True):
-                each.forget_drain(waiter)
+            drain.forget()
         return self._report_since(began, is_done=is_done)
 
     def close(self, timeout: float | None = CLOSE_TIMEOUT_SECONDS) -> DrainReport:
@@ -268,8 +267,7 @@ class Lifecycle(Router):
         accepted = -1
         while accepted != self._accepted:
             accepted = self._accepted
-            for waiter in [each.drained() for each in self._list_subscriptions() if not each.is_stream]:
-                await waiter.wait()
+            await Drain(each for each in self._list_subscriptions() if not each.is_stream).wait()
             self._route()
         self._inside(Lifecycle._seal, self)
         for subscription in self._list_subscriptions():

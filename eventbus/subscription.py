@@ -18,6 +18,7 @@ from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
+from itertools import repeat
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ import anyio.lowlevel
 
 from eventbus.contracts import Subscriber
 from eventbus.critical import CriticalSection
-from eventbus.doorbell import Doorbell, Sleeper, Waiter, is_cancellation, new_sleeper
+from eventbus.doorbell import Doorbell, Sleeper, is_cancellation, new_sleeper
 from eventbus.errors import WouldDeadlockError
 from eventbus.events import Event, EventsLost, SubscriberFailed
 from eventbus.failures import FailureLog
@@ -37,6 +38,7 @@ from eventbus.statistics import SubscriptionState, SubscriptionStatistics
 
 if TYPE_CHECKING:
     from eventbus.bus import EventBus
+    from eventbus.drain import Drain
 
 __all__ = ["FAILURES_BEFORE_QUARANTINE", "Subscription", "check_not_handling", "depth_here", "handling"]
 
@@ -98,7 +100,7 @@ class Subscription:
         self.wake: Callable[[], None] = _nobody_to_wake
         self._failed = 0
         self._failures_in_row = 0
-        self._drains: list[tuple[int, Waiter]] = []  # who waits for how many events to be done with
+        self._drains: list[tuple[int, Drain]] = []  # who waits for how many events to be done with
         self._needs_attention = False  # failures to forget, or a drain to tell
 
     def __repr__(self) -> str:
@@ -209,6 +211,7 @@ class Subscription:
             # Set before looking once more: whoever puts after the look calls it.
             mailbox.alarm = self.wake
             if mailbox.contents:
+                mailbox.alarm = None  # not at rest
                 continue
             if is_last_look:
                 return
@@ -219,28 +222,27 @@ class Subscription:
         mailbox = self.mailbox
         handle = awaited(self._subscriber.handle)
         depth = 0
-        turn = self._next_check()
         while mailbox.contents:
-            try:
-                _, event, event_depth = mailbox.take()
-            except IndexError:
-                break  # unsubscribed meanwhile
-            if event_depth != depth:
-                depth = event_depth
-                depth_here.set(depth + 1)
-            try:
-                await handle(event)
-            except Exception as error:  # noqa: BLE001
-                self._fail(error, [event])
-            else:
-                if self._needs_attention:
-                    self._needs_attention = False
-                    self._failures_in_row = 0
-                    turn = min(turn, self._next_check() + 1)
-            turn -= 1
-            if not turn:
+            self._needs_attention = self._failures_in_row > 0  # for all else, look now
+            for _ in repeat(None, self._next_check()):
+                try:
+                    _, event, event_depth = mailbox.take()
+                except IndexError:
+                    break  # all taken, or unsubscribed meanwhile
+                if event_depth != depth:
+                    depth = event_depth
+                    depth_here.set(depth + 1)
+                try:
+                    await handle(event)
+                except Exception as error:  # noqa: BLE001
+                    self._fail(error, [event])
+                else:
+                    if self._needs_attention:
+                        self._needs_attention = False
+                        self._failures_in_row = 0
+                        break
+            if mailbox.contents:
                 await self._give_others_a_turn()
-                turn = self._next_check()
         if depth:
             depth_here.set(1)
 
@@ -345,33 +347,38 @@ class Subscription:
         left = min((target - done for target, _ in tuple(self._drains)), default=EVENTS_PER_TURN)
         return max(1, min(left, EVENTS_PER_TURN))
 
-    def drained(self) -> Waiter:
-        """Return what is notified when every event accepted so far has been handled or lost."""
-        waiter = Waiter()
-        self._drains.append((self.mailbox.accepted, waiter))
+    def is_at_rest(self) -> bool:
+        """Whether all that was put into its mailbox has been handled, and its task sleeps."""
+        # In this order: the task sets the alarm when it has handled what it took out before.
+        return not self.mailbox.contents and self.mailbox.alarm is not None
+
+    def tell_when_handled(self, drain: Drain) -> None:
+        """Have a drain told, once, when every event accepted so far has been handled or lost."""
+        self._drains.append((self.mailbox.accepted, drain))
         self._needs_attention = True
         self.wake()
         if self.state not in ("waiting", "running"):
             self._tell_drains()
-        return waiter
 
-    def forget_drain(self, waiter: Waiter) -> None:
-        """Notify `waiter` no more: nobody waits."""
-        for drain in tuple(self._drains):
-            if drain[1] is waiter:
+    def forget_drain(self, drain: Drain) -> None:
+        """Tell a drain nothing more: nobody waits."""
+        for each in tuple(self._drains):
+            if each[1] is drain:
                 with suppress(ValueError):  # told just now
-                    self._drains.remove(drain)  # in place: another thread may be adding one
+                    self._drains.remove(each)  # in place: another thread may be adding one
 
     def _tell_drains(self) -> None:
         """Notify whose events are done with. Never while a handler call is under way."""
         ended = self.state not in ("waiting", "running")
         done = self.mailbox.accepted - len(self.mailbox)
-        for drain in tuple(self._drains):
-            target, waiter = drain
+        for each in tuple(self._drains):
+            target, drain = each
             if ended or done >= target:
-                with suppress(ValueError):  # told by another thread just now
-                    self._drains.remove(drain)
-                waiter.notify()
+                try:
+                    self._drains.remove(each)
+                except ValueError:
+                    continue  # told by another thread just now
+                drain.note_handled()
 
 
 def check_not_handling(bus: object, what: str) -> None:
