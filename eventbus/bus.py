@@ -18,7 +18,7 @@ from eventbus.errors import BusStateError, SubscriberError
 from eventbus.events import Event, EventsLost
 from eventbus.handlers import as_subscriber, check_options, classes_in, name_of
 from eventbus.lifecycle import Lifecycle
-from eventbus.mailbox import Item, new_mailbox
+from eventbus.mailbox import new_mailbox
 from eventbus.stream import EventStream
 from eventbus.subscription import Subscription
 from eventbus.switch_interval import SWITCH_INTERVAL_SECONDS
@@ -188,7 +188,7 @@ class EventBus(Lifecycle):
         keys: dict[int, Hashable] = {}
         while unknown := self._inside(partial(self._list, subscription, classes, replay), keys):
             # Worked out here, outside the critical section: a key function is user code.
-            keys.update((seq, subscription.key_of(event)) for seq, event, _ in unknown)
+            keys.update((seq, subscription.key_of(event)) for seq, event in unknown)
         if self._host is not None and subscriber is not None:
             self._host.adopt(subscription)
         return subscription
@@ -199,7 +199,7 @@ class EventBus(Lifecycle):
         classes: tuple[type[Event], ...],
         replay: int,
         keys: dict[int, Hashable],
-    ) -> list[Item]:
+    ) -> list[tuple[int, Event]]:
         if self._is_closed:
             raise BusStateError(
                 "this bus is closed: nothing will be published on it. Subscribe before the close"

@@ -1,4 +1,4 @@
-"""A bounded FIFO of numbered events, and what happens when it is full.
+"""A bounded FIFO of events, and what happens when it is full.
 
 The rules:
 
@@ -20,16 +20,42 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Hashable, Sequence
 from contextlib import suppress
-from typing import TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 from eventbus.contracts import Overflow
 from eventbus.critical import CriticalSection
 from eventbus.events import Event, EventsLost
 
-__all__ = ["CoalescingMailbox", "Item", "Mailbox", "new_mailbox"]
+__all__ = ["CoalescingMailbox", "Entry", "Envelope", "Mailbox", "event_of", "new_mailbox"]
 
-Item: TypeAlias = tuple[int, Event, int]
-"""The bus's number of an event, the event, and its depth: how many handlers led to it."""
+
+class Envelope:
+    """An event of which more is known: how deep it is, and what it replaces in whose mailbox.
+
+    Attributes:
+        event: The event.
+        depth: How many handlers led to it, each handling what the one before published.
+        keys: Its keys for subscriptions that coalesce.
+    """
+
+    __slots__ = ("depth", "event", "keys")
+
+    def __init__(self, event: Event, depth: int, keys: dict[Any, Hashable]) -> None:
+        self.event: Event = event
+        self.depth: int = depth
+        self.keys: dict[Any, Hashable] = keys
+
+
+Entry: TypeAlias = Event | Envelope
+"""What is queued: most events as they are, those that handlers published in an `Envelope`.
+
+Its number is not kept with it: a tuple for each event would cost as much as all the rest.
+"""
+
+
+def event_of(entry: Entry) -> Event:
+    """Return an entry's event."""
+    return entry.event if type(entry) is Envelope else cast("Event", entry)
 
 
 class _Gap:
@@ -37,22 +63,18 @@ class _Gap:
 
     __slots__ = ("count", "first", "last")
 
-    def __init__(self, seq: int) -> None:
-        self.count = 1
-        self.first = self.last = seq
-
-    def add(self, seq: int) -> None:
-        self.count += 1
-        self.last = seq
+    def __init__(self, first: int, last: int, count: int) -> None:
+        self.count = count
+        self.first = first
+        self.last = last
 
     def absorb(self, later: _Gap) -> None:
         self.count += later.count
         self.last = later.last
 
-    def as_item(self) -> Item:
+    def as_event(self) -> EventsLost:
         # The session of whoever consumes has nothing to do with it.
-        lost = EventsLost(session_id=None, count=self.count, first_seq=self.first, last_seq=self.last)
-        return (self.last, lost, 0)
+        return EventsLost(session_id=None, count=self.count, first_seq=self.first, last_seq=self.last)
 
 
 class Mailbox:
@@ -68,6 +90,8 @@ class Mailbox:
 
     __slots__ = (
         "_gaps",
+        "_offset",
+        "_offsets",
         "_queue",
         "_room_wanted",
         "_section",
@@ -92,8 +116,11 @@ class Mailbox:
         self, section: CriticalSection, capacity: int, overflow: Overflow, *, tells_losses: bool
     ) -> None:
         self._section = section
-        self._queue: deque[Item | _Gap] = deque()
+        self._queue: deque[Entry | _Gap] = deque()
         self._gaps = 0  # how many of the places in the queue are gaps
+        # The bus's number of an event, less how many came here before it: from which event on.
+        self._offsets: deque[tuple[int, int]] = deque()
+        self._offset: int | None = None
         self._room_wanted: deque[Callable[[], None]] = deque()
         self.capacity: int = capacity
         self.overflow: Overflow = overflow
@@ -106,8 +133,8 @@ class Mailbox:
         """Empty when there is nothing to take, neither an event nor word of a loss."""
         self.alarm: Callable[[], None] | None = None
         """What a consumer about to sleep wants called when something has been put."""
-        self.take: Callable[[], Item] = self._easy_take()
-        """Take the next item out; IndexError when there is none."""
+        self.take: Callable[[], Entry] = self._easy_take()
+        """Take the next entry out; IndexError when there is none."""
 
     def __len__(self) -> int:
         """How many events are queued."""
@@ -120,27 +147,34 @@ class Mailbox:
     def lag(self) -> float:
         """Seconds since the oldest queued event happened; 0.0 when none is queued."""
         oldest = self._oldest()
-        return 0.0 if oldest is None else max(0.0, time.time() - oldest[1].timestamp.timestamp())
+        return 0.0 if oldest is None else max(0.0, time.time() - oldest.timestamp.timestamp())
 
     # Putting. Only inside the critical section.
 
-    def put(self, items: Sequence[Item]) -> None:
-        """Add items in order and sacrifice what overflows; ignored once closed."""
+    def put(self, first: int, entries: Sequence[Entry]) -> None:
+        """Add entries in order and sacrifice what overflows; ignored once closed.
+
+        Args:
+            first: The bus's number of the first of them; the others follow it without a gap.
+            entries: At least one.
+        """
         if self.closed:
             return
+        if first - self.accepted != self._offset:
+            self._note_offset(first - self.accepted)
         queue = self._queue
-        self.accepted += len(items)
-        queue.extend(items)
+        self.accepted += len(entries)
+        queue.extend(entries)
         queued = len(queue) - self._gaps
         if queued > self.capacity:
-            self._overflow()
+            self._overflow(first + len(entries) - 1)
             queued = self.capacity
         self.high_water = max(self.high_water, queued)
 
-    def put_keyed(self, item: Item, key: Hashable) -> None:
-        """Add one item whose key is known; keys matter to `CoalescingMailbox` only."""
+    def put_keyed(self, seq: int, entry: Entry, key: Hashable) -> None:
+        """Add one entry whose key is known; keys matter to `CoalescingMailbox` only."""
         del key
-        self.put((item,))
+        self.put(seq, (entry,))
 
     def close(self) -> None:
         """Put nothing more, and lose what is queued."""
@@ -151,7 +185,7 @@ class Mailbox:
         except IndexError:
             self._gaps = 0
 
-    def _overflow(self) -> None:
+    def _overflow(self, newest: int) -> None:
         # From here on the consumer takes carefully. It cannot be in the middle of a `popleft`: that
         # is one call, and a thread is not interrupted between looking `take` up and calling it.
         self.take = self._take_carefully
@@ -161,30 +195,51 @@ class Mailbox:
             if self.overflow is Overflow.DROP_OLDEST:
                 self._drop_oldest(excess)
             else:
-                self._drop_newest(excess)
+                self._drop_newest(excess, newest)
 
     def _drop_oldest(self, excess: int) -> None:
         queue = self._queue
-        gap = queue.popleft()
-        if isinstance(gap, _Gap):
+        position = self.accepted - len(self)
+        gap = _Gap(self._number_at(position), self._number_at(position + excess - 1), excess)
+        before = queue[0]
+        if isinstance(before, _Gap):
+            before.absorb(gap)
+            gap = before
+            queue.popleft()
             self._gaps -= 1
-        else:
-            gap = _Gap(gap[0])
-            excess -= 1
         for _ in range(excess):
-            gap.add(cast("Item", queue.popleft())[0])
+            queue.popleft()
         queue.appendleft(gap)
         self._gaps += 1
 
-    def _drop_newest(self, excess: int) -> None:
+    def _drop_newest(self, excess: int, newest: int) -> None:
         queue = self._queue
-        refused = [cast("Item", queue.pop())[0] for _ in range(excess)]
-        if not queue or not isinstance(queue[-1], _Gap):
-            queue.append(_Gap(refused.pop()))
+        gap = _Gap(newest - excess + 1, newest, excess)
+        for _ in range(excess):
+            queue.pop()
+        before = queue[-1] if queue else None
+        if isinstance(before, _Gap):
+            before.absorb(gap)
+        else:
+            queue.append(gap)
             self._gaps += 1
-        gap = cast("_Gap", queue[-1])
-        for seq in reversed(refused):
-            gap.add(seq)
+
+    def _note_offset(self, offset: int) -> None:
+        """Note that events passed by that were not for this mailbox: numbers are further on now."""
+        self._offset = offset
+        if self.overflow is Overflow.DROP_OLDEST:  # all else loses what comes, whose number is known
+            self._forget_offsets(self.accepted - len(self))
+            self._offsets.append((self.accepted, offset))
+
+    def _forget_offsets(self, position: int) -> None:
+        offsets = self._offsets
+        while len(offsets) > 1 and offsets[1][0] <= position:
+            offsets.popleft()
+
+    def _number_at(self, position: int) -> int:
+        """Return the bus's number of what came here after `position` others; ask in ascending order."""
+        self._forget_offsets(position)
+        return position + self._offsets[0][1]
 
     def _count_accepted(self, count: int) -> None:
         self.accepted += count
@@ -226,59 +281,59 @@ class Mailbox:
 
     # Taking. Only the one consumer.
 
-    def take_batch(self, limit: int) -> list[Item]:
-        """Take the next items out, at most `limit`; an empty list when there are none."""
+    def take_batch(self, limit: int) -> list[Entry]:
+        """Take the next entries out, at most `limit`; an empty list when there are none."""
         batch = self._section.run(self._take_batch_inside, limit)
         self.tell_room(len(batch))
         return batch
 
-    def _easy_take(self) -> Callable[[], Item]:
-        return cast("Callable[[], Item]", self._queue.popleft)
+    def _easy_take(self) -> Callable[[], Entry]:
+        return cast("Callable[[], Entry]", self._queue.popleft)
 
-    def _take_carefully(self) -> Item:
-        item = self._section.run(Mailbox._take_inside, self)
+    def _take_carefully(self) -> Entry:
+        entry = self._section.run(Mailbox._take_inside, self)
         self.tell_room()
-        return item
+        return entry
 
-    def _take_inside(self) -> Item:
+    def _take_inside(self) -> Entry:
         while True:
             place = self._next_place()
             if not isinstance(place, _Gap):
                 break
             self._gaps -= 1
             if self.tells_losses:
-                place = place.as_item()
+                place = place.as_event()
                 break
         if not self.contents and not self._room_wanted:
             self.take = self._easy_take()
         return place
 
-    def _take_batch_inside(self, limit: int) -> list[Item]:
+    def _take_batch_inside(self, limit: int) -> list[Entry]:
         queue = self._queue
         count = min(limit, len(self.contents))
         if not self._gaps and self.contents is queue:
             if count < len(queue):
-                return cast("list[Item]", [queue.popleft() for _ in range(count)])
-            everything = cast("list[Item]", list(queue))
+                return cast("list[Entry]", [queue.popleft() for _ in range(count)])
+            everything = cast("list[Entry]", list(queue))
             queue.clear()
             return everything
-        batch: list[Item] = []
+        batch: list[Entry] = []
         while len(batch) < count and self.contents:
             with suppress(IndexError):  # what was left were gaps that nobody wants told
                 batch.append(self._take_inside())
         return batch
 
-    def _next_place(self) -> Item | _Gap:
+    def _next_place(self) -> Entry | _Gap:
         return self._queue.popleft()
 
-    def _oldest(self) -> Item | None:
+    def _oldest(self) -> Event | None:
         # By index: the consumer may take without a lock, which iterating would not survive. At most
         # one gap stands before an event.
         for index in range(min(2, len(self._queue))):
             with suppress(IndexError):
                 place = self._queue[index]
                 if not isinstance(place, _Gap):
-                    return place
+                    return event_of(place)
         return None
 
 
@@ -292,27 +347,26 @@ class CoalescingMailbox(Mailbox):
     __slots__ = ("_key_of", "_queued", "_seq_by_key")
 
     def __init__(self, section: CriticalSection, capacity: int, *, tells_losses: bool) -> None:
-        self._queued: OrderedDict[int, Item | _Gap] = OrderedDict()  # by the bus's number, so in order
+        self._queued: OrderedDict[int, Entry | _Gap] = OrderedDict()  # by the bus's number, so in order
         self._seq_by_key: dict[Hashable, int] = {}
         self._key_of: dict[int, Hashable] = {}
         super().__init__(section, capacity, Overflow.COALESCE, tells_losses=tells_losses)
         self.contents: Collection[object] = self._queued
 
-    def put(self, items: Sequence[Item]) -> None:
-        """Add items whose keys are not known: each stands for itself."""
-        for item in items:
-            self.put_keyed(item, (CoalescingMailbox, item[0]))
+    def put(self, first: int, entries: Sequence[Entry]) -> None:
+        """Add entries whose keys are not known: each stands for itself."""
+        for seq, entry in enumerate(entries, first):
+            self.put_keyed(seq, entry, (CoalescingMailbox, seq))
 
-    def put_keyed(self, item: Item, key: Hashable) -> None:
-        """Add one item, and lose the queued one with an equal key."""
+    def put_keyed(self, seq: int, entry: Entry, key: Hashable) -> None:
+        """Add one entry, and lose the queued one with an equal key."""
         if self.closed:
             return
         self._count_accepted(1)
         replaced = self._seq_by_key.get(key)
         if replaced is not None:
             self._lose(replaced)
-        seq = item[0]
-        self._queued[seq] = item
+        self._queued[seq] = entry
         self._seq_by_key[key] = seq
         self._key_of[seq] = key
         if len(self) > self.capacity:
@@ -330,15 +384,15 @@ class CoalescingMailbox(Mailbox):
     def _lose(self, seq: int) -> None:
         self._count_lost(1)
         self._forget_key(seq)
-        self._queued[seq] = _Gap(seq)
+        self._queued[seq] = _Gap(seq, seq, 1)
         self._gaps += 1
         if self._gaps > self.capacity:
             self._merge_gaps()
 
     def _merge_gaps(self) -> None:
         """Make one gap of those that stand side by side, so that gaps stay fewer than events."""
-        merged: OrderedDict[int, Item | _Gap] = OrderedDict()
-        before: Item | _Gap | None = None
+        merged: OrderedDict[int, Entry | _Gap] = OrderedDict()
+        before: Entry | _Gap | None = None
         for seq, place in self._queued.items():
             if isinstance(place, _Gap) and isinstance(before, _Gap):
                 before.absorb(place)
@@ -351,10 +405,10 @@ class CoalescingMailbox(Mailbox):
     def _forget_key(self, seq: int) -> None:
         del self._seq_by_key[self._key_of.pop(seq)]
 
-    def _easy_take(self) -> Callable[[], Item]:
+    def _easy_take(self) -> Callable[[], Entry]:
         return self._take_carefully
 
-    def _next_place(self) -> Item | _Gap:
+    def _next_place(self) -> Entry | _Gap:
         if not self._queued:
             raise IndexError("the mailbox is empty")
         seq, place = self._queued.popitem(last=False)
@@ -367,8 +421,8 @@ class CoalescingMailbox(Mailbox):
             self._forget_key(seq)
         return place
 
-    def _oldest(self) -> Item | None:
-        return next((place for place in self._queued.values() if not isinstance(place, _Gap)), None)
+    def _oldest(self) -> Event | None:
+        return next((event_of(each) for each in self._queued.values() if not isinstance(each, _Gap)), None)
 
 
 def new_mailbox(

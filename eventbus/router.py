@@ -21,7 +21,6 @@ import logging
 from collections import deque
 from collections.abc import Callable, Hashable
 from functools import partial
-from itertools import repeat
 from typing import TYPE_CHECKING, TypeVar
 
 import blinker
@@ -32,7 +31,7 @@ from eventbus.doorbell import Doorbell, Waiter, current_loop
 from eventbus.errors import WouldDeadlockError
 from eventbus.events import Event
 from eventbus.failures import FailureLog
-from eventbus.mailbox import Item, Mailbox
+from eventbus.mailbox import Entry, Envelope, Mailbox, event_of
 from eventbus.subscription import MAX_CHAIN_DEPTH, Subscription, depth_here, handling
 
 if TYPE_CHECKING:
@@ -70,17 +69,6 @@ _PLAIN = _Kind(is_heard=True)
 _UNHEARD = _Kind(is_heard=False)
 
 
-class _Envelope:
-    """A pending event of which more is known: how deep it is, and what it replaces in whose mailbox."""
-
-    __slots__ = ("depth", "event", "keys")
-
-    def __init__(self, event: Event, depth: int, keys: dict[Subscription, Hashable]) -> None:
-        self.event = event
-        self.depth = depth
-        self.keys = keys
-
-
 class Router:
     """Takes events from any thread and puts them into the mailboxes of the subscriptions they match.
 
@@ -101,10 +89,10 @@ class Router:
         self._begin_empty()
 
     def _begin_empty(self) -> None:
-        self._pending: deque[Event | _Envelope] = deque()
+        self._pending: deque[Entry] = deque()
         self._slack = MAX_PENDING  # publishing rings when more than this are pending; -1 once closed
         self._section = CriticalSection(self._route)
-        self._history: deque[Item] = deque(maxlen=self._history_size)
+        self._history: deque[Entry] = deque(maxlen=self._history_size)
         self._accepted = 0
         self._rejected = 0
         self._is_distributing = False
@@ -203,7 +191,7 @@ class Router:
             self._call_taps(event)
         return accepted
 
-    def _note_unheard(self, entry: Event | _Envelope, kinds: dict[type, _Kind]) -> bool:
+    def _note_unheard(self, entry: Entry, kinds: dict[type, _Kind]) -> bool:
         """See to what was appended though nobody wants it: nobody is rung for it."""
         if self._kinds is not kinds:  # somebody has come to want it just now, or the bus is closed
             return self._alert(entry)
@@ -231,7 +219,7 @@ class Router:
             kinds[cls] = kind
         return kind
 
-    def _prepared(self, event: Event, kind: _Kind) -> Event | _Envelope | None:
+    def _prepared(self, event: Event, kind: _Kind) -> Entry | None:
         """Return what to append to what is pending; None when the event is rejected."""
         depth = depth_here.get()
         if not self._takes_from_here():
@@ -244,7 +232,7 @@ class Router:
         if not depth and not kind.keyed:
             return event
         # Keys are worked out here, in the publisher's thread: no user code runs in the section.
-        return _Envelope(event, depth, {each: each.key_of(event) for each in kind.keyed})
+        return Envelope(event, depth, {each: each.key_of(event) for each in kind.keyed})
 
     def _takes_from_here(self) -> bool:
         """Whether an event is accepted from the calling code: from handlers while it drains, too."""
@@ -278,7 +266,7 @@ class Router:
 
     # Having somebody put what is pending into mailboxes.
 
-    def _alert(self, entry: Event | _Envelope) -> bool:
+    def _alert(self, entry: Entry) -> bool:
         """See to it that what is pending gets on; return whether `entry` is accepted after all."""
         if self._is_closed:
             if self._takes_from_here():
@@ -390,33 +378,31 @@ class Router:
         batch = [pending.popleft() for _ in range(count)]
         first = self._accepted + 1
         self._accepted += count
-        classes = set(map(type, batch))
-        if len(classes) == 1 and _Envelope not in classes:
-            items: list[Item] = list(zip(range(first, first + count), batch, repeat(0)))  # type: ignore[arg-type]
-            self._put_all(classes.pop(), items)
+        if len(set(map(type, batch))) == 1 and type(batch[0]) is not Envelope:
+            self._put_all(type(batch[0]), first, batch)
         else:
-            items = [self._put_one(seq, entry) for seq, entry in enumerate(batch, first)]
-        self._history.extend(items)
+            batch = [self._put_one(seq, entry) for seq, entry in enumerate(batch, first)]
+        self._history.extend(batch)
 
-    def _put_all(self, cls: type, items: Sequence[Item]) -> None:
+    def _put_all(self, cls: type, first: int, entries: Sequence[Entry]) -> None:
         for subscription in self._route_of(cls):
             mailbox = subscription.mailbox
-            mailbox.put(items)
+            mailbox.put(first, entries)
             if mailbox.alarm is not None:
                 self._stir(mailbox, mailbox.alarm)
 
-    def _put_one(self, seq: int, entry: Event | _Envelope) -> Item:
-        if not isinstance(entry, _Envelope):
-            item: Item = (seq, entry, 0)
-            self._put_all(entry.__class__, (item,))
-            return item
-        item = (seq, entry.event, entry.depth)
-        for subscription in self._route_of(entry.event.__class__):
+    def _put_one(self, seq: int, entry: Entry) -> Entry:
+        """Put one entry into mailboxes; return what is kept of it in the history."""
+        if type(entry) is not Envelope:
+            self._put_all(type(entry), seq, (entry,))
+            return entry
+        kept: Entry = entry if entry.depth else entry.event
+        for subscription in self._route_of(type(entry.event)):
             mailbox = subscription.mailbox
-            mailbox.put_keyed(item, entry.keys.get(subscription, item))
+            mailbox.put_keyed(seq, kept, entry.keys.get(subscription, entry))
             if mailbox.alarm is not None:
                 self._stir(mailbox, mailbox.alarm)
-        return item
+        return kept
 
     def _stir(self, mailbox: Mailbox, alarm: Callable[[], None]) -> None:
         """Have a mailbox's consumer woken."""
@@ -441,7 +427,7 @@ class Router:
         found = (each for base in cls.__mro__ for each in self._wanted.get(base, ()))
         return tuple(dict.fromkeys(found))
 
-    def _publish_if_room(self, entry: Event | _Envelope, waiter: Waiter | None) -> tuple[Mailbox, ...] | None:
+    def _publish_if_room(self, entry: Entry, waiter: Waiter | None) -> tuple[Mailbox, ...] | None:
         """Publish if there is room wherever that is waited for; else ask for it, and return where.
 
         None means that the bus has closed meanwhile.
@@ -450,8 +436,7 @@ class Router:
             self._rejected += 1
             return None
         self._distribute()
-        event = entry.event if isinstance(entry, _Envelope) else entry
-        wanting = self._wanting(event.__class__)
+        wanting = self._wanting(type(event_of(entry)))
         full = [each for each in wanting if each.mailbox.overflow is Overflow.WAIT and each.mailbox.is_full()]
         if not full:
             self._pending.append(entry)
@@ -480,7 +465,7 @@ class Router:
         self._stop_intake()
         self._is_sealed = True
 
-    def _withdraw(self, entry: Event | _Envelope) -> bool:
+    def _withdraw(self, entry: Entry) -> bool:
         """Take back what was appended while the bus closed; False if it got through."""
         try:
             self._pending.remove(entry)
@@ -495,26 +480,30 @@ class Router:
         classes: tuple[type[Event], ...],
         replay: int,
         keys: dict[int, Hashable],
-    ) -> list[Item]:
+    ) -> list[tuple[int, Event]]:
         """Make a subscription effective from the next event on, after `replay` earlier ones.
 
-        Returns the events to replay whose keys must be known first; then nothing has been done.
+        Returns the events to replay, with their numbers, whose keys must be known first; then nothing
+        has been done.
         """
         self._distribute()
-        matching = [item for item in self._history if isinstance(item[1], classes)] if replay else []
-        replayed = matching[-replay:]
+        replayed = self._latest_of(classes, replay)
         if subscription.key is not None:
-            unknown = [item for item in replayed if item[0] not in keys]
+            unknown = [(seq, event_of(entry)) for seq, entry in replayed if seq not in keys]
             if unknown:
                 return unknown
-            for item in replayed:
-                subscription.mailbox.put_keyed(item, keys[item[0]])
-        elif replayed:
-            subscription.mailbox.put(replayed)
+        for seq, entry in replayed:
+            subscription.mailbox.put_keyed(seq, entry, keys.get(seq))
         for cls in classes:
             self._wanted[cls] = (*self._wanted.get(cls, ()), subscription)
         self._forget_routes()
         return []
+
+    def _latest_of(self, classes: tuple[type[Event], ...], number: int) -> list[tuple[int, Entry]]:
+        if not number:
+            return []
+        numbered = enumerate(self._history, self._accepted - len(self._history) + 1)
+        return [pair for pair in numbered if isinstance(event_of(pair[1]), classes)][-number:]
 
     def _tap_inside(self, cls: type[Event]) -> blinker.Signal:
         signal = self._taps.setdefault(cls, blinker.Signal())

@@ -14,6 +14,7 @@ from eventbus.contracts import EventT
 from eventbus.doorbell import Doorbell, Sleeper, current_loop, new_sleeper
 from eventbus.errors import StreamStateError
 from eventbus.lifecycle import Lifecycle
+from eventbus.mailbox import event_of
 from eventbus.statistics import SubscriptionStatistics
 from eventbus.subscription import EVENTS_PER_TURN, Subscription
 
@@ -89,7 +90,7 @@ class EventStream(Generic[EventT]):
         if not mailbox.contents:
             self._bus._route()
         try:
-            return cast("EventT", mailbox.take()[1])
+            return cast("EventT", event_of(mailbox.take()))
         except IndexError:
             if is_last_look:
                 raise anyio.EndOfStream from None

@@ -19,8 +19,7 @@ from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
 from itertools import repeat
-from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import anyio.lowlevel
@@ -32,7 +31,7 @@ from eventbus.errors import WouldDeadlockError
 from eventbus.events import Event, EventsLost, SubscriberFailed
 from eventbus.failures import FailureLog
 from eventbus.handlers import awaited, call
-from eventbus.mailbox import Item, Mailbox, new_mailbox
+from eventbus.mailbox import Envelope, Mailbox, event_of, new_mailbox
 from eventbus.session import leave_all_scopes
 from eventbus.statistics import SubscriptionState, SubscriptionStatistics
 
@@ -55,8 +54,6 @@ STOP_GRACE_SECONDS = 0.05
 """How long a subscriber may take to stop once the deadline of the close has passed."""
 
 _logger = logging.getLogger("eventbus")
-
-_depth_of: Callable[[Item], int] = itemgetter(2)
 
 depth_here: ContextVar[int] = ContextVar("eventbus_depth", default=0)
 """The depth of what this context publishes: 0 outside handlers, 1 in the handler of such an event."""
@@ -217,7 +214,7 @@ class Subscription:
                 return
             await sleeper.sleep()
 
-    async def _deliver_singly(self) -> None:
+    async def _deliver_singly(self) -> None:  # noqa: C901 - a call for each event would cost a fifth of it
         """Hand over event by event until none is queued. The hot loop: every step in it counts."""
         mailbox = self.mailbox
         handle = awaited(self._subscriber.handle)
@@ -226,12 +223,16 @@ class Subscription:
             self._needs_attention = self._failures_in_row > 0  # for all else, look now
             for _ in repeat(None, self._next_check()):
                 try:
-                    _, event, event_depth = mailbox.take()
+                    event: Any = mailbox.take()
                 except IndexError:
                     break  # all taken, or unsubscribed meanwhile
-                if event_depth != depth:
-                    depth = event_depth
+                if type(event) is Envelope:
+                    depth = event.depth
                     depth_here.set(depth + 1)
+                    event = event.event
+                elif depth:
+                    depth = 0
+                    depth_here.set(1)
                 try:
                     await handle(event)
                 except Exception as error:  # noqa: BLE001
@@ -254,8 +255,12 @@ class Subscription:
             batch = mailbox.take_batch(self._subscriber.max_batch)
             if not batch:
                 break  # unsubscribed meanwhile
-            events = [item[1] for item in batch]
-            depth_here.set(max(map(_depth_of, batch)) + 1)
+            events = cast("list[Event]", batch)
+            depth = 0
+            if Envelope in set(map(type, batch)):
+                events = list(map(event_of, batch))
+                depth = max(each.depth for each in batch if type(each) is Envelope)
+            depth_here.set(depth + 1)
             try:
                 await handle_batch(events)
             except Exception as error:  # noqa: BLE001

@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 from eventbus.contracts import Overflow
 from eventbus.critical import CriticalSection
 from eventbus.events import Event, EventsLost
-from eventbus.mailbox import Item, Mailbox, new_mailbox
+from eventbus.mailbox import Entry, Mailbox, new_mailbox
 
 
 class _Tick(Event, frozen=True, kw_only=True):
@@ -36,25 +36,29 @@ def mailbox_of(
     return new_mailbox(CriticalSection(lambda: None), capacity, overflow, tells_losses=tells_losses)
 
 
-def item(seq: int) -> Item:
-    return (seq, _Tick(n=seq), 0)
+def tick(seq: int) -> Entry:
+    return _Tick(n=seq)
 
 
 def put(mailbox: Mailbox, *seqs: int) -> None:
     for seq in seqs:
-        mailbox.put((item(seq),))
+        mailbox.put(seq, (tick(seq),))
 
 
-def words(items: list[Item]) -> list[int | tuple[int, int, int]]:
+def word(entry: Entry) -> int | tuple[int, int, int]:
     """Say what was taken: an event by its number, a loss by its count, first and last."""
-    return [
-        (event.count, event.first_seq, event.last_seq) if isinstance(event, EventsLost) else seq
-        for seq, event, _ in items
-    ]
+    if isinstance(entry, EventsLost):
+        return (entry.count, entry.first_seq, entry.last_seq)
+    assert isinstance(entry, _Tick)
+    return entry.n
+
+
+def words(entries: list[Entry]) -> list[int | tuple[int, int, int]]:
+    return [word(entry) for entry in entries]
 
 
 def take_all(mailbox: Mailbox) -> list[int | tuple[int, int, int]]:
-    taken: list[Item] = []
+    taken: list[Entry] = []
     with suppress(IndexError):
         while True:
             taken.append(mailbox.take())
@@ -132,21 +136,21 @@ class _MailboxMachine(RuleBasedStateMachine):
     @rule(key=st.integers(1, 4), skipped=st.integers(0, 3))
     def put_one(self, key: int, skipped: int) -> None:
         self.seq += 1 + skipped  # the bus's numbers have holes where an event was not for this mailbox
-        self.mailbox.put_keyed(item(self.seq), key)
+        self.mailbox.put_keyed(self.seq, tick(self.seq), key)
         if not self.is_closed:
             self.model.put(self.seq, key)
 
-    @rule(count=st.integers(1, 12))
-    def put_batch(self, count: int) -> None:
-        first, self.seq = self.seq + 1, self.seq + count
-        self.mailbox.put([item(seq) for seq in range(first, self.seq + 1)])
+    @rule(count=st.integers(1, 12), skipped=st.integers(0, 3))
+    def put_batch(self, count: int, skipped: int) -> None:
+        first, self.seq = self.seq + 1 + skipped, self.seq + skipped + count
+        self.mailbox.put(first, [tick(seq) for seq in range(first, self.seq + 1)])
         if not self.is_closed:
             for seq in range(first, self.seq + 1):
                 self.model.put(seq, key=-seq)
 
     @rule()
     def take(self) -> None:
-        taken: list[Item] = []
+        taken: list[Entry] = []
         with suppress(IndexError):
             taken.append(self.mailbox.take())
         assert words(taken) == self.model.take()
@@ -221,7 +225,7 @@ def test_two_gaps_are_two_words() -> None:
     """An `EventsLost` stands exactly where events are missing: losses apart are told apart."""
     mailbox = mailbox_of(2, Overflow.DROP_NEWEST)
     put(mailbox, 1, 2, 3)
-    assert mailbox.take()[0] == 1
+    assert word(mailbox.take()) == 1
     put(mailbox, 4, 5, 6)
     assert take_all(mailbox) == [2, (1, 3, 3), 4, (2, 5, 6)]
 
@@ -230,16 +234,16 @@ def test_the_latest_of_a_key_stands_at_its_own_place() -> None:
     """`COALESCE` keeps the latest of the queued events with equal keys, at the place of the latest."""
     mailbox = mailbox_of(5, Overflow.COALESCE)
     for seq, key in enumerate("abab", 1):
-        mailbox.put_keyed(item(seq), key)
+        mailbox.put_keyed(seq, tick(seq), key)
     assert take_all(mailbox) == [(2, 1, 2), 3, 4]
 
 
 def test_a_taken_event_is_replaced_by_none() -> None:
     """An event that was taken is replaced by none: only queued events are."""
     mailbox = mailbox_of(5, Overflow.COALESCE)
-    mailbox.put_keyed(item(1), "a")
-    assert mailbox.take()[0] == 1
-    mailbox.put_keyed(item(2), "a")
+    mailbox.put_keyed(1, tick(1), "a")
+    assert word(mailbox.take()) == 1
+    mailbox.put_keyed(2, tick(2), "a")
     assert take_all(mailbox) == [2]
     assert mailbox.lost == 0
 
@@ -248,7 +252,7 @@ def test_gaps_stay_fewer_than_events() -> None:
     """100,000 events with one key leave one event and one gap, not a gap for each."""
     mailbox = mailbox_of(10, Overflow.COALESCE)
     for seq in range(1, 100_001):
-        mailbox.put_keyed(item(seq), "the only one")
+        mailbox.put_keyed(seq, tick(seq), "the only one")
     assert len(mailbox.contents) <= 11
     assert take_all(mailbox) == [(99_999, 1, 99_999), 100_000]
 
@@ -257,7 +261,7 @@ def test_losses_go_untold() -> None:
     """Without `tells_losses` nothing but events is taken, and the books still balance."""
     mailbox = mailbox_of(2, Overflow.DROP_NEWEST, tells_losses=False)
     put(mailbox, 1, 2, 3)
-    assert [seq for seq, _, _ in mailbox.take_batch(9)] == [1, 2]
+    assert words(mailbox.take_batch(9)) == [1, 2]
     assert mailbox.take_batch(9) == []
     assert (mailbox.accepted, mailbox.lost, len(mailbox)) == (3, 1, 0)
 
@@ -281,9 +285,9 @@ def test_lag() -> None:
     assert mailbox.lag() == 0.0
     for minutes, seq in ((9, 1), (5, 2)):
         happened = datetime.now(UTC) - timedelta(minutes=minutes)
-        mailbox.put(((seq, _Tick(n=seq, timestamp=happened), 0),))
+        mailbox.put(seq, (_Tick(n=seq, timestamp=happened),))
     assert 300 <= mailbox.lag() < 360
-    mailbox.put(((3, _Tick(n=3, timestamp=datetime.now(UTC) + timedelta(days=1)), 0),))
+    mailbox.put(3, (_Tick(n=3, timestamp=datetime.now(UTC) + timedelta(days=1)),))
     assert mailbox.lag() == 0.0
 
 
@@ -303,11 +307,11 @@ def test_every_event_is_taken_or_told_of_once(overflow: Overflow, batch: int) ->
     section = CriticalSection(lambda: None)
     mailbox = new_mailbox(section, 8, overflow, tells_losses=True)
     last = 20_000
-    taken: list[Item] = []
+    taken: list[Entry] = []
 
     def produce() -> None:
         for seq in range(1, last + 1):
-            section.run(lambda one: mailbox.put_keyed(one, one[0] % 5), item(seq))
+            section.run(lambda one: mailbox.put_keyed(one, tick(one), one % 5), seq)
 
     producer = threading.Thread(target=produce)
     producer.start()
@@ -316,10 +320,10 @@ def test_every_event_is_taken_or_told_of_once(overflow: Overflow, batch: int) ->
             taken += mailbox.take_batch(batch) if batch else [mailbox.take()]
     producer.join()
     covered = delivered = 0
-    for word in words(taken):
-        count, first, until = (1, word, word) if isinstance(word, int) else word
+    for said in words(taken):
+        count, first, until = (1, said, said) if isinstance(said, int) else said
         assert (first, until) == (covered + 1, covered + count)
         covered = until
-        delivered += isinstance(word, int)
+        delivered += isinstance(said, int)
     assert covered == last
     assert (mailbox.accepted, mailbox.lost) == (last, last - delivered)
