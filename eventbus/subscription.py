@@ -14,12 +14,12 @@ The rules:
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
 from itertools import repeat
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import anyio
 import anyio.lowlevel
@@ -54,6 +54,8 @@ STOP_GRACE_SECONDS = 0.05
 """How long a subscriber may take to stop once the deadline of the close has passed."""
 
 _logger = logging.getLogger("eventbus")
+
+_Handle: TypeAlias = Callable[[Any], Awaitable[object]]
 
 depth_here: ContextVar[int] = ContextVar("eventbus_depth", default=0)
 """The depth of what this context publishes: 0 outside handlers, 1 in the handler of such an event."""
@@ -200,10 +202,15 @@ class Subscription:
 
     async def _deliver_until_closed(self, sleeper: Sleeper) -> None:
         mailbox = self.mailbox
-        deliver = self._deliver_batches if self._subscriber.handles_batches else self._deliver_singly
+        subscriber = self._subscriber
+        if subscriber.handles_batches:
+            deliver = partial(self._deliver_batches, awaited(subscriber.handle_batch))
+        else:
+            deliver = partial(self._deliver_singly, awaited(subscriber.handle))
         while self.state == "running":
             await deliver()
-            self._tell_drains()
+            if self._drains:
+                self._tell_drains()
             is_last_look = mailbox.closed or self.bus._is_sealed  # before the look: nothing is put after
             # Set before looking once more: whoever puts after the look calls it.
             mailbox.alarm = self.wake
@@ -214,10 +221,9 @@ class Subscription:
                 return
             await sleeper.sleep()
 
-    async def _deliver_singly(self) -> None:  # noqa: C901 - a call for each event would cost a fifth of it
+    async def _deliver_singly(self, handle: _Handle) -> None:  # noqa: C901 - a call for each event would cost a fifth of it
         """Hand over event by event until none is queued. The hot loop: every step in it counts."""
         mailbox = self.mailbox
-        handle = awaited(self._subscriber.handle)
         depth = 0
         while mailbox.contents:
             self._needs_attention = self._failures_in_row > 0  # for all else, look now
@@ -247,10 +253,9 @@ class Subscription:
         if depth:
             depth_here.set(1)
 
-    async def _deliver_batches(self) -> None:
+    async def _deliver_batches(self, handle_batch: _Handle) -> None:
         """Hand over batch by batch until nothing is queued."""
         mailbox = self.mailbox
-        handle_batch = awaited(self._subscriber.handle_batch)
         while mailbox.contents:
             batch = mailbox.take_batch(self._subscriber.max_batch)
             if not batch:
