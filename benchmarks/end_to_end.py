@@ -9,7 +9,17 @@ from typing import Any
 
 from benchmarks import peers
 from benchmarks.rounds import Contest, Round, Rounds, Samples, Scale, elapsed
-from benchmarks.silent import Events, SilentBatches, built, prebuilt, silent, silent_async, to_the_end
+from benchmarks.silent import (
+    Events,
+    Pace,
+    SilentBatches,
+    built,
+    prebuilt,
+    silent,
+    silent_async,
+    steadily,
+    to_the_end,
+)
 from eventbus import EventBus
 
 __all__ = ["CONTESTS"]
@@ -31,13 +41,13 @@ def _bare(events: Events) -> Round:
     return take
 
 
-async def _ours(stack: AsyncExitStack, events: Events) -> Rounds:
+async def _ours(stack: AsyncExitStack, events: Events, pace: Pace = to_the_end) -> Rounds:
     rounds: Rounds = {"bare loop": _bare(events)}
     for kind, new in _KINDS.items():
         bus = await stack.enter_async_context(EventBus([new() for _ in range(3)]))
-        rounds[f"eventbus, {kind} handlers"] = to_the_end(bus.publish, events, bus.drain)
+        rounds[f"eventbus, {kind} handlers"] = pace(bus.publish, events, bus.drain)
     bus = stack.enter_context(EventBus([silent_async() for _ in range(3)]))
-    rounds["eventbus, async handlers, own thread"] = to_the_end(bus.publish, events, bus.drain)
+    rounds["eventbus, async handlers, own thread"] = pace(bus.publish, events, bus.drain)
     return rounds
 
 
@@ -54,6 +64,12 @@ async def _built_and_peers(stack: AsyncExitStack, scale: Scale) -> Rounds:
     return {**await _ours(stack, events), **await peers.end_to_end(stack, events)}
 
 
+async def _steadily(stack: AsyncExitStack, scale: Scale) -> Rounds:
+    events = built(scale.events)
+    peers_ = await peers.end_to_end(stack, events, steadily)
+    return {**await _ours(stack, events, steadily), **peers_}
+
+
 async def _slow_peers(stack: AsyncExitStack, scale: Scale) -> Rounds:
     events = built(scale.events // 2)
     return {**await _ours(stack, events), **await peers.slow_end_to_end(stack, events)}
@@ -63,5 +79,6 @@ CONTESTS = [
     Contest("end to end, 3 handlers", "ns", _built_and_peers),
     Contest("end to end, 3 handlers, events built before", "ns", _prebuilt),
     Contest("end to end, 3 handlers, on trio", "ns", _built, backend="trio"),
+    Contest("end to end, 3 handlers, steadily", "ns", _steadily),
     Contest("end to end, 3 handlers, slower peers", "ns", _slow_peers, rounds=12),
 ]

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Generator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from functools import partial
 from queue import SimpleQueue
-from typing import Any
 
 import anyio
+import anyio.to_thread
 from anyio.from_thread import start_blocking_portal
 
 from benchmarks.rounds import Contest, Round, Rounds, Samples, Scale
@@ -23,8 +22,7 @@ __all__ = ["CONTESTS"]
 
 _PAUSE = 0.000_5
 """Seconds between events, for the consumer to fall asleep again."""
-_PUBLISH_EVERY = 0.005
-_WRITE_EVERY_MS = (0.2, 1.0, 3.0)
+_BURST, _BURSTS = 100, 20
 
 
 def _micros(began_ns: int, ended_ns: int) -> float:
@@ -105,83 +103,60 @@ async def _idle_in_one_loop(stack: AsyncExitStack, scale: Scale) -> Rounds:
     return {"eventbus": hands(bus.publish), "asyncio.Queue": hands(queue.put_nowait)}
 
 
-class _Delays:
-    """Notes how long each event was under way."""
+class _Burst:
+    """Events that are handed over at once, and how long each of them was under way."""
 
     def __init__(self) -> None:
-        self.sent: list[int] = []
-        self.taken: list[float] = []
-
-    def hand_over(self, hand_over: Callable[[Ticked], object]) -> None:
-        event = Ticked(number=len(self.sent))
-        self.sent.append(time.perf_counter_ns())
-        hand_over(event)
+        self._events = [Ticked(number=number) for number in range(_BURST)]
+        self._sent = [0] * _BURST
+        self._taken: list[float] = []
+        self._has_arrived = threading.Event()
 
     def note(self, event: Ticked) -> None:
-        self.taken.append(_micros(self.sent[event.number], time.perf_counter_ns()))
+        """Note an arrival."""
+        self._taken.append(_micros(self._sent[event.number], time.perf_counter_ns()))
+        if event.number == _BURST - 1:
+            self._has_arrived.set()
+
+    def take(self, hand_over: Callable[[Ticked], object]) -> Round:
+        """Return what hands a burst over in a thread, now and then, and waits for it."""
+
+        def in_a_thread() -> Samples:
+            self._taken = []
+            for _ in range(_BURSTS):
+                time.sleep(_PAUSE)
+                self._has_arrived.clear()
+                for number, event in enumerate(self._events):
+                    self._sent[number] = time.perf_counter_ns()
+                    hand_over(event)
+                self._has_arrived.wait()
+            return self._taken
+
+        return partial(anyio.to_thread.run_sync, in_a_thread)
 
 
-def _work(hand_over: Callable[[], None], seconds: float, write_every: float | None) -> None:
-    """Keep this thread busy with Python; hand over now and then, and make short writes."""
-    now = time.perf_counter()
-    end, next_hand_over = now + seconds, now
-    next_write = end if write_every is None else now
-    with tempfile.TemporaryFile() as file:
-        number = file.fileno()
-        while now < end:
-            if now >= next_write and write_every is not None:
-                os.write(number, b"a line of sixty-four bytes, as a program may write to its log...\n")
-                next_write = now + write_every
-            if now >= next_hand_over:
-                hand_over()
-                next_hand_over = now + _PUBLISH_EVERY
-            sum(map(abs, range(50)))
-            now = time.perf_counter()
-
-
-@contextmanager
-def _on_bus(delays: _Delays) -> Generator[Callable[[Ticked], object]]:
-    with EventBus() as bus:
-        bus.subscribe(delays.note, Ticked)
-        time.sleep(0.01)  # its thread falls asleep
-        yield bus.publish
-
-
-@contextmanager
-def _on_queue(delays: _Delays) -> Generator[Callable[[Ticked], object]]:
+async def _loaded(stack: AsyncExitStack, _: Scale) -> Rounds:
+    mine, theirs, queued = _Burst(), _Burst(), _Burst()
+    here = await stack.enter_async_context(EventBus([mine.note]))
+    there = stack.enter_context(EventBus([theirs.note]))
     queue: SimpleQueue[Ticked | None] = SimpleQueue()
 
     def consume() -> None:
         while (event := queue.get()) is not None:
-            delays.note(event)
+            queued.note(event)
 
     thread = threading.Thread(target=consume)
     thread.start()
-    yield queue.put
-    queue.put(None)
-    thread.join()
-
-
-async def _busy(_: AsyncExitStack, scale: Scale) -> Rounds:
-    def works(on: Callable[[_Delays], Any], write_every: float | None) -> Round:
-        async def take() -> Samples:
-            delays = _Delays()
-            with on(delays) as hand_over:
-                _work(lambda: delays.hand_over(hand_over), scale.seconds, write_every)
-            return delays.taken
-
-        return take
-
-    rounds: Rounds = {"eventbus, no writes": works(_on_bus, None)}
-    for every in _WRITE_EVERY_MS:
-        rounds[f"eventbus, a write every {every:g} ms"] = works(_on_bus, every / 1_000)
-    for every in _WRITE_EVERY_MS:
-        rounds[f"a thread on a SimpleQueue, a write every {every:g} ms"] = works(_on_queue, every / 1_000)
-    return rounds
+    stack.callback(queue.put, None)
+    return {
+        "eventbus, the caller's loop": mine.take(here.publish),
+        "eventbus, own thread": theirs.take(there.publish),
+        "a thread on a SimpleQueue": queued.take(queue.put),
+    }
 
 
 CONTESTS = [
     Contest("latency across threads, idle", "us", _idle_across_threads, rounds=20),
     Contest("latency in one loop, idle", "us", _idle_in_one_loop, rounds=20),
-    Contest("latency, publisher busy", "us", _busy, rounds=8),
+    Contest("latency from a thread, 100 at a time", "us", _loaded, rounds=20),
 ]

@@ -7,20 +7,22 @@ import importlib
 import importlib.metadata
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import cache, partial
+from itertools import islice
 from typing import Any
 
 import anyio
 import blinker
 
 from benchmarks.rounds import Round, Rounds, Samples, elapsed
-from benchmarks.silent import Events, Ticked, awaits, calls, silent, silent_async, to_the_end
+from benchmarks.silent import Events, Pace, Ticked, awaits, calls, silent, silent_async, to_the_end
 
 __all__ = ["end_to_end", "publish_to_three", "slow_end_to_end", "versions"]
 
-_OPTIONAL = ("aiopubsub", "bubus", "psygnal", "pyee", "pymitter")
+_OPTIONAL = ("aiopubsub", "asphalt", "bubus", "oneiric", "psygnal", "pyee", "pymitter")
 
 
 @cache
@@ -29,7 +31,10 @@ def _found(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError:
-        print(f"SKIPPED: {name} is not installed (pip install --group bench)", file=sys.stderr)
+        print(
+            f"SKIPPED: {name} is not installed (pip install --group bench; oneiric needs Python 3.13)",
+            file=sys.stderr,
+        )
         return None
 
 
@@ -67,11 +72,12 @@ def publish_to_three(events: Events) -> Rounds:
     return rounds
 
 
-async def end_to_end(stack: AsyncExitStack, events: Events) -> Rounds:
+async def end_to_end(stack: AsyncExitStack, events: Events, pace: Pace = to_the_end) -> Rounds:
     """Return those that take microseconds to have 3 async handlers handle an event."""
     return {
         "blinker (send_async)": awaits(_blinker(silent_async).send_async, events),
-        "asyncio.Queue fan-out": await _queues(stack, events),
+        "deque and asyncio.Event fan-out": await _deques(stack, events, pace),
+        "asyncio.Queue fan-out": await _queues(stack, events, pace),
     }
 
 
@@ -88,12 +94,16 @@ async def slow_end_to_end(stack: AsyncExitStack, events: Events) -> Rounds:
         rounds["pymitter (emit_async)"] = awaits(partial(emitter.emit_async, "ticked"), events)
     if aiopubsub := _found("aiopubsub"):
         rounds["aiopubsub"] = _aiopubsub(stack, aiopubsub, events)
+    if asphalt := _found("asphalt.core"):
+        rounds["asphalt (Signal)"] = _asphalt(asphalt, events)
+    if oneiric := _found("oneiric.runtime.events"):
+        rounds["Oneiric (EventDispatcher)"] = _oneiric(oneiric, events)
     if bubus := _found("bubus"):
         rounds["bubus"] = _bubus(bubus)
     return rounds
 
 
-async def _queues(stack: AsyncExitStack, events: Events) -> Round:
+async def _queues(stack: AsyncExitStack, events: Events, pace: Pace) -> Round:
     queues: list[asyncio.Queue[Ticked]] = [asyncio.Queue() for _ in range(3)]
 
     async def consume(queue: asyncio.Queue[Ticked]) -> None:
@@ -115,7 +125,33 @@ async def _queues(stack: AsyncExitStack, events: Events) -> Round:
         for queue in queues:
             await queue.join()
 
-    return to_the_end(put, events, settle)
+    return pace(put, events, settle)
+
+
+async def _deques(stack: AsyncExitStack, events: Events, pace: Pace) -> Round:
+    """The least that hands events to tasks: no bound, no isolation, no thread but the loop's."""
+    countdown = _Countdown(3 * events.number)
+    tasks = await stack.enter_async_context(anyio.create_task_group())
+    stack.callback(tasks.cancel_scope.cancel)
+    boxes: list[tuple[deque[Ticked], asyncio.Event]] = [(deque(), asyncio.Event()) for _ in range(3)]
+
+    async def consume(queue: deque[Ticked], has_mail: asyncio.Event) -> None:
+        handle = countdown.handler()
+        while True:
+            await has_mail.wait()
+            has_mail.clear()
+            while queue:
+                await handle(queue.popleft())
+
+    for queue, has_mail in boxes:
+        tasks.start_soon(consume, queue, has_mail)
+
+    def put(event: Ticked) -> None:
+        for queue, has_mail in boxes:
+            queue.append(event)
+            has_mail.set()
+
+    return pace(put, events, countdown.wait)
 
 
 class _Countdown:
@@ -171,6 +207,31 @@ def _aiopubsub(stack: AsyncExitStack, aiopubsub: Any, events: Events) -> Round:
         stack.push_async_callback(subscriber.remove_all_listeners)
     publisher = aiopubsub.Publisher(hub, prefix=aiopubsub.Key("clock"))
     return to_the_end(partial(publisher.publish, aiopubsub.Key("ticked")), events, countdown.wait)
+
+
+def _asphalt(asphalt: Any, events: Events) -> Round:
+    event_class: Any = type("AsphaltTicked", (asphalt.Event,), {"__module__": __name__})
+    owner_class: Any = type("Owner", (), {"ticked": asphalt.Signal(event_class)})
+    owner = owner_class()
+    _with_three(owner.ticked.connect, silent_async)
+
+    def dispatch(_: Ticked) -> Any:  # it builds an event of its own
+        return owner.ticked.dispatch()
+
+    return awaits(dispatch, events)
+
+
+def _oneiric(oneiric: Any, events: Events) -> Round:
+    dispatcher = oneiric.EventDispatcher()
+    for number in range(3):
+        handler = oneiric.EventHandler(name=f"handler {number}", callback=silent_async(), topics=("ticked",))
+        dispatcher.register(handler)
+
+    async def dispatch(event: Ticked) -> None:
+        payload = {"number": event.number}
+        await dispatcher.dispatch(oneiric.create_event_envelope("ticked", payload, source="benchmark"))
+
+    return awaits(dispatch, Events(50, lambda: islice(events.each(), 50)))
 
 
 def _bubus(bubus: Any) -> Round:

@@ -108,7 +108,7 @@ async def _beside_others(stack: AsyncExitStack, scale: Scale) -> Rounds:
 
 
 async def _to_many(stack: AsyncExitStack, scale: Scale) -> Rounds:
-    buses = {listeners: await _entered(stack, listeners) for listeners in (1, 3, 10, 100)}
+    buses = {listeners: await _entered(stack, listeners) for listeners in (0, 1, 3, 10, 100)}
     events = prebuilt(scale.events)
     return {f"{number} listening": calls(bus.publish, events, bus.drain) for number, bus in buses.items()}
 
@@ -150,7 +150,7 @@ async def _across_threads(stack: AsyncExitStack, scale: Scale, clock: _Clock) ->
         return take
 
     rounds: Rounds = {"same thread": calls(here.publish, prebuilt(scale.events), here.drain, clock=clock)}
-    for threads in (1, 4):
+    for threads in (1, 4, 16):
         rounds[f"{threads} to a bus in a loop"] = from_threads(here, threads)
         rounds[f"{threads} to a bus in its own thread"] = from_threads(there, threads)
     return rounds

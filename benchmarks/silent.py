@@ -5,13 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
+
+import anyio.lowlevel
 
 from benchmarks.rounds import Round, Samples, elapsed
 from eventbus import Event, Subscriber
 
 __all__ = [
     "Events",
+    "Pace",
     "SilentBatches",
     "Ticked",
     "awaits",
@@ -20,6 +23,7 @@ __all__ = [
     "prebuilt",
     "silent",
     "silent_async",
+    "steadily",
     "to_the_end",
 ]
 
@@ -103,6 +107,10 @@ def calls(
     return take
 
 
+Pace: TypeAlias = Callable[[Callable[[Any], object], Events, Callable[[], Awaitable[object]]], Round]
+"""How events are handed over: to what, which, and what to await at the end."""
+
+
 def awaits(call: Callable[[Any], Awaitable[object]], events: Events) -> Round:
     """Time ``await call(event)``."""
 
@@ -115,4 +123,21 @@ def awaits(call: Callable[[Any], Awaitable[object]], events: Events) -> Round:
     return take
 
 
-to_the_end = partial(calls, to_the_end=True)
+to_the_end: Pace = partial(calls, to_the_end=True)
+
+
+def steadily(
+    call: Callable[[Any], object], events: Events, settle: Callable[[], Awaitable[object]], every: int = 10
+) -> Round:
+    """Time ``call(event)`` to the end, where after each few events the loop has its turn."""
+
+    async def take() -> Samples:
+        began = time.perf_counter_ns()
+        for number, event in enumerate(events.each()):
+            if not number % every:
+                await anyio.lowlevel.checkpoint()
+            call(event)
+        await settle()
+        return elapsed(began, events.number)
+
+    return take

@@ -81,6 +81,14 @@ TARGETS = [
     Target("3 batch handlers, beside the same bare loop", _END, _BATCH, 1.0, "bare loop", lenience=3.0),
     Target("the same, events built before", _BEFORE, _BATCH, 1.0, "bare loop", lenience=_ONLY_SHOWN),
     Target(
+        "3 async handlers, steadily",
+        "end to end, 3 handlers, steadily",
+        _ASYNC,
+        2.0,
+        "bare loop",
+        lenience=3.0,
+    ),
+    Target(
         "1,000 subscriptions to other types",
         "publish beside others",
         "1 subscriber, 1,000 to other types",
@@ -113,9 +121,17 @@ TARGETS = [
             f"eventbus, a write every {every} ms",
             20_000.0,
             share=0.99,
-            lenience=_ONLY_SHOWN,
+            lenience=5.0,
         )
         for every in ("0.2", "1", "3")
+    ),
+    Target(
+        "publisher busy, what it gets done beside no bus",
+        "a step of the work of a busy publisher",
+        "eventbus",
+        1.05,
+        "no bus",
+        lenience=_ONLY_SHOWN,
     ),
 ]
 
