@@ -1,0 +1,11 @@
+"""Read back what was persisted: the event log of all processes, and what it tells.
+
+Imported on demand only; `import eventbus` does not load it.
+"""
+
+from eventbus.history.log import EventLog
+from eventbus.history.reading import Record
+from eventbus.history.segment_files import SegmentFile
+from eventbus.history.stored_lines import Damage
+
+__all__ = ["Damage", "EventLog", "Record", "SegmentFile"]
