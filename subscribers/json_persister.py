@@ -306,7 +306,7 @@ def _resolved(directory: str | os.PathLike[str]) -> Path:
 def _real(directory: Path) -> str:
     try:
         return os.path.realpath(directory)
-    except OSError:
+    except (OSError, ValueError):
         return str(directory)
 
 

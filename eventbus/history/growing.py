@@ -106,7 +106,7 @@ class GrowingSegment:
     def _records(self, block: Block) -> list[Record]:
         records = self._reader.records(block, self._selection)
         if block.is_tail and records:
-            self._lines.position += len(block.data)
+            self._lines.position = records[-1].offset + records[-1].length
         if self._passed:
             records = [record for record in records if record.seq > self._passed]
         if records:

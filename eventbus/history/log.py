@@ -14,9 +14,11 @@ from typing import TypeVar
 from eventbus.bus import EventBus
 from eventbus.contracts import EventTypes
 from eventbus.events import Event
+from eventbus.history.examination import Finding, examine
 from eventbus.history.following import Following
 from eventbus.history.merging import Chain, Decode, merge
 from eventbus.history.reading import OnDamage, Record
+from eventbus.history.repair import Repair, repair_segment
 from eventbus.history.replaying import publish_all
 from eventbus.history.segment_files import SegmentFile, chains, find_segments
 from eventbus.history.selection import Selection
@@ -50,6 +52,9 @@ class EventLog:
 
     Attributes:
         directory: Where it lives, absolute.
+
+    Raises:
+        ValueError: The directory's name cannot be one.
     """
 
     def __init__(
@@ -194,6 +199,28 @@ class EventLog:
         for _ in self._batches(Selection(), found.append):
             pass
         return found
+
+    def examine(self) -> Iterator[Finding]:
+        """Read everything, and yield whatever is not as it should be.
+
+        Raises:
+            OSError: The directory is there and cannot be read.
+        """
+        return examine(self.directory)
+
+    def repair(self) -> list[Repair]:
+        """Set the torn tails of writers that died aside, in files beside their segments.
+
+        Segments whose writers live are left alone, and so is damage amid a segment: it is passed
+        over by whoever reads. Repairing again changes nothing.
+
+        Returns:
+            What was done.
+
+        Raises:
+            OSError: A segment cannot be read or written.
+        """
+        return [repair for each in self.segments() if (repair := repair_segment(each)) is not None]
 
     def _batches(self, selection: Selection, on_damage: OnDamage) -> Iterator[list[Event]]:
         return self._merged(lambda reader, block: reader.events(block, selection), _time_of_event, on_damage)

@@ -151,8 +151,7 @@ class Reader:
             try:
                 record = self._read(offset, line)
             except DecodeError as error:
-                if not block.is_tail:
-                    yield from self._salvage(offset, line, error)
+                yield from self._salvage(offset, line, None if block.is_tail else error)
             else:
                 if record is not None:
                     yield record
@@ -186,7 +185,7 @@ class Reader:
         self._latest = event.timestamp
         return event
 
-    def _salvage(self, offset: int, line: bytes, error: DecodeError) -> Iterator[Record]:
+    def _salvage(self, offset: int, line: bytes, error: DecodeError | None) -> Iterator[Record]:
         """Yield the records of a damaged line: where a line feed is broken, two intact ones share it."""
         told = 0
         for match in _RECORD.finditer(line):
@@ -201,8 +200,8 @@ class Reader:
                 yield record
         self._tell(offset + told, len(line) - told, error)
 
-    def _tell(self, offset: int, length: int, error: DecodeError) -> None:
-        if length:
+    def _tell(self, offset: int, length: int, error: DecodeError | None) -> None:
+        if length and error is not None:  # an unfinished line is no damage: it may be finished yet
             self._on_damage(Damage(path=self._segment.path, offset=offset, length=length, reason=str(error)))
 
 
