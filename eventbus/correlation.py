@@ -21,7 +21,7 @@ one. Where a run has no id, see `eventbus.unnamed_runs`.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from eventbus.correlated_session import CorrelatedSession, Pattern, correlation_report, detect_patterns
@@ -83,6 +83,7 @@ class Correlation:
             count what is no longer kept. None for no limit.
         records: Whether records are kept at all; without them there are figures only, and a session
             takes a fraction of the memory.
+        on_evict: Is told the figures of each session that is evicted.
 
     Attributes:
         evicted: Sessions forgotten. What comes later of one of them makes a new one.
@@ -97,6 +98,7 @@ class Correlation:
         max_records: int | None = MAX_RECORDS,
         *,
         records: bool = True,
+        on_evict: Callable[[CorrelatedSession], object] | None = None,
     ) -> None:
         for limit in (max_sessions, max_records):
             if limit is not None and limit < 1:
@@ -105,6 +107,7 @@ class Correlation:
         self._max_sessions = max_sessions
         self._max_records = max_records
         self._records = records
+        self._on_evict = on_evict
         self._dropped_by_evicted = 0
         # The one touched longest ago first; a session is in one of the two.
         self._open: OrderedDict[str | _BucketKey, SessionFold] = OrderedDict()
@@ -158,7 +161,7 @@ class Correlation:
 
         For who reads a long history, and need not pay for what building an event costs.
         """
-        self._steps = self._steps | {mirror: _STEPS[cls] for mirror, cls in mirrors.items()}
+        self._steps = self._steps | {mirror: _STEPS.get(cls, _IGNORED) for mirror, cls in mirrors.items()}
 
     def _place(self, event: WorkflowEvent) -> tuple[SessionFold, RunKey, AttemptKey]:
         """Return where an event without a session, or without a `run_id`, belongs."""
@@ -197,6 +200,8 @@ class Correlation:
             _, evicted = (self._closed or self._open).popitem(last=False)
             self.evicted += 1
             self._dropped_by_evicted += evicted.dropped
+            if self._on_evict is not None:
+                self._on_evict(evicted.figures())
         kept: deque[WorkflowEvent] | None = deque(maxlen=self._max_records) if self._records else None
         session = self._closed[key] = SessionFold(_name_of(key), self._max_records, kept)
         return session
@@ -226,6 +231,10 @@ class Correlation:
     def all_figures(self) -> dict[str, CorrelatedSession]:
         """Return every session without its records."""
         return {fold.name: fold.figures() for fold in self._folds()}
+
+    def each_figures(self) -> Iterator[CorrelatedSession]:
+        """Iterate over every session without its records, made one by one; add nothing meanwhile."""
+        return (fold.figures() for home in (self._closed, self._open) for fold in home.values())
 
     def capture(self, session_id: str) -> Callable[[], CorrelatedSession] | None:
         """Return what makes the session as it stands now, when it is called: quick, under a lock."""
