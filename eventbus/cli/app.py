@@ -11,7 +11,9 @@ from typing import Annotated, Any, TypeAlias, cast, get_args
 import typer
 import typer.main
 
+from eventbus.cli.cat import cat
 from eventbus.cli.demo import run_demo
+from eventbus.cli.doctor import doctor
 from eventbus.cli.exits import OK, USAGE, CommandError
 from eventbus.cli.plugin_list import list_plugins
 from eventbus.settings import ProgressMode
@@ -106,3 +108,7 @@ def _demo(
 def _plugins() -> Action:
     """List the subscribers that are installed. Exit code 1: some cannot be used."""
     return list_plugins
+
+
+_app.command("cat")(cat)
+_app.command("doctor")(doctor)

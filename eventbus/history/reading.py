@@ -35,6 +35,8 @@ _session_of = operator.attrgetter("session_id")
 _time_of: Callable[[Event], datetime] = operator.attrgetter("timestamp")
 _python_decoder = json.JSONDecoder()  # unlike msgspec's it tells where a value ends
 _SEQ = re.compile(rb'\s*\{\s*"seq"\s*:\s*(\d{1,18})\s*,')
+_CANONICAL = b'{"seq":'
+_MAX_DIGITS = 18
 _RECORD = re.compile(rb'\{"seq":\d{1,18},"event_type":"')
 _HEADER_TYPE = "segment_started"
 _HEADER = b'{"event_type":"segment_started",'
@@ -43,8 +45,11 @@ _HEADER = b'{"event_type":"segment_started",'
 class Record(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """An event, and where it stands in the log; ``(bus_id, seq)`` names it.
 
+    (A forked child that goes on with its parent's bus counts anew: there, the process, too.)
+
     Attributes:
         bus_id: The bus that wrote it.
+        pid: The process it was written in.
         seq: Its number there, from 1; numbers that are missing are events that were lost.
         event: The event.
         path: The segment.
@@ -53,6 +58,7 @@ class Record(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """
 
     bus_id: str
+    pid: int
     seq: int
     event: Event
     path: Path
@@ -130,18 +136,20 @@ class Reader:
             return list(self._each(block, _lines(block)))
         records: list[Record] = []
         for (offset, line), event in zip(_lines(block), events, strict=True):
-            records.append(self._record(self._number(line), event, offset, line))
+            records.append(self._record(_number(line), event, offset, line))
         return records
-
-    def _number(self, line: bytes) -> int | None:
-        match = _SEQ.match(line)
-        return None if match is None else int(match[1])
 
     def _record(self, seq: int | None, event: Event, offset: int, line: bytes) -> Record:
         self.seq = self.seq + 1 if seq is None else seq
         segment = self._segment
         return Record(
-            bus_id=segment.bus_id, seq=self.seq, event=event, path=segment.path, offset=offset, line=line
+            bus_id=segment.bus_id,
+            pid=segment.pid,
+            seq=self.seq,
+            event=event,
+            path=segment.path,
+            offset=offset,
+            line=line,
         )
 
     # Line by line.
@@ -164,7 +172,7 @@ class Reader:
         """
         if not line:
             return None
-        seq = self._number(line)
+        seq = _number(line)
         # Without its number: an event of one's own may have a field of that name.
         event = self._decode(line if seq is None else b"{" + line[_end_of_number(line) :])
         if seq is None and isinstance(event, UnknownEvent) and event.unknown_type == _HEADER_TYPE:
@@ -230,6 +238,13 @@ def _marked(block: Block, mark: re.Pattern[bytes]) -> Iterator[tuple[int, bytes]
         end = len(data) if end < 0 else end
         yield block.offset + start, data[start:end]
         end += 1
+
+
+def _number(line: bytes) -> int | None:
+    if line.startswith(_CANONICAL) and (number := line[len(_CANONICAL) : line.find(b",", 7)]).isdigit():
+        return int(number) if len(number) <= _MAX_DIGITS else None
+    match = _SEQ.match(line)
+    return None if match is None else int(match[1])
 
 
 def _end_of_number(line: bytes) -> int:
