@@ -43,6 +43,7 @@ __all__ = [
     "MAX_RECORDS",
     "MAX_SESSIONS",
     "UNATTRIBUTED",
+    "CorrelatedFigures",
     "CorrelatedSession",
     "Correlation",
     "Pattern",
@@ -81,9 +82,6 @@ class Correlation:
         max_records: How many records are kept of each session, of skills and of workflow events, the
             newest; and of how many skills, runs and attempts in it a repeat is recognised. Its figures
             count what is no longer kept. None for no limit.
-        records: Whether records are kept at all; without them there are figures only, and a session
-            takes a fraction of the memory.
-        on_evict: Is told the figures of each session that is evicted.
 
     Attributes:
         evicted: Sessions forgotten. What comes later of one of them makes a new one.
@@ -93,12 +91,7 @@ class Correlation:
     """
 
     def __init__(
-        self,
-        max_sessions: int | None = MAX_SESSIONS,
-        max_records: int | None = MAX_RECORDS,
-        *,
-        records: bool = True,
-        on_evict: Callable[[CorrelatedSession], object] | None = None,
+        self, max_sessions: int | None = MAX_SESSIONS, max_records: int | None = MAX_RECORDS
     ) -> None:
         for limit in (max_sessions, max_records):
             if limit is not None and limit < 1:
@@ -106,8 +99,8 @@ class Correlation:
         self.evicted: int = 0
         self._max_sessions = max_sessions
         self._max_records = max_records
-        self._records = records
-        self._on_evict = on_evict
+        self._keeps_records = True
+        self._on_evict: Callable[[CorrelatedSession], object] | None = None
         self._dropped_by_evicted = 0
         # The one touched longest ago first; a session is in one of the two.
         self._open: OrderedDict[str | _BucketKey, SessionFold] = OrderedDict()
@@ -202,7 +195,7 @@ class Correlation:
             self._dropped_by_evicted += evicted.dropped
             if self._on_evict is not None:
                 self._on_evict(evicted.figures())
-        kept: deque[WorkflowEvent] | None = deque(maxlen=self._max_records) if self._records else None
+        kept: deque[WorkflowEvent] | None = deque(maxlen=self._max_records) if self._keeps_records else None
         session = self._closed[key] = SessionFold(_name_of(key), self._max_records, kept)
         return session
 
@@ -254,6 +247,30 @@ class Correlation:
             if named_so is not None:
                 return named_so
         return self._open.get(name) or self._closed.get(name)
+
+
+class CorrelatedFigures(Correlation):
+    """Events folded into figures only: no records are kept, and a session takes a fraction of the memory.
+
+    Args:
+        max_sessions: As for `Correlation`.
+        max_records: Of how many skills, runs and attempts of a session a repeat is recognised.
+        on_evict: Is told the figures of each session that is evicted.
+
+    Raises:
+        ValueError: A limit is less than 1.
+    """
+
+    def __init__(
+        self,
+        max_sessions: int | None = MAX_SESSIONS,
+        max_records: int | None = MAX_RECORDS,
+        *,
+        on_evict: Callable[[CorrelatedSession], object] | None = None,
+    ) -> None:
+        super().__init__(max_sessions, max_records)
+        self._keeps_records = False
+        self._on_evict = on_evict
 
 
 def _step(cls: type[Event]) -> _Step:

@@ -12,10 +12,15 @@ import typer
 import typer.main
 
 from eventbus.cli.cat import cat
+from eventbus.cli.correlation_report import report
 from eventbus.cli.demo import run_demo
 from eventbus.cli.doctor import doctor
 from eventbus.cli.exits import OK, USAGE, CommandError
+from eventbus.cli.export import export
+from eventbus.cli.log_statistics import stats
 from eventbus.cli.plugin_list import list_plugins
+from eventbus.cli.session_list import sessions
+from eventbus.cli.timeline import show
 from eventbus.settings import ProgressMode
 
 __all__ = ["parse"]
@@ -112,3 +117,8 @@ def _plugins() -> Action:
 
 _app.command("cat")(cat)
 _app.command("doctor")(doctor)
+_app.command("export")(export)
+_app.command("report")(report)
+_app.command("sessions")(sessions)
+_app.command("show")(show)
+_app.command("stats")(stats)

@@ -12,7 +12,7 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eventbus.correlation import CorrelatedSession, Correlation
+from eventbus.correlation import CorrelatedFigures, CorrelatedSession
 from eventbus.history.index import Index, Indexed, Piece
 from eventbus.history.lanes import holds_several, lane_of, lane_of_name
 from eventbus.history.merging import Chain, merge
@@ -86,7 +86,7 @@ class _Pass:
         self._pieces = _OpenPieces(index)
         self._refold: set[str] = set()
         self._settled: dict[str, CorrelatedSession] = {}
-        self._correlation = Correlation(_MAX_SESSIONS, MAX_REMEMBERED, records=False, on_evict=self._settle)
+        self._correlation = CorrelatedFigures(_MAX_SESSIONS, MAX_REMEMBERED, on_evict=self._settle)
         self._correlation.read_as(mirrored())
 
     def run(self, stale: list[SegmentFile], gone: list[str]) -> None:
@@ -157,7 +157,7 @@ class _Pass:
         self._settled.clear()
 
     def _fold_anew(self, lane: str, lanes: LaneReader) -> None:
-        correlation = Correlation(None, MAX_REMEMBERED, records=False)
+        correlation = CorrelatedFigures(None, MAX_REMEMBERED)
         correlation.add_all(lanes.events(lane))
         self._index.drop_sessions(lane)
         self._index.put_sessions((lane, figures) for figures in correlation.each_figures())

@@ -47,12 +47,15 @@ class SessionHistory:
         others: Events that the log does not have, such as those of historic files; kept in memory,
             and each joined to its session.
 
+    Attributes:
+        log: The log.
+
     Raises:
         OSError: The log's directory is there and cannot be read.
     """
 
     def __init__(self, log: EventLog, others: Iterable[SkillEvent | WorkflowEvent] = ()) -> None:
-        self._log = log
+        self.log: EventLog = log
         self._index = _stored(log) or _temporary(log)
         self._lanes = LaneReader(self._index, log.segments())
         self._others: dict[str, list[Event]] = {}
@@ -163,9 +166,9 @@ class SessionHistory:
             as_distrusted(error) if isinstance(error, sqlite3.Error) else error, DistrustedIndexError
         )
         if wrong and self._index.is_stored:
-            _remove(self._log)
-        self._index = _temporary(self._log)
-        self._lanes = LaneReader(self._index, self._log.segments())
+            _remove(self.log)
+        self._index = _temporary(self.log)
+        self._lanes = LaneReader(self._index, self.log.segments())
 
 
 def _place(session: CorrelatedSession) -> tuple[str, str]:
