@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -90,7 +91,9 @@ def _segments_of_a_writer(chain: list[tuple[SegmentFile, FirstLine]]) -> Iterato
         yield from map(_damage, found)
         yield from gaps.findings()
         expected = gaps.expected
-        tail = torn_tail(segment)
+        tail: Damage | None = None
+        with suppress(OSError):  # told as damage already, or deleted since
+            tail = torn_tail(segment)
         if tail is not None:
             yield Finding(
                 kind="torn tail",
@@ -120,6 +123,8 @@ def _records(segment: SegmentFile, damage: list[Damage]) -> Iterator[list[Record
                     break
             else:
                 damage.append(block)
+    except FileNotFoundError:  # retention took it away since
+        return
     except OSError as error:
         damage.append(Damage(path=segment.path, offset=lines.position, length=0, reason=str(error)))
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from eventbus.history.merging import Place
 from eventbus.history.reading import OnDamage, Record
+from eventbus.history.repair import is_being_written
 from eventbus.history.selection import Selection
 from eventbus.history.stored_lines import MAX_LINE_BYTES, Block, Damage, StoredLines, read_bytes
 
@@ -46,6 +48,15 @@ class GrowingSegment:
         self.changed_at = 0.0
         self.is_at_end = False
         self.is_gone = False
+        self._has_writer: bool | None = None
+
+    @property
+    def rank(self) -> tuple[bool, float]:
+        """How soon it may be expected to grow: the more the sooner."""
+        if self._has_writer is None:
+            with suppress(OSError):
+                self._has_writer = is_being_written(self.path)
+        return self._has_writer is not False, self.changed_at
 
     @property
     def path(self) -> Path:
@@ -89,7 +100,7 @@ class GrowingSegment:
         if status.st_size < self._lines.position or self._identity not in (None, identity):
             self._begin_again()
         self._identity = identity
-        self.changed_at = time.monotonic()
+        self.changed_at, self._has_writer = time.monotonic(), None
         block = self._lines.next_block()
         if isinstance(block, Damage):
             self._on_damage(block)

@@ -25,7 +25,7 @@ from eventbus.history.selection import Selection
 from eventbus.history.stored_lines import Block, Damage
 from eventbus.session import session_scope
 
-__all__ = ["OnDamage", "Reader", "Record"]
+__all__ = ["MAX_PLACES", "OnDamage", "Reader", "Record"]
 
 OnDamage: TypeAlias = Callable[[Damage], object]
 """Is told of what is skipped."""
@@ -35,6 +35,9 @@ _session_of = operator.attrgetter("session_id")
 _time_of: Callable[[Event], datetime] = operator.attrgetter("timestamp")
 _python_decoder = json.JSONDecoder()  # unlike msgspec's it tells where a value ends
 _SEQ = re.compile(rb'\s*\{\s*"seq"\s*:\s*(\d{1,18})\s*,')
+MAX_PLACES = 1_000
+"""So many places of a segment are told one by one, and then one of each block."""
+
 _CANONICAL = b'{"seq":'
 _MAX_DIGITS = 18
 _RECORD = re.compile(rb'\{"seq":\d{1,18},"event_type":"')
@@ -82,12 +85,14 @@ class Reader:
         seq: The number of the last record that was read as one.
     """
 
-    __slots__ = ("_latest", "_on_damage", "_segment", "seq")
+    __slots__ = ("_latest", "_more", "_on_damage", "_segment", "_told", "seq")
 
     def __init__(self, segment: SegmentFile, on_damage: OnDamage) -> None:
         self._segment = segment
         self._on_damage = on_damage
         self._latest = segment.start
+        self._told = 0
+        self._more: Damage | None = None
         self.seq = 0
 
     def events(self, block: Block, selection: Selection) -> list[Event]:
@@ -163,6 +168,9 @@ class Reader:
             else:
                 if record is not None:
                     yield record
+        if self._more is not None:
+            self._on_damage(self._more)
+            self._more = None
 
     def _read(self, offset: int, line: bytes) -> Record | None:
         """Return the record of a line; None for a header, or where the line is empty.
@@ -209,7 +217,16 @@ class Reader:
         self._tell(offset + told, len(line) - told, error)
 
     def _tell(self, offset: int, length: int, error: DecodeError | None) -> None:
-        if length and error is not None:  # an unfinished line is no damage: it may be finished yet
+        if not length or error is None:  # an unfinished line is no damage: it may be finished yet
+            return
+        self._told += 1
+        if self._told > MAX_PLACES:
+            start = offset if self._more is None else self._more.offset
+            reason = f"more than {MAX_PLACES:,} places here hold no record: there are some between these"
+            self._more = Damage(
+                path=self._segment.path, offset=start, length=offset + length - start, reason=reason
+            )
+        else:
             self._on_damage(Damage(path=self._segment.path, offset=offset, length=length, reason=str(error)))
 
 

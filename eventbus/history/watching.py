@@ -31,15 +31,15 @@ Start: TypeAlias = Literal["now", "beginning"] | Mapping[str, int]
 _LIST_SECONDS = 1.0  # where a directory's time does not tell, a new file is found as late as this
 _SETTLED_NS = 100_000_000  # two changes within a tick of the file system's clock have one time
 _WATCHED_CLOSELY = 200
-_TURNS = 20
+_TURNS = 40
 _time_of: Callable[[Record], datetime] = operator.attrgetter("event.timestamp")
 
 
 class Watch:
     """The segments of a log, as they come, grow and go.
 
-    Of more than 200 writers those that have been silent longest are looked at by turns, each at
-    every twentieth look.
+    Of more than 200 writers those that have ended, and then those that have been silent longest,
+    are looked at by turns, each at every fortieth look: there are logs of thousands.
 
     Args:
         directory: Where the log lives; it need not be there yet.
@@ -69,6 +69,8 @@ class Watch:
         self._listed_ns = 0
         self._list_again_at = 0.0
         self._looks = 0
+        self._closely: list[Writer] = []
+        self._by_turns: list[Writer] = []
 
     def begin(self) -> None:
         """Note what is there.
@@ -95,8 +97,10 @@ class Watch:
         for records in self._history:
             return records
         self._find_new_segments()
-        found = [records for writer in self._due() if (records := self._read_on(writer))]
-        return list(heapq.merge(*found, key=_time_of))
+        found = {writer: records for writer in self._due() if (records := self._read_on(writer))}
+        if not found.keys() <= set(self._closely):
+            self._looks = 0  # one that was silent is not: rank them anew
+        return list(heapq.merge(*found.values(), key=_time_of))
 
     def _is_wanted(self, segment: SegmentFile) -> bool:
         return self._include_own or segment.pid != os.getpid() or not has_started(segment.bus_id)
@@ -148,11 +152,16 @@ class Watch:
         self._known = names
 
     def _due(self) -> list[Writer]:
+        """Return whose segments to look at now: usually all, and never thousands."""
         if len(self._growing) <= _WATCHED_CLOSELY:
             return list(self._growing)
+        turn = self._looks % _TURNS
         self._looks += 1
-        writers = sorted(self._growing, key=lambda each: -self._growing[each][0].changed_at)
-        return writers[:_WATCHED_CLOSELY] + writers[_WATCHED_CLOSELY + self._looks % _TURNS :: _TURNS]
+        if not turn:
+            by_rank = sorted(self._growing, key=lambda each: self._growing[each][0].rank, reverse=True)
+            self._closely, self._by_turns = by_rank[:_WATCHED_CLOSELY], by_rank[_WATCHED_CLOSELY:]
+        due = self._closely + self._by_turns[turn::_TURNS]
+        return [writer for writer in due if writer in self._growing]
 
     def _read_on(self, writer: Writer) -> list[Record]:
         """Read a writer's segments, each to its end before the next."""

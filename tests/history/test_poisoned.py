@@ -253,6 +253,21 @@ def test_a_line_of_a_gigabyte(segment: Segments) -> None:
     assert [each.length for each in log.damage()] == [1_000_000_000]
 
 
+def test_a_file_of_garbage_does_not_fill_memory_with_places(segment: Segments) -> None:
+    """After a thousand places of a segment it is one for each block; records between them are read."""
+    path = segment(b"x\n" * 60_000 + stored(1) + b"x\n" * 60_000 + stored(2))
+    log = log_of(path)
+    damage = log.damage()
+    assert len(damage) == 1_001
+    assert [each.length for each in damage[:1_000]] == [1] * 1_000
+    end = damage[0].offset
+    for each in damage:
+        assert each.offset >= end
+        end = each.offset + each.length
+    assert end == path.stat().st_size - len(stored(2)) - 1
+    assert numbers(log) == [1, 2]
+
+
 def test_an_unfinished_giant_line_is_told(segment: Segments) -> None:
     """A line that is too long to be one is damage, though nobody has ended it."""
     path = segment(stored(1) + b"\0" * 2_000_000)
