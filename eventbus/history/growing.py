@@ -10,9 +10,9 @@ from pathlib import Path
 
 from eventbus.history.merging import Place
 from eventbus.history.reading import OnDamage, Record
-from eventbus.history.repair import is_being_written
 from eventbus.history.selection import Selection
 from eventbus.history.stored_lines import MAX_LINE_BYTES, Block, Damage, StoredLines, read_bytes
+from eventbus.history.writer_lock import is_being_written
 
 __all__ = ["GrowingSegment"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from typing import Literal, NamedTuple, TypeAlias
 
 from eventbus.history.index import INDEX_NAME, DistrustedIndexError, ForeignIndexError, Index, as_distrusted
@@ -10,7 +11,7 @@ from eventbus.history.indexing import stale_segments
 from eventbus.history.log import EventLog
 from eventbus.history.segment_files import SegmentFile
 
-__all__ = ["IndexCondition", "IndexState", "index_state"]
+__all__ = ["IndexCondition", "IndexState", "index_state", "is_current"]
 
 IndexCondition: TypeAlias = Literal["current", "stale", "missing", "damaged", "foreign", "unusable"]
 
@@ -46,6 +47,22 @@ def index_state(log: EventLog) -> IndexState:
         return IndexState("damaged", str(error))
     except (sqlite3.Error, OSError) as error:
         return IndexState("unusable", str(error))
+
+
+def is_current(log: EventLog) -> bool:
+    """Whether there is an index and it is up to date, at a glance.
+
+    Raises:
+        OSError: The log's directory is there and cannot be read.
+    """
+    path, segments = log.directory / INDEX_NAME, log.segments()
+    if not path.exists():
+        return False
+    try:
+        with closing(Index(path)) as index:
+            return stale_segments(index, segments) == ([], [])
+    except (ForeignIndexError, DistrustedIndexError, sqlite3.Error, OSError):
+        return False
 
 
 def _state_of(index: Index, segments: list[SegmentFile]) -> IndexState:

@@ -26,7 +26,7 @@ from eventbus.history.stored_lines import Block
 if TYPE_CHECKING:
     from eventbus.history.log import EventLog
 
-__all__ = ["MAX_REMEMBERED", "stale_segments", "update"]
+__all__ = ["MAX_REMEMBERED", "stale_segments", "time_of", "update"]
 
 MAX_REMEMBERED = 65_536
 """How many skills, runs and attempts of one session a repeat is recognised of."""
@@ -107,7 +107,7 @@ class _Pass:
             self._fold_anew(lane, lanes)
 
     def _chain(self, segments: list[tuple[SegmentFile, FirstLine]]) -> Chain[Any]:
-        return Chain(segments, self._decode, _time_of, _ignore, positions=self._from)
+        return Chain(segments, self._decode, time_of, _ignore, positions=self._from)
 
     def _begin(self, segment: SegmentFile) -> Indexed:
         """Prepare for reading a segment from where indexing ended; return how far it will be indexed."""
@@ -250,7 +250,8 @@ def _end_of_whole_lines(path: Path, size: int) -> int:
     return 0
 
 
-def _time_of(event: Any) -> Any:
+def time_of(event: Any) -> Any:
+    """Return when an event, or what mirrors one, happened."""
     return event.timestamp
 
 

@@ -26,7 +26,7 @@ from eventbus.events import (
     SubscriberFailed,
     WorkflowCompleted,
     WorkflowStarted,
-    event_types,
+    _decoders,
 )
 from eventbus.history.reading import _is_utf8
 
@@ -45,6 +45,7 @@ _MIRRORED: tuple[type[Event], ...] = (
     EventsLost,
     SubscriberFailed,
 )
+_NAMES = {str(cls.__struct_config__.tag): cls for cls in _MIRRORED}
 _Named = Annotated[str, msgspec.Meta(min_length=1)]
 _AsWritten: dict[str, Any] = {  # what is not there, an event would make up
     "timestamp": Annotated[datetime, msgspec.Meta(tz=True)],
@@ -61,8 +62,8 @@ def mirrored() -> dict[type[Any], type[Event]]:
 
 def decode_mirrors(lines: bytes) -> list[Any] | None:
     """Return mirrors of the events in these lines; None where one of them needs a closer look."""
-    known = event_types()
-    if not _is_utf8(lines) or any(known[str(cls.__struct_config__.tag)] is not cls for cls in _MIRRORED):
+    known = _decoders()  # by wire name; gathered once, not for each block as event_types() would
+    if not _is_utf8(lines) or any(known[name].type is not cls for name, cls in _NAMES.items()):
         return None  # where a class of somebody's own stands for one of these names, too
     try:
         events: list[Any] = _decoder().decode_lines(lines)

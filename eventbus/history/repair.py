@@ -1,20 +1,14 @@
 """Repair a segment whose writer died amid a line: set the torn tail aside, and throw nothing away.
 
-A persister holds a lock on the segment it writes, which the kernel releases with the process: so
-there is no mistaking a process for another that got its number later, and processes in other
-containers are seen, too. Only where a file system has no locks does the process number count.
+Whether it died is asked of the lock that a persister holds on its segment; see `writer_lock`.
 """
 
 from __future__ import annotations
 
-import fcntl
 import filecmp
 import os
-import stat
 import tempfile
-import time
-from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
@@ -23,16 +17,14 @@ import msgspec
 from eventbus.history.reading import Reader
 from eventbus.history.segment_files import SegmentFile
 from eventbus.history.selection import Selection
-from eventbus.history.stored_lines import Block, Damage, StoredLines
+from eventbus.history.stored_lines import Block, Damage, StoredLines, opened
+from eventbus.history.writer_lock import is_being_written, lock_if_unwritten
 
-__all__ = ["TORN_SUFFIX", "Repair", "is_being_written", "repair_segment", "torn_tail", "unfinished_line"]
+__all__ = ["TORN_SUFFIX", "Repair", "repair_segment", "torn_tail", "unfinished_line"]
 
 TORN_SUFFIX = ".torn"
 
-_OPEN = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _COPIED_AT_ONCE = 1024 * 1024
-# A writer that lives tries again each second: a tail that is torn for so long has none.
-_GIVEN_UP_SECONDS = 24 * 60 * 60.0
 
 
 class Repair(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,18 +49,8 @@ def unfinished_line(path: Path) -> tuple[int, int]:
     Raises:
         OSError: The file cannot be read.
     """
-    with _opened(path) as descriptor:
+    with opened(path) as descriptor:
         return _unfinished_line(descriptor)
-
-
-def is_being_written(path: Path) -> bool:
-    """Whether a process holds a segment open to write to it.
-
-    Raises:
-        OSError: The file cannot be opened.
-    """
-    with _opened(path) as descriptor:
-        return not _lock(descriptor, path)
 
 
 def repair_segment(segment: SegmentFile) -> Repair | None:
@@ -82,8 +64,8 @@ def repair_segment(segment: SegmentFile) -> Repair | None:
     """
     if not unfinished_line(segment.path)[1]:
         return None
-    with _opened(segment.path, os.O_RDWR) as descriptor:
-        if not _lock(descriptor, segment.path):
+    with opened(segment.path, os.O_RDWR) as descriptor:
+        if not lock_if_unwritten(descriptor, segment.path):
             return None
         offset, length = _unfinished_line(descriptor)
         end, size = _end_of_records(segment, offset), offset + length
@@ -106,39 +88,6 @@ def torn_tail(segment: SegmentFile) -> Damage | None:
     if end == offset + length or is_being_written(segment.path):
         return None
     return Damage(path=segment.path, offset=end, length=offset + length - end, reason="torn tail")
-
-
-@contextmanager
-def _opened(path: Path, access: int = os.O_RDONLY) -> Generator[int]:
-    descriptor = os.open(path, access | _OPEN)
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(f"{path} is no regular file")
-        yield descriptor
-    finally:
-        os.close(descriptor)  # and with it the lock is given up
-
-
-def _lock(descriptor: int, path: Path) -> bool:
-    """Lock a segment against its writer; False if that holds it, or may."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # this file system has no locks
-        is_old = time.time() - os.fstat(descriptor).st_mtime > _GIVEN_UP_SECONDS
-        return is_old or not _exists(int(path.name.split("-")[1]))
-    return True
-
-
-def _exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _unfinished_line(descriptor: int) -> tuple[int, int]:

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import msgspec
 
-__all__ = ["BLOCK_BYTES", "MAX_LINE_BYTES", "Block", "Damage", "StoredLines", "read_bytes"]
+__all__ = ["BLOCK_BYTES", "MAX_LINE_BYTES", "Block", "Damage", "StoredLines", "opened", "read_bytes"]
 
 BLOCK_BYTES = 256 * 1024
 """So much is read at once; larger blocks are not faster."""
 MAX_LINE_BYTES = 1024 * 1024
 """A longer line is damage: the largest event has a sixteenth of it."""
 
-_OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a FIFO in its place must not hang
+_OPEN = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a FIFO in its place must not hang
 
 
 class Damage(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,8 +55,13 @@ class Block(msgspec.Struct, frozen=True, gc=False):
 
 
 @contextmanager
-def _opened(path: Path) -> Generator[int]:
-    descriptor = os.open(path, _OPEN)
+def opened(path: Path, access: int = os.O_RDONLY) -> Generator[int]:
+    """Open a file for a while.
+
+    Raises:
+        OSError: It cannot be opened, or is no regular file.
+    """
+    descriptor = os.open(path, access | _OPEN)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(f"{path} is no regular file")
@@ -71,7 +76,7 @@ def read_bytes(path: Path, offset: int, size: int) -> bytes:
     Raises:
         OSError: It cannot be read, or is no regular file.
     """
-    with _opened(path) as descriptor:
+    with opened(path) as descriptor:
         return os.pread(descriptor, size, offset)
 
 
@@ -104,7 +109,7 @@ class StoredLines:
         Raises:
             OSError: It cannot be read, or is no regular file.
         """
-        with _opened(self.path) as descriptor:
+        with opened(self.path) as descriptor:
             if not self._is_same(os.fstat(descriptor)):
                 return None
             if self._skipped_from is not None:

@@ -52,7 +52,7 @@ EVENTS: list[Event] = [
     node(2, session_id="other", metadata={"deep": {"er": [1, None]}}),
     SkillCompleted(skill_name="x", session_id="s", follow_up_actions=("a", "b"), timestamp=START),
     WorkflowStarted(workflow_id="w", session_id=None, nodes=("n1", "n2"), timestamp=START),
-    UnknownEvent(unknown_type="deployed", session_id="s", fields={"to": ["prod"]}, timestamp=START),
+    UnknownEvent(unknown_type="of_another_program", session_id="s", fields={"to": ["prod"]}, timestamp=START),
     *HOSTILE,
 ]
 
@@ -101,8 +101,8 @@ def test_filters_take_what_matches(program: Program, log: Path) -> None:
     assert numbers("--session", "s") == [1, 3, 5]
     assert numbers("--type", "node_completed") == numbers("--type", "NodeEvent") == [1, 2]
     assert numbers("--type", "SkillEvent", "--type", "node_completed", "--session", "s") == [1, 3]
-    assert numbers("--type", "deployed") == [5]
-    assert numbers("--type", "deployed", "--type", "NodeEvent") == [1, 2, 5]
+    assert numbers("--type", "of_another_program") == [5]
+    assert numbers("--type", "of_another_program", "--type", "NodeEvent") == [1, 2, 5]
     assert numbers("--since", "2026-01-02T03:04:06Z", "--until", "2026-01-02T03:04:07Z") == [1]
     assert numbers("--since", "1h") == []
     assert numbers("--until", "1h") == [1, 2, 3, 4, 5, 6, 7]

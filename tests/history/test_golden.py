@@ -85,7 +85,7 @@ VERSION_1: list[Event] = [
     PatternDetected(**base(15), pattern="interactive_dominated", message="m"),
     EventsLost(**base(16), count=3, first_seq=17, last_seq=19),
     SubscriberFailed(**base(17), subscriber="s", error_type="ValueError", quarantined=True),
-    UnknownEvent(**base(18), unknown_type="deploy_finished", fields={"target": "prod", "n": 1}),
+    UnknownEvent(**base(18), unknown_type="of_another_program", fields={"target": "prod", "n": 1}),
 ]
 RELEASED = {1: VERSION_1}
 

@@ -171,7 +171,9 @@ def mixed(tmp_path: Path, segment: Segments) -> EventLog:
         WorkflowStarted(session_id="one", workflow_id="w", timestamp=START + timedelta(seconds=3)),
         PatternDetected(session_id=None, pattern="p", message="m", metadata={"session_id": "one"}),
         progress("n", 4, session_id="naïve/\u2028"),
-        UnknownEvent(session_id="one", unknown_type="deploy", fields={"to": "prod"}, timestamp=START),
+        UnknownEvent(
+            session_id="one", unknown_type="of_another_program", fields={"to": "prod"}, timestamp=START
+        ),
     ]
     segment(events)
     return EventLog(tmp_path)
