@@ -225,9 +225,16 @@ class Correlation:
         """Return every session without its records."""
         return {fold.name: fold.figures() for fold in self._folds()}
 
-    def each_figures(self) -> Iterator[CorrelatedSession]:
+    def each_figures(self, *, newest_first: bool = False) -> Iterator[CorrelatedSession]:
         """Iterate over every session without its records, made one by one; add nothing meanwhile."""
-        return (fold.figures() for home in (self._closed, self._open) for fold in home.values())
+        folds = self._folds()
+        if newest_first:
+            folds.sort(key=lambda fold: (fold.start, fold.name), reverse=True)
+        return (fold.figures() for fold in folds)
+
+    def __len__(self) -> int:
+        """Return how many sessions there are."""
+        return len(self._open) + len(self._closed)
 
     def capture(self, session_id: str) -> Callable[[], CorrelatedSession] | None:
         """Return what makes the session as it stands now, when it is called: quick, under a lock."""

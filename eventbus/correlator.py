@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from io import StringIO
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from eventbus.correlated_session import newest_first, report_lines, session_summary
-from eventbus.correlation import CorrelatedSession, Correlation
+from eventbus.correlation import CorrelatedFigures, CorrelatedSession, Correlation
 from eventbus.events import Event, SkillEvent, SkillStarted, WorkflowEvent
 from eventbus.historic_records import skill_events
 from eventbus.historic_records import workflow_events as _workflow_events
@@ -117,8 +118,12 @@ class SkillsWorkflowCorrelator:
             DecodeError: As for `correlate_by_session`.
             OSError: As for `correlate_by_session`.
         """
+        report = StringIO()  # which takes a line as its characters, not as an object
         with self._asked() as sessions:
-            return "\n".join(report_lines(sessions.figures(), count=sessions.count()))
+            for line in report_lines(sessions.figures(), count=sessions.count()):
+                report.write(line)
+                report.write("\n")
+        return report.getvalue().removesuffix("\n")
 
     def export_correlated_data(self, output_file: Path | str) -> None:
         """Write all sessions, with their records, to a JSON file, whole or not at all.
@@ -135,25 +140,32 @@ class SkillsWorkflowCorrelator:
         """
         from eventbus.history.formats import write_correlation  # noqa: PLC0415 - costs an import of eventbus
 
-        with self._asked() as sessions:
+        with self._asked(records=True) as sessions:
             write_correlation(output_file, sessions.sessions())
 
     @contextmanager
-    def _asked(self) -> Generator[_Sessions]:
+    def _asked(self, *, records: bool = False) -> Generator[_Sessions]:
         """Give what is to be told of: what was correlated last, else what was recorded."""
-        if self._correlation is not None:
-            yield _Given(self._correlation.sessions())
-        elif self._source is not None:
-            yield _Given(self._source())
-        else:
-            log = self._existing_log()
-            if log is None:
-                yield _Given(_folded(self._in_files()).sessions())
-            else:
-                from eventbus.history.session_history import SessionHistory  # noqa: PLC0415 - as above
+        log = self._existing_log() if self._correlation is None and self._source is None else None
+        if log is None:
+            yield _Given(self._in_memory())
+            return
+        from eventbus.history.folded_log import fold_log  # noqa: PLC0415 - costs an import of eventbus
+        from eventbus.history.session_history import SessionHistory  # noqa: PLC0415
 
-                with SessionHistory(log, self._not_in(log)) as history:
-                    yield history
+        others = self._not_in(log)
+        figures = None if records or others else fold_log(log)
+        if figures is not None:
+            yield _Figures(figures)
+            return
+        with SessionHistory(log, others) as history:
+            yield history
+
+    def _in_memory(self) -> dict[str, CorrelatedSession]:
+        if self._correlation is None and self._source is not None:
+            return self._source()
+        correlation = self._correlation or _folded(self._in_files())
+        return correlation.sessions()
 
     def _recorded(self) -> Iterator[Event]:
         log = self._existing_log()
@@ -220,6 +232,25 @@ class _Given:
 
     def count(self) -> int:
         return len(self._sessions)
+
+
+class _Figures:
+    """The figures of a log that was read at once."""
+
+    def __init__(self, correlation: CorrelatedFigures) -> None:
+        self._correlation = correlation
+
+    def figures(self) -> Iterator[CorrelatedSession]:
+        return self._correlation.each_figures(newest_first=True)
+
+    def figures_of(self, name: str) -> CorrelatedSession | None:
+        return self._correlation.figures(name)
+
+    def sessions(self) -> Iterator[CorrelatedSession]:
+        return self.figures()
+
+    def count(self) -> int:
+        return len(self._correlation)
 
 
 def _folded(events: Iterable[Event]) -> Correlation:
