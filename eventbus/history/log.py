@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar, overload
 
 from eventbus.bus import EventBus
-from eventbus.contracts import EventTypes
+from eventbus.contracts import EventT, EventTypes
 from eventbus.events import Event
+from eventbus.failures import FailureLog
 from eventbus.history.examination import Finding, examine
 from eventbus.history.following import Following
 from eventbus.history.merging import Chain, Decode, merge
@@ -24,11 +25,13 @@ from eventbus.history.segment_files import SegmentFile, chains, find_segments
 from eventbus.history.selection import Selection
 from eventbus.history.stored_lines import Damage
 from eventbus.history.watching import Start, Watch
+from eventbus.printable import clean
 from eventbus.settings import DEFAULT_DIRECTORY
 
 __all__ = ["EventLog"]
 
 _ItemT = TypeVar("_ItemT")
+_MAX_WARNING = 1_000
 _logger = logging.getLogger("eventbus.history")
 _time_of_event: Callable[[Event], datetime] = operator.attrgetter("timestamp")
 _time_of_record: Callable[[Record], datetime] = operator.attrgetter("event.timestamp")
@@ -48,7 +51,8 @@ class EventLog:
     Args:
         directory: Where the log lives. By default the environment's ``EVENTBUS_DIR``, else
             ``.session-buddy``. One that is not there holds no events.
-        on_damage: Is told of each place that is passed over; by default a warning is logged.
+        on_damage: Is told of each place that is passed over; by default a warning is logged, one for
+            each segment in 20 seconds.
 
     Attributes:
         directory: Where it lives, absolute.
@@ -63,7 +67,8 @@ class EventLog:
         given = directory or os.environ.get("EVENTBUS_DIR") or DEFAULT_DIRECTORY
         self.directory: Path = Path(os.path.abspath(given))  # noqa: PTH100 - as the persister does: no link is followed
         self._origin = os.path.realpath(self.directory)
-        self._on_damage = on_damage or _warn
+        self._failures = FailureLog(_logger, "the event log:")
+        self._on_damage = on_damage or self._warn
 
     def __repr__(self) -> str:
         return f"<EventLog {str(self.directory)!r}>"
@@ -80,6 +85,17 @@ class EventLog:
         """
         return find_segments(self.directory)
 
+    @overload
+    def events(
+        self,
+        *,
+        session_id: str | None = None,
+        types: type[EventT],
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> Iterator[EventT]: ...
+
+    @overload
     def events(
         self,
         *,
@@ -87,7 +103,16 @@ class EventLog:
         types: EventTypes = Event,
         since: datetime | None = None,
         until: datetime | None = None,
-    ) -> Iterator[Event]:
+    ) -> Iterator[Event]: ...
+
+    def events(
+        self,
+        *,
+        session_id: str | None = None,
+        types: EventTypes = Event,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> Iterator[Any]:
         """Iterate over events: half the price of `records`.
 
         Args:
@@ -230,8 +255,7 @@ class EventLog:
     ) -> Iterator[list[_ItemT]]:
         return merge([Chain(each, decode, time_of, on_damage) for each in chains(self.segments())])
 
-
-def _warn(damage: Damage) -> None:
-    _logger.warning(
-        "%s: passed over %d bytes at %d: %s", damage.path, damage.length, damage.offset, damage.reason
-    )
+    def _warn(self, damage: Damage) -> None:
+        where = clean(f"{damage.path}:{damage.offset}", _MAX_WARNING)
+        what = f"passed over {damage.length} bytes at {where}: {clean(damage.reason)}"
+        self._failures.warn(str(damage.path), what)

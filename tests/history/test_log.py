@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import tracemalloc
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -210,7 +211,7 @@ def test_a_naive_time_is_local(mixed: EventLog) -> None:
 def test_a_filter_that_is_no_event_class_is_told_at_once(mixed: EventLog) -> None:
     """Not at the first event: when it is asked for."""
     with pytest.raises(SubscriberError, match="int"):
-        mixed.events(types=int)  # type: ignore[arg-type]
+        mixed.events(types=int)  # type: ignore[type-var]
 
 
 # What is read is what was written.
@@ -272,6 +273,22 @@ def test_thousands_of_segments_do_not_mean_thousands_of_open_files(tmp_path: Pat
         assert len(list(EventLog(tmp_path))) == 1_000
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.parametrize("read", ["events", "records"])
+def test_memory_does_not_grow_with_the_log(tmp_path: Path, segment: Segments, read: str) -> None:
+    """12 MB in three buses that overlap are read with a few blocks in memory."""
+    for bus in ("aa", "bb", "cc"):
+        segment((progress(bus, number) for number in range(18_000)), bus_id=bus)
+    log = EventLog(tmp_path)
+    assert sum(each.size for each in log.segments()) > 11_000_000
+    tracemalloc.start()
+    try:
+        found = log.records() if read == "records" else log.events()
+        assert sum(1 for _ in found) == 54_000
+        assert tracemalloc.get_traced_memory()[1] < 7_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_segment_deleted_while_it_is_read_ends_there(tmp_path: Path, segment: Segments) -> None:
