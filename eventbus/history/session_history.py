@@ -36,7 +36,8 @@ class SessionHistory:
 
     The answers come through the index beside the log, which is brought up to date first. Where that
     cannot be, or the index turns out to be wrong, they come through a temporary one: the same, later.
-    Memory stays bounded by the largest session. To be used in one thread.
+    Memory stays bounded by the largest session; of one with more than 65,536 workflow events, the newest
+    are kept. To be used in one thread.
 
         with SessionHistory(EventLog()) as history:
             for session in history.figures():

@@ -340,6 +340,37 @@ def test_a_log_that_is_not_there_has_no_sessions_and_gets_no_index(tmp_path: Pat
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.parametrize("index", ["none", "unreadable", "unwritable and stale", "unwritable"])
+def test_whoever_may_only_read_gets_the_same_answers(index: str) -> None:
+    """A reader who can write neither the index nor its directory is answered all the same."""
+    with tempfile.TemporaryDirectory() as temporary:
+        directory = Path(temporary)
+        write(directory, session("s0", 0))
+        if index != "none":
+            told(directory)
+        if index == "unwritable and stale":
+            write(directory, session("s1", 9))
+        expected = by_name(list(folded(list(EventLog(directory))).values()))
+        for path in (directory, *directory.rglob("*")):
+            path.chmod(
+                0o755
+                if path.is_dir()
+                else 0o600
+                if index == "unreadable" and path.suffix != ".jsonl"
+                else 0o644
+            )
+        before = {path: path.stat().st_mtime_ns for path in directory.rglob("*")}
+        child = os.fork()
+        if not child:
+            os.setgid(65_534)
+            os.setuid(65_534)
+            os._exit(by_name(told(directory)["sessions"]) != expected)
+        _, status = os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(status) == 0
+        assert {path: path.stat().st_mtime_ns for path in directory.rglob("*")} == before
+
+
 # While the log changes.
 
 
