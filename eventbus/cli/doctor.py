@@ -13,10 +13,14 @@ import typer
 from eventbus.cli.exits import DAMAGED, OK, PROBLEMS
 from eventbus.cli.log_access import DamageNotes, open_log
 from eventbus.history import EventLog, Finding
+from eventbus.history.index import INDEX_NAME
+from eventbus.history.index_state import index_state
+from eventbus.history.session_history import SessionHistory
 from eventbus.printable import clean
 
 __all__ = ["doctor"]
 
+_INDEX_PROBLEMS = ("damaged", "foreign", "unusable")
 _MAX_LINE = 1_000
 
 
@@ -45,9 +49,18 @@ def _run(directory: Path | None, repair: bool, as_json: bool) -> int:
     for finding in log.examine():
         kinds.add(finding.kind)
         show(finding, False)
+    state = index_state(log)
+    if state.condition in _INDEX_PROBLEMS:
+        kinds.add("index")
+        show(_of_index(log, f"{state.condition}: {state.detail}; the answers are the same, slower"), False)
     if not kinds and not as_json:
-        print(clean(f"ok: {len(log.segments())} segments in {log.directory}", _MAX_LINE))
+        index = f"index {state.condition}: {state.detail}"
+        print(clean(f"ok: {len(log.segments())} segments in {log.directory}; {index}", _MAX_LINE))
     return DAMAGED if "damage" in kinds else PROBLEMS if kinds else OK
+
+
+def _of_index(log: EventLog, message: str) -> Finding:
+    return Finding(kind="index", path=log.directory / INDEX_NAME, message=message)
 
 
 def _repair(log: EventLog, show: Callable[[Finding, bool], None]) -> None:
@@ -64,6 +77,9 @@ def _repair(log: EventLog, show: Callable[[Finding, bool], None]) -> None:
             kind="torn tail", path=done.path, offset=done.offset, length=done.length, message=message
         )
         show(finding, True)
+    if index_state(log).condition in ("damaged", "stale"):
+        SessionHistory(log).close()
+        show(_of_index(log, "it was brought up to date"), True)
 
 
 def _show(finding: Finding, repaired: bool) -> None:

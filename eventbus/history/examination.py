@@ -19,7 +19,7 @@ from eventbus.history.stored_lines import Block, Damage, StoredLines
 __all__ = ["Finding", "FindingKind", "examine"]
 
 FindingKind: TypeAlias = Literal[
-    "permissions", "foreign file", "no header", "schema version", "damage", "torn tail", "gap"
+    "permissions", "foreign file", "no header", "schema version", "damage", "torn tail", "gap", "index"
 ]
 """What is wrong: all but ``damage`` leaves every record that was written readable."""
 

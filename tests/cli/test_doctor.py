@@ -42,7 +42,11 @@ def append(path: Path, content: bytes) -> int:
 def test_a_sound_log_is_ok(program: Program, log: Path) -> None:
     """One line, and exit code 0; with --json nothing at all."""
     ended = program("doctor", "--dir", log)
-    assert (ended.returncode, ended.stdout, ended.stderr) == (0, f"ok: 1 segments in {log}\n", "")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (
+        0,
+        f"ok: 1 segments in {log}; index missing: it will be made when it is needed\n",
+        "",
+    )
     ended = program("doctor", "--dir", log, "--json")
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
 
@@ -113,3 +117,19 @@ def test_where_there_is_no_log_it_says_so(program: Program, tmp_path: Path) -> N
     ended = program("doctor", "--dir", tmp_path / "nowhere")
     assert (ended.returncode, ended.stdout) == (3, "")
     assert ended.stderr.startswith("error: there is no event log in ")
+
+
+def test_the_index_is_examined_and_mended(program: Program, log: Path) -> None:
+    """A stale index is no problem, a damaged one is; with --repair both are brought up to date."""
+    program("sessions", "--dir", log)
+    assert program("doctor", "--dir", log).stdout.endswith("; index current: 1 segments\n")
+    with EventBus([JsonPersister(log)]) as bus:
+        bus.publish(NodeCompleted(workflow_id="w", node_id="n"))
+    ended = program("doctor", "--dir", log)
+    assert (ended.returncode, "index stale: 1 segments are new or changed" in ended.stdout) == (0, True)
+    (log / "index.sqlite3").write_bytes(b"no database" * 1_000)
+    ended = program("doctor", "--dir", log)
+    assert (ended.returncode, ended.stdout.startswith("index           ")) == (1, True)
+    ended = program("doctor", "--dir", log, "--repair")
+    assert (ended.returncode, "repaired" in ended.stdout) == (0, True)
+    assert "index current: 2 segments" in ended.stdout
