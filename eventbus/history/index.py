@@ -188,6 +188,11 @@ class Index:
         self.db.execute("DELETE FROM segments WHERE id = ?", (segment,))
         return self.drop_pieces(segment)
 
+    def clear(self) -> None:
+        """Forget everything."""
+        for table in ("segments", "sessions", "pieces"):
+            self.db.execute(f"DELETE FROM {table}")  # noqa: S608 - one of three names
+
     # Sessions.
 
     def put_pieces(self, pieces: Iterable[Piece]) -> None:

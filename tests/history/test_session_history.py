@@ -405,6 +405,19 @@ def test_a_segment_that_is_gone_takes_its_events_along(log: Path) -> None:
     assert by_name(told(log)["sessions"]) == folded(list(EventLog(log)))
 
 
+def test_a_log_that_was_copied_is_indexed_anew_at_once(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no segment is the file it was, nothing is folded session by session."""
+    expected = told(log)
+    shutil.copytree(log, log / "copy")
+
+    def never(*_: object) -> None:
+        pytest.fail("a session was folded on its own")
+
+    monkeypatch.setattr(indexing._Pass, "_fold_anew", never)
+    assert told(log / "copy") == expected
+    assert index_state(EventLog(log / "copy")).condition == "current"
+
+
 @pytest.mark.parametrize("same_size", [True, False])
 def test_a_segment_written_anew_is_read_anew(log: Path, same_size: bool) -> None:
     """A file that was rewritten in place, to the same size or not, is not taken for what it was."""
