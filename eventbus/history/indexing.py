@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,12 +97,16 @@ class _Pass:
         """Read the stale segments, and forget those that are gone."""
         for name in gone:
             self._refold |= self._index.drop_segment(self._known[name].id)
-        indexed = [(each.path.name, self._begin(each)) for each in stale]
-        for events in merge(self._chain(each) for each in chains(stale)):
+        indexed: dict[str, Indexed] = {}
+        for segment in stale:
+            with suppress(FileNotFoundError):  # deleted meanwhile: the next to ask finds it gone
+                indexed[segment.path.name] = self._begin(segment)
+        there = [each for each in stale if each.path.name in indexed]
+        for events in merge(self._chain(each) for each in chains(there)):
             self._correlation.add_all(events)
         self._pieces.close()
-        for name, segment in indexed:
-            self._index.put_segment(name, segment)
+        for name, how_far in indexed.items():
+            self._index.put_segment(name, how_far)
         for figures in self._correlation.each_figures():
             self._settle(figures)
         self._write_settled()
@@ -227,7 +232,9 @@ def _goes_on(index: Index, segments: list[SegmentFile]) -> bool:
 def _holds_what_was_indexed(path: Path, before: Indexed | None) -> bool:
     if before is None:
         return False
-    return _is_as_indexed(path, before) or _is_continued(path, path.stat(), before)
+    with suppress(FileNotFoundError):
+        return _is_as_indexed(path, before) or _is_continued(path, path.stat(), before)
+    return False
 
 
 def _is_as_indexed(path: Path, indexed: Indexed | None) -> bool:

@@ -418,6 +418,24 @@ def test_a_log_that_was_copied_is_indexed_anew_at_once(log: Path, monkeypatch: p
     assert index_state(EventLog(log / "copy")).condition == "current"
 
 
+def test_a_segment_deleted_while_it_is_indexed_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between being found and being read a segment may go: the others are told."""
+    write(tmp_path, session("s0", 0), "b0")
+    doomed = write(tmp_path, session("s1", 5), "b1")
+    stale_segments = indexing.stale_segments
+
+    def delete_after(*arguments: Any) -> Any:
+        found = stale_segments(*arguments)
+        doomed.unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(indexing, "stale_segments", delete_after)
+    with SessionHistory(EventLog(tmp_path)) as history:
+        assert [each.session_id for each in history.figures()] == ["s0"]
+
+
 @pytest.mark.parametrize("same_size", [True, False])
 def test_a_segment_written_anew_is_read_anew(log: Path, same_size: bool) -> None:
     """A file that was rewritten in place, to the same size or not, is not taken for what it was."""
