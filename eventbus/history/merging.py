@@ -62,6 +62,7 @@ class Chain(Generic[_ItemT]):
         segment, first = segments[0]
         self.key: datetime = first.earliest or segment.start
         self.items: list[_ItemT] = []
+        self._latest = self.key  # of the items, whether taken or not
         self.taken: int = 0
         self._segments = [segment for segment, _ in reversed(segments)]
         self._decode = decode
@@ -79,25 +80,31 @@ class Chain(Generic[_ItemT]):
             if block is None:
                 return False
             self.items, self.taken = self._decode(self.last.reader, block), 0
+            self._latest = max(map(self._time_of, self.items), default=self._latest)
         self.key = max(self.key, self._time_of(self.items[self.taken]))
         return True
 
-    def take_until(self, limit: datetime | None) -> list[_ItemT]:
-        """Return the items that come no later than a time; all that there are where it is None."""
-        items = self.items[self.taken :] if self.taken else self.items
-        if limit is not None:
-            latest = max(map(self._time_of, items))
-            if latest > limit:
-                return self._take_some(items, limit)
-            self.key = max(self.key, latest)
-        self.taken = len(self.items)
-        return items
+    def take(self, limit: datetime | None, includes_limit: bool) -> list[_ItemT]:
+        """Return the items that come before another chain's next one: all there are where it is None.
 
-    def _take_some(self, items: list[_ItemT], limit: datetime) -> list[_ItemT]:
-        count = next(i for i, item in enumerate(items) if self._time_of(item) > limit)
-        count = max(count, 1)  # the first one, always: of all chains' items it is the earliest
-        self.taken += count
-        return items[:count]
+        Args:
+            limit: When the other's counts as having happened.
+            includes_limit: Whether of two items of one time this chain's comes first.
+        """
+        start = self.taken
+        if limit is None or _is_due(max(self.key, self._latest), limit, includes_limit):
+            self.key, self.taken = max(self.key, self._latest), len(self.items)
+        else:
+            self._pass_due(limit, includes_limit)
+        return self.items[start : self.taken] if start or self.taken < len(self.items) else self.items
+
+    def _pass_due(self, limit: datetime, includes_limit: bool) -> None:
+        while True:  # one of them is not due: the latest of all is not
+            key = max(self.key, self._time_of(self.items[self.taken]))
+            if not _is_due(key, limit, includes_limit):
+                return
+            self.key = key
+            self.taken += 1
 
     def _begin(self, segment: SegmentFile) -> Place:
         lines = StoredLines(segment.path, self._positions.get(segment.path.name, 0))
@@ -147,7 +154,12 @@ def merge(chains: Iterable[Chain[_ItemT]]) -> Iterator[list[_ItemT]]:
         heapq.heapreplace(waiting, (chain.key, order, chain))
         if waiting[0][1] == order:
             # The second smallest of a heap is one of the two below its top.
-            yield chain.take_until(min((key for key, _, _ in waiting[1:3]), default=None))
+            limit, other = min([(key, other) for key, other, _ in waiting[1:3]], default=(None, 0))
+            yield chain.take(limit, order < other)
+
+
+def _is_due(key: datetime, limit: datetime, includes_limit: bool) -> bool:
+    return key < limit or (includes_limit and key == limit)
 
 
 def _block_size(count: int) -> int:

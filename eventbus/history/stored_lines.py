@@ -124,9 +124,10 @@ class StoredLines:
 
     def _read(self, descriptor: int, size: int) -> Block | Damage | None:
         data = os.pread(descriptor, size, self.position)
-        if len(data) == size and b"\n" not in data:
-            data = os.pread(descriptor, MAX_LINE_BYTES + 1, self.position)
         end = data.rfind(b"\n") + 1
+        if not end and len(data) == size:  # a line of more than a block: it alone
+            data = os.pread(descriptor, MAX_LINE_BYTES + 1, self.position)
+            end = data.find(b"\n") + 1
         if end:
             block = Block(self.position, data[:end])
             self.position += end

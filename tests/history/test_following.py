@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -146,6 +147,7 @@ async def test_a_rotation_is_followed(tmp_path: Path, segment: Segments) -> None
     first = segment(stored(1), start=START + timedelta(hours=1))
     async with EventLog(tmp_path).follow("beginning") as following:
         assert await take_numbers(following, 1) == [1]
+        assert await nothing_more(following)
         append(first, stored(2), stored(3))
         second = segment(stored(4), first_seq=4)
         segment(stored(5), first_seq=5, start=START + timedelta(hours=2))
@@ -454,9 +456,10 @@ def _followers() -> list[threading.Thread]:
 
 @pytest.mark.anyio
 async def test_a_long_history_does_not_keep_the_loop_to_itself(tmp_path: Path, segment: Segments) -> None:
-    """Another task of the loop has its turn while 5,000 records are read."""
+    """Of 5,000 records no more than 128 are read before another task of the loop has its turn."""
     segment(progress(number) for number in range(5_000))
     turns = 0
+    at_record: list[int] = []
 
     async def count() -> None:
         nonlocal turns
@@ -466,9 +469,11 @@ async def test_a_long_history_does_not_keep_the_loop_to_itself(tmp_path: Path, s
 
     async with EventLog(tmp_path).follow("beginning") as following, anyio.create_task_group() as tasks:
         tasks.start_soon(count)
-        await take(following, 5_000)
+        for _ in range(5_000):
+            await take(following, 1)
+            at_record.append(turns)
         tasks.cancel_scope.cancel()
-    assert turns > 50
+    assert max(Counter(at_record).values()) <= 128  # trio may give one task two turns in a row
 
 
 # Replay.

@@ -147,11 +147,12 @@ def test_however_buses_overlap_each_keeps_its_order(
         name = f"{START:%Y%m%dT%H%M%S.%fZ}-1-b{number}.jsonl"
         lines = (stored(seq, event) for seq, event in enumerate(events, 1))
         (directory / "events" / name).write_bytes(b"".join(lines))
+    whole = list(EventLog(directory))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("eventbus.history.merging.BLOCK_BYTES", block)
         patch.setattr("eventbus.history.merging._SMALLEST_BLOCK", 1)
         records = list(EventLog(directory).records())
-        assert [record.event for record in records] == list(EventLog(directory).events())
+        assert [record.event for record in records] == list(EventLog(directory).events()) == whole
     for number, seconds in enumerate(buses):
         own = [each.event for each in records if each.bus_id == f"b{number}"]
         assert own == [progress(f"b{number}_", second) for second in seconds]
@@ -217,18 +218,34 @@ def test_a_filter_that_is_no_event_class_is_told_at_once(mixed: EventLog) -> Non
 # What is read is what was written.
 
 
-def test_the_readers_session_and_time_do_not_get_into_what_is_read(tmp_path: Path, segment: Segments) -> None:
+@pytest.mark.parametrize("with_unknown", [False, True])
+def test_the_readers_session_and_time_do_not_get_into_what_is_read(
+    tmp_path: Path, segment: Segments, with_unknown: bool
+) -> None:
     """A line without a session has none; one without a time takes the one before, or the segment's start."""
-    segment(
-        b'{"seq":1,"event_type":"pattern_detected","pattern":"p","message":"m"}\n'
-        + stored(2, progress("n", 9))
-        + b'{"seq":3,"event_type":"pattern_detected","pattern":"p","message":"m"}\n'
-        + b'{"seq":4,"event_type":"of_the_future","x":1}\n'
-    )
+    ordinary = b'"event_type":"pattern_detected","pattern":"p","message":"m"}\n'
+    timed = b'"timestamp":"2026-01-03T00:00:00Z",' + ordinary
+    unknown = b'{"seq":5,"event_type":"of_the_future","x":1}\n'
+    segment(b'{"seq":1,' + ordinary + b'{"seq":2,' + timed + b'{"seq":3,' + ordinary + unknown * with_unknown)
     with session_scope("the reader's"):
-        first, second, third, fourth = EventLog(tmp_path)
-    assert (first.session_id, third.session_id, fourth.session_id) == (None, None, None)
-    assert (first.timestamp, third.timestamp, fourth.timestamp) == (START, second.timestamp, second.timestamp)
+        events = list(EventLog(tmp_path))
+    assert {event.session_id for event in events} == {None}
+    noted = datetime(2026, 1, 3, tzinfo=UTC)
+    assert [event.timestamp for event in events] == [START, noted, noted] + [noted] * with_unknown
+
+
+@pytest.mark.parametrize("missing", [b'"session_id":"s",', b'"timestamp":"2026-01-02T03:04:06Z",'])
+def test_one_thing_is_missing_where_all_else_is_there(
+    tmp_path: Path, segment: Segments, missing: bytes
+) -> None:
+    """A whole block of such lines is read as quickly, and as rightly."""
+    line = stored(1, progress())
+    assert missing in line
+    segment(line.replace(missing, b""))
+    with session_scope("the reader's"):
+        (event,) = EventLog(tmp_path)
+    assert event.session_id == (None if b"session" in missing else "s")
+    assert event.timestamp == (START if b"timestamp" in missing else START + timedelta(seconds=1))
 
 
 def test_an_event_of_the_future_keeps_its_time(tmp_path: Path, segment: Segments) -> None:
