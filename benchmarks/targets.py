@@ -113,6 +113,20 @@ TARGETS = [
         1 / 0.7,
         "encode_lines and os.write, 512 at a time",
     ),
+    Target(
+        "correlate a stored history, beside decoding it",
+        "correlate stored events",
+        "a report of all sessions, no index",
+        3.0,
+        "msgspec decodes typed events, a block at a time",
+    ),
+    Target(
+        "the same: peak memory, MB",
+        "correlate stored events, peak memory",
+        "a report of all sessions, no index",
+        150.0,
+    ),
+    Target("report on one stored session, ms", "report on one stored session", "through the index", 100.0),
     Target("import eventbus, ms", "import, fresh interpreter", "eventbus", 80.0),
     *(
         Target(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
 from typing import assert_type
 
@@ -30,6 +31,7 @@ from eventbus import (
     session_scope,
     track_skill,
 )
+from eventbus.history import EventLog, Following, Record
 
 
 class DeployFinished(Event):
@@ -105,3 +107,15 @@ def use_the_rest(bus: EventBus) -> None:
     complete(completed=True, follow_up_actions=["git commit"])
     with EventBus([Deploys(), handle_node]) as entered:
         assert_type(entered, EventBus)
+
+
+async def reading_the_log_says_what_it_gives(log: EventLog) -> None:
+    """A class given as `types` is what comes; a union, or nothing, gives events."""
+    assert_type(log.events(types=NodeCompleted), Iterator[NodeCompleted])
+    assert_type(log.events(types=NodeEvent | SkillEvent), Iterator[Event])
+    assert_type(log.events(), Iterator[Event])
+    assert_type(log.records(), Iterator[Record])
+    async with log.follow(types=NodeEvent) as records:
+        assert_type(records, Following)
+        async for record in records:
+            assert_type(record, Record)
