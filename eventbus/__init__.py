@@ -41,9 +41,11 @@ from eventbus.events import (
     encode_lines,
     event_types,
 )
+from eventbus.outgoing import scrubbed_line, scrubbed_lines
 from eventbus.own_thread import OwnThread
 from eventbus.printable import clean
 from eventbus.records import SkillInvocation
+from eventbus.scrubbing import scrub
 from eventbus.session import current_session_id, session_scope
 from eventbus.statistics import BusStatistics, DrainReport, SubscriptionStatistics
 from eventbus.stream import EventStream
@@ -117,6 +119,9 @@ __all__ = [
     "encode_lines",
     "event_types",
     "get_tracker",
+    "scrub",
+    "scrubbed_line",
+    "scrubbed_lines",
     "session_scope",
     "track_skill",
 ]

@@ -7,10 +7,10 @@ file, so nothing but what was made here is ever written to.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import time
-from collections import deque
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -38,13 +38,14 @@ class Segment:
     Attributes:
         path: The file.
         pid: The process it was made in.
+        size: The bytes written to it.
 
     Raises:
         OSError: It cannot be made, or something that is no directory of its own is in its place.
         ValueError: The directory's name cannot be one.
     """
 
-    __slots__ = ("_fd", "_identity", "_owed", "_unsynced", "path", "pid")
+    __slots__ = ("_fd", "_identity", "_owed", "_unsynced", "path", "pid", "size")
 
     def __init__(self, directory: Path, bus_id: str, first_seq: int) -> None:
         start = datetime.now(UTC)
@@ -53,36 +54,40 @@ class Segment:
         self.path: Path = directory / "events" / name
         with _events_directory(directory) as events:
             self._fd = os.open(name, _CREATE_FILE, 0o600, dir_fd=events)
+            _mark_as_written(self._fd)
             with suppress(OSError):  # not every file system can; without it a power cut may take the name
                 os.fsync(events)
-        self._identity = _identity(os.fstat(self._fd))
+        try:
+            self._identity = _identity(os.fstat(self._fd))
+        except OSError:
+            os.close(self._fd)
+            raise
         self._unsynced = False
+        self.size: int = 0
         # What has to be written before the next line: a header, or the end of a torn line.
         self._owed = _header(start, bus_id, self.pid, first_seq)
 
-    def append(self, lines: deque[bytes]) -> None:
-        """Write whole lines, and take out of `lines` each that is wholly in the file.
+    def append(self, lines: bytes) -> tuple[int, OSError | None]:
+        """Write whole lines; return how many bytes of them need not be written again, and what failed.
 
-        A line that could be written in part only stays in `lines`, and the next write begins with
-        a line feed, so that the torn one stands alone.
-
-        Raises:
-            OSError: A write failed; what is left in `lines` is not in the file.
+        They end where a line ends. A line of which only a part could be written is not among them,
+        and the next write begins with a line feed, so that the torn one stands alone.
         """
-        self._write_owed()
-        data = b"".join(lines)
-        written, error = self._write(data)
+        owed, error = self._write(self._owed)
+        self._owed = self._owed[owed:]
+        if error is not None:
+            return 0, error
+        written, error = self._write(lines)
         if error is None:
-            lines.clear()
-            return
+            return written, None
+        if not written or lines[written - 1 : written] == b"\n":
+            return written, error
+        self._owed = b"\n"
         # A line that lacks nothing but its line feed is in the file: written again, it would be
         # there twice.
-        is_whole = data[written : written + 1] == b"\n"
-        if written and data[written - 1 : written] != b"\n":
-            self._owed = b"\n"
-        for _ in range(data.count(b"\n", 0, written) + is_whole):
-            lines.popleft()
-        raise error
+        if lines[written : written + 1] == b"\n":
+            return written + 1, error
+        return lines.rfind(b"\n", 0, written) + 1, error
 
     def sync(self) -> None:
         """Have what was written reach the disk; nothing to do if it has.
@@ -106,12 +111,6 @@ class Segment:
         """Close the file."""
         os.close(self._fd)
 
-    def _write_owed(self) -> None:
-        written, error = self._write(self._owed)
-        self._owed = self._owed[written:]
-        if error is not None:
-            raise error
-
     def _write(self, data: bytes) -> tuple[int, OSError | None]:
         """Write all of `data` if it can be; return how much was, and what kept it from the rest."""
         written = 0
@@ -122,7 +121,18 @@ class Segment:
             return written, error
         finally:
             self._unsynced = True
+            self.size += written
         return written, None
+
+
+def _mark_as_written(fd: int) -> None:
+    """Lock the file for as long as it is open, so that nobody takes it for one that may be pruned.
+
+    The kernel takes the lock away with the process, however that ends. Where there are no locks,
+    whoever prunes goes by the process id in the name.
+    """
+    with suppress(OSError):
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
 
 @contextmanager
@@ -148,7 +158,8 @@ def _closing(fd: int) -> Generator[int]:
     try:
         yield fd
     finally:
-        os.close(fd)
+        with suppress(OSError):  # nothing was written through it
+            os.close(fd)
 
 
 def _header(start: datetime, bus_id: str, pid: int, first_seq: int) -> bytes:

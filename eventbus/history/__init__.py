@@ -5,7 +5,8 @@ Imported on demand only; `import eventbus` does not load it.
 
 from eventbus.history.log import EventLog
 from eventbus.history.reading import Record
+from eventbus.history.retention import PrunedSegment, prune
 from eventbus.history.segment_files import SegmentFile
 from eventbus.history.stored_lines import Damage
 
-__all__ = ["Damage", "EventLog", "Record", "SegmentFile"]
+__all__ = ["Damage", "EventLog", "PrunedSegment", "Record", "SegmentFile", "prune"]
