@@ -69,7 +69,7 @@ def scrubbed_lines(events: Sequence[Event]) -> bytes:
     return b"".join([scrubbed_line(event) + b"\n" for event in events])
 
 
-def _to_be_searched(events: Sequence[Event]) -> list[Event]:
+def _to_be_searched(events: Sequence[Event]) -> Sequence[Event]:
     kinds = {*map(type, events)}
     if len(kinds) == 1:
         return _sifted(kinds.pop(), events)

@@ -259,6 +259,8 @@ class JsonPersister(Subscriber[Event]):
             self._degraded = False
             return
         self._fail("write", error)
+        if isinstance(error, OSError) and error.errno == errno.EFBIG:
+            self._end_segment()  # it may not grow further: another may
         self._retry_at = time.monotonic() + _RETRY_SECONDS
 
     def _note_written(self, size: int) -> None:

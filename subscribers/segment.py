@@ -170,7 +170,7 @@ def _header(start: datetime, bus_id: str, pid: int, first_seq: int) -> bytes:
         "timestamp": start,
         "metadata": {},
         "schema_version": SCHEMA_VERSION,
-        "bus_id": bus_id,
+        "bus_id": bus_id.encode("utf-8", "replace").decode(),
         "pid": pid,
         "first_seq": first_seq,
         "utc_offset_seconds": time.localtime(start.timestamp()).tm_gmtoff,
