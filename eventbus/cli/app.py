@@ -14,6 +14,7 @@ import typer.main
 from eventbus.cli.demo import run_demo
 from eventbus.cli.exits import OK, USAGE, CommandError
 from eventbus.cli.plugin_list import list_plugins
+from eventbus.cli.prune import prune_log
 from eventbus.settings import ProgressMode
 
 __all__ = ["parse"]
@@ -106,3 +107,19 @@ def _demo(
 def _plugins() -> Action:
     """List the subscribers that are installed. Exit code 1: some cannot be used."""
     return list_plugins
+
+
+@_app.command("prune")
+def _prune(
+    older_than: Annotated[
+        str,
+        typer.Option("--older-than", metavar="AGE", help="What was last written so long ago, such as 30d."),
+    ],
+    directory: Annotated[
+        Path | None, typer.Option("--dir", metavar="PATH", help="Where the event log is.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would go.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> Action:
+    """Remove old segments of the event log, and none that somebody is writing."""
+    return partial(prune_log, directory, older_than, dry_run, as_json)

@@ -45,7 +45,7 @@ async def write(bus_id, acknowledgements, options, size):
     number = 0
     while True:
         batch = [
-            NodeProgress(workflow_id="w", node_id=bus_id, attempt=number + i, message="x" * (size * i % 3_000))
+            NodeProgress(workflow_id="w", node_id=bus_id, attempt=number + i, message="x" * (i * size % 999))
             for i in range(1, 1 + size)
         ]
         await persister.handle_batch(batch)
@@ -54,7 +54,8 @@ async def write(bus_id, acknowledgements, options, size):
         os.write(acknowledgements, struct.pack("<Q", number))
 
 def be_killed(bus_id):
-    options = {"sync": rng.choice(["never", "interval", "always"]), "segment_bytes": rng.choice([4_096, 2**24])}
+    sync, segment_bytes = rng.choice(["never", "interval", "always"]), rng.choice([4_096, 2**24])
+    options = {"sync": sync, "segment_bytes": segment_bytes}
     size, moment = rng.choice([1, 7, 600]), rng.random() * 0.03
     reading, writing = os.pipe()
     pid = os.fork()
@@ -275,7 +276,7 @@ FORKS = """
 
 @pytest.mark.parametrize("forks", [40, pytest.param(500, id="nightly", marks=pytest.mark.nightly)])
 def test_fork(forks: int, seed: int, tmp_path: Path) -> None:
-    """Forked at random moments, a program's records are in its own segments once, a child's in the child's."""
+    """Forked at random moments, a program's records are in its segments once, a child's in the child's."""
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(FORKS)]
     done = subprocess.run(
         [*command, str(tmp_path), str(forks), str(seed)],
@@ -344,7 +345,7 @@ def test_ends(end: str, tmp_path: Path) -> None:
 
 
 def test_seqs_rise(tmp_path: Path) -> None:
-    """Over many segments of one writer the numbers rise by one, from each segment's last to the next's first."""
+    """Over many segments of one writer the numbers rise by one, from each segment to the next."""
     with patch("subscribers.json_persister._EVENTS_AT_ONCE", 7):
         anyio.run(_store_small, tmp_path)
     numbers = [record.seq for record in EventLog(tmp_path).records()]

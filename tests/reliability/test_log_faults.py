@@ -114,7 +114,11 @@ def calls_without_fault(name: str, directory: Path) -> int:
 
 
 FAULTS = [
-    *(pytest.param(name, number, id=f"{name} {errno.errorcode[number]}") for name in FUNCTIONS for number in ERRORS),
+    *(
+        pytest.param(name, number, id=f"{name} {errno.errorcode[number]}")
+        for name in FUNCTIONS
+        for number in ERRORS
+    ),
     pytest.param("write", None, id="write short"),
 ]
 
@@ -293,7 +297,7 @@ def test_a_limit_to_the_size_of_files(uid: int | None, open_path: Path) -> None:
 @pytest.mark.parametrize("what", ["read-only", "missing", "a file"])
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_directory_that_cannot_be_used(what: str, open_path: Path) -> None:
-    """A directory that is read-only, is missing or is none: degraded until it can be used, then all is stored."""
+    """A directory that is read-only, missing or none: degraded until it can be used, then all is stored."""
     place = open_path / "place"
     if what == "read-only":
         place.mkdir(mode=0o555)
@@ -309,7 +313,7 @@ def test_a_directory_that_cannot_be_used(what: str, open_path: Path) -> None:
             assert persister.statistics().degraded
             os.write(writing, b"x")
             with anyio.fail_after(20):
-                while persister.statistics().pending:
+                while persister.statistics().pending:  # noqa: ASYNC110 - it heals by itself, untold
                     await anyio.sleep(0.01)
             await persister.stop()
 
