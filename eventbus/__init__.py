@@ -41,6 +41,7 @@ from eventbus.events import (
     encode_lines,
     event_types,
 )
+from eventbus.from_log import new_to_log
 from eventbus.outgoing import scrubbed_line, scrubbed_lines
 from eventbus.own_thread import OwnThread
 from eventbus.printable import clean
@@ -119,6 +120,7 @@ __all__ = [
     "encode_lines",
     "event_types",
     "get_tracker",
+    "new_to_log",
     "scrub",
     "scrubbed_line",
     "scrubbed_lines",

@@ -21,7 +21,7 @@ one. Where a run has no id, see `eventbus.unnamed_runs`.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from eventbus.correlated_session import CorrelatedSession, Pattern, correlation_report, detect_patterns
@@ -43,6 +43,7 @@ __all__ = [
     "MAX_RECORDS",
     "MAX_SESSIONS",
     "UNATTRIBUTED",
+    "CorrelatedFigures",
     "CorrelatedSession",
     "Correlation",
     "Pattern",
@@ -81,8 +82,6 @@ class Correlation:
         max_records: How many records are kept of each session, of skills and of workflow events, the
             newest; and of how many skills, runs and attempts in it a repeat is recognised. Its figures
             count what is no longer kept. None for no limit.
-        records: Whether records are kept at all; without them there are figures only, and a session
-            takes a fraction of the memory.
 
     Attributes:
         evicted: Sessions forgotten. What comes later of one of them makes a new one.
@@ -92,11 +91,7 @@ class Correlation:
     """
 
     def __init__(
-        self,
-        max_sessions: int | None = MAX_SESSIONS,
-        max_records: int | None = MAX_RECORDS,
-        *,
-        records: bool = True,
+        self, max_sessions: int | None = MAX_SESSIONS, max_records: int | None = MAX_RECORDS
     ) -> None:
         for limit in (max_sessions, max_records):
             if limit is not None and limit < 1:
@@ -104,7 +99,8 @@ class Correlation:
         self.evicted: int = 0
         self._max_sessions = max_sessions
         self._max_records = max_records
-        self._records = records
+        self._keeps_records = True
+        self._on_evict: Callable[[CorrelatedSession], object] | None = None
         self._dropped_by_evicted = 0
         # The one touched longest ago first; a session is in one of the two.
         self._open: OrderedDict[str | _BucketKey, SessionFold] = OrderedDict()
@@ -158,7 +154,7 @@ class Correlation:
 
         For who reads a long history, and need not pay for what building an event costs.
         """
-        self._steps = self._steps | {mirror: _STEPS[cls] for mirror, cls in mirrors.items()}
+        self._steps = self._steps | {mirror: _STEPS.get(cls, _IGNORED) for mirror, cls in mirrors.items()}
 
     def _place(self, event: WorkflowEvent) -> tuple[SessionFold, RunKey, AttemptKey]:
         """Return where an event without a session, or without a `run_id`, belongs."""
@@ -197,7 +193,9 @@ class Correlation:
             _, evicted = (self._closed or self._open).popitem(last=False)
             self.evicted += 1
             self._dropped_by_evicted += evicted.dropped
-        kept: deque[WorkflowEvent] | None = deque(maxlen=self._max_records) if self._records else None
+            if self._on_evict is not None:
+                self._on_evict(evicted.figures())
+        kept: deque[WorkflowEvent] | None = deque(maxlen=self._max_records) if self._keeps_records else None
         session = self._closed[key] = SessionFold(_name_of(key), self._max_records, kept)
         return session
 
@@ -227,6 +225,17 @@ class Correlation:
         """Return every session without its records."""
         return {fold.name: fold.figures() for fold in self._folds()}
 
+    def each_figures(self, *, newest_first: bool = False) -> Iterator[CorrelatedSession]:
+        """Iterate over every session without its records, made one by one; add nothing meanwhile."""
+        folds = self._folds()
+        if newest_first:
+            folds.sort(key=lambda fold: (fold.start, fold.name), reverse=True)
+        return (fold.figures() for fold in folds)
+
+    def __len__(self) -> int:
+        """Return how many sessions there are."""
+        return len(self._open) + len(self._closed)
+
     def capture(self, session_id: str) -> Callable[[], CorrelatedSession] | None:
         """Return what makes the session as it stands now, when it is called: quick, under a lock."""
         fold = self._find(session_id)
@@ -245,6 +254,30 @@ class Correlation:
             if named_so is not None:
                 return named_so
         return self._open.get(name) or self._closed.get(name)
+
+
+class CorrelatedFigures(Correlation):
+    """Events folded into figures only: no records are kept, and a session takes a fraction of the memory.
+
+    Args:
+        max_sessions: As for `Correlation`.
+        max_records: Of how many skills, runs and attempts of a session a repeat is recognised.
+        on_evict: Is told the figures of each session that is evicted.
+
+    Raises:
+        ValueError: A limit is less than 1.
+    """
+
+    def __init__(
+        self,
+        max_sessions: int | None = MAX_SESSIONS,
+        max_records: int | None = MAX_RECORDS,
+        *,
+        on_evict: Callable[[CorrelatedSession], object] | None = None,
+    ) -> None:
+        super().__init__(max_sessions, max_records)
+        self._keeps_records = False
+        self._on_evict = on_evict
 
 
 def _step(cls: type[Event]) -> _Step:

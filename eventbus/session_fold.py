@@ -326,15 +326,16 @@ class SessionFold(msgspec.Struct, gc=False):
     @property
     def start(self) -> datetime:
         """The earliest start seen, or worked out where none was seen."""
-        startless = min(self._startless.values(), default=_FAR_FUTURE) if self._startless else _FAR_FUTURE
-        return min(self._earliest, startless).astimezone(UTC)
+        if not self._startless:
+            return _in_utc(self._earliest)
+        return _in_utc(min(self._earliest, *self._startless.values()))
 
     def figures(self) -> CorrelatedSession:
         """Return the session as it stands, without its records."""
         cancelled, failed, skipped, completed = self._outcomes
         start = self.start
         # Never before the start: the wall clock may have been set back meanwhile.
-        end = None if self.is_open else max(start, self._latest).astimezone(UTC).isoformat()
+        end = None if self.is_open else _in_utc(max(start, self._latest)).isoformat()
         return CorrelatedSession(
             session_id=self.name,
             start_time=start.isoformat(),
@@ -387,6 +388,10 @@ def _skill_record(started: SkillStarted | None, ended: SkillCompleted | None) ->
     if record["workflow_path"] is None and started is not None:
         record["workflow_path"] = started.workflow_path
     return record
+
+
+def _in_utc(time: datetime) -> datetime:
+    return time if time.tzinfo is UTC else time.astimezone(UTC)
 
 
 def _seconds(duration: float | None) -> float:

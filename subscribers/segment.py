@@ -54,9 +54,12 @@ class Segment:
         self.path: Path = directory / "events" / name
         with _events_directory(directory) as events:
             self._fd = os.open(name, _CREATE_FILE, 0o600, dir_fd=events)
-            _mark_as_written(self._fd)
             with suppress(OSError):  # not every file system can; without it a power cut may take the name
                 os.fsync(events)
+        with suppress(
+            OSError
+        ):  # nor has every one locks. Whoever repairs or prunes the log sees that its writer lives
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         try:
             self._identity = _identity(os.fstat(self._fd))
         except OSError:
@@ -123,16 +126,6 @@ class Segment:
             self._unsynced = True
             self.size += written
         return written, None
-
-
-def _mark_as_written(fd: int) -> None:
-    """Lock the file for as long as it is open, so that nobody takes it for one that may be pruned.
-
-    The kernel takes the lock away with the process, however that ends. Where there are no locks,
-    whoever prunes goes by the process id in the name.
-    """
-    with suppress(OSError):
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
 
 @contextmanager

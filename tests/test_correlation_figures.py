@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eventbus.correlation import CorrelatedSession, Correlation
+from eventbus.correlation import CorrelatedFigures, CorrelatedSession, Correlation
 from eventbus.events import (
     Event,
     NodeCompleted,
@@ -63,7 +63,7 @@ def without_records(session: CorrelatedSession) -> CorrelatedSession:
 @given(st.lists(events(), max_size=40))
 def test_figures_do_not_depend_on_records(told: list[Event]) -> None:
     """Without records a fold gives the very figures that it gives with them."""
-    with_records, figures_only = Correlation(), Correlation(records=False)
+    with_records, figures_only = Correlation(), CorrelatedFigures()
     with_records.add_all(told)
     figures_only.add_all(told)
     expected = {name: without_records(each) for name, each in with_records.sessions().items()}
@@ -72,7 +72,7 @@ def test_figures_do_not_depend_on_records(told: list[Event]) -> None:
 
 def test_a_capture_without_records_tells_of_the_moment_it_was_made() -> None:
     """What is folded after capturing does not show in what the capture makes."""
-    correlation = Correlation(records=False)
+    correlation = CorrelatedFigures()
     correlation.add(SkillStarted(session_id="s", skill_name="k", invocation_id="i", timestamp=NOON))
     capture = correlation.capture("s")
     assert capture is not None
@@ -82,7 +82,7 @@ def test_a_capture_without_records_tells_of_the_moment_it_was_made() -> None:
 
 def test_without_records_none_is_dropped() -> None:
     """What is not kept on purpose is not told of as dropped."""
-    correlation = Correlation(max_records=4, records=False)
+    correlation = CorrelatedFigures(max_records=4)
     correlation.add_all(
         SkillStarted(session_id="s", skill_name="k", invocation_id=f"i{n}", timestamp=NOON) for n in range(99)
     )
@@ -93,7 +93,7 @@ def test_without_records_none_is_dropped() -> None:
 
 def test_the_collector_does_not_walk_over_sessions() -> None:
     """Of a session with a run and a node the garbage collector looks at no more than two things."""
-    correlation = Correlation(max_sessions=None, max_records=None, records=False)
+    correlation = CorrelatedFigures(None, None)
     gc.collect()
     before = len(gc.get_objects())
     for number in range(1_000):
@@ -116,7 +116,7 @@ def test_what_mirrors_an_event_is_folded_as_it(status: str, success: bool, faile
 
     told: Any = LookAlike()
     told.status, told.success = status, success
-    correlation = Correlation(records=False)
+    correlation = CorrelatedFigures()
     assert not correlation.add(told)
     assert correlation.sessions() == {}
     correlation.read_as({LookAlike: NodeCompleted})
@@ -134,9 +134,19 @@ def test_what_mirrors_an_event_may_tell_its_time_anywhere() -> None:
         timestamp = datetime.fromisoformat("2025-06-01T14:00:00+02:00")
 
     told: Any = LookAlike()
-    correlation = Correlation(records=False)
+    correlation = CorrelatedFigures()
     correlation.read_as({LookAlike: SkillStarted})
     correlation.add(told)
     figures = correlation.figures("s")
     assert figures is not None
     assert figures.start_time == NOON.isoformat()
+
+
+def test_the_evicted_are_told() -> None:
+    """Who evicts sessions can be told the figures of each, as they were."""
+    told: list[CorrelatedSession] = []
+    correlation = CorrelatedFigures(max_sessions=1, on_evict=told.append)
+    for name in "ab":
+        correlation.add(SkillStarted(session_id=name, skill_name="k", invocation_id=name, timestamp=NOON))
+    assert [(each.session_id, each.skills) for each in told] == [("a", 1)]
+    assert list(correlation.all_figures()) == ["b"]

@@ -11,10 +11,17 @@ from typing import Annotated, Any, TypeAlias, cast, get_args
 import typer
 import typer.main
 
+from eventbus.cli.cat import cat
+from eventbus.cli.correlation_report import report
 from eventbus.cli.demo import run_demo
+from eventbus.cli.doctor import doctor
 from eventbus.cli.exits import OK, USAGE, CommandError
+from eventbus.cli.export import export
+from eventbus.cli.log_statistics import stats
 from eventbus.cli.plugin_list import list_plugins
-from eventbus.cli.prune import prune_log
+from eventbus.cli.prune import prune
+from eventbus.cli.session_list import sessions
+from eventbus.cli.timeline import show
 from eventbus.settings import ProgressMode
 
 __all__ = ["parse"]
@@ -109,17 +116,11 @@ def _plugins() -> Action:
     return list_plugins
 
 
-@_app.command("prune")
-def _prune(
-    older_than: Annotated[
-        str,
-        typer.Option("--older-than", metavar="AGE", help="What was last written so long ago, such as 30d."),
-    ],
-    directory: Annotated[
-        Path | None, typer.Option("--dir", metavar="PATH", help="Where the event log is.")
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would go.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
-) -> Action:
-    """Remove old segments of the event log, and none that somebody is writing."""
-    return partial(prune_log, directory, older_than, dry_run, as_json)
+_app.command("cat")(cat)
+_app.command("doctor")(doctor)
+_app.command("export")(export)
+_app.command("prune")(prune)
+_app.command("report")(report)
+_app.command("sessions")(sessions)
+_app.command("show")(show)
+_app.command("stats")(stats)

@@ -3,10 +3,23 @@
 Imported on demand only; `import eventbus` does not load it.
 """
 
+from eventbus.history.examination import Finding
+from eventbus.history.following import Following
 from eventbus.history.log import EventLog
 from eventbus.history.reading import Record
+from eventbus.history.repair import Repair
 from eventbus.history.retention import PrunedSegment, prune
 from eventbus.history.segment_files import SegmentFile
 from eventbus.history.stored_lines import Damage
 
-__all__ = ["Damage", "EventLog", "PrunedSegment", "Record", "SegmentFile", "prune"]
+__all__ = [
+    "Damage",
+    "EventLog",
+    "Finding",
+    "Following",
+    "PrunedSegment",
+    "Record",
+    "Repair",
+    "SegmentFile",
+    "prune",
+]

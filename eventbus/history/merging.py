@@ -8,20 +8,28 @@ Only the segments that overlap in time are read at once, a block of each.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 from eventbus.history.reading import OnDamage, Reader
 from eventbus.history.segment_files import FirstLine, SegmentFile
 from eventbus.history.stored_lines import BLOCK_BYTES, Block, Damage, StoredLines
 
-__all__ = ["Chain", "merge"]
+__all__ = ["Chain", "Place", "merge"]
 
 _ItemT = TypeVar("_ItemT")
 Decode: TypeAlias = "Callable[[Reader, Block], list[_ItemT]]"
 _WHOLE_BLOCKS = 8  # in memory at once; more segments that overlap have smaller ones
 _SMALLEST_BLOCK = 16 * 1024
+
+
+class Place(NamedTuple):
+    """How far a segment has been read."""
+
+    segment: SegmentFile
+    lines: StoredLines
+    reader: Reader
 
 
 class Chain(Generic[_ItemT]):
@@ -32,23 +40,14 @@ class Chain(Generic[_ItemT]):
         decode: Makes items of a block.
         time_of: When an item happened.
         on_damage: Is told of what is skipped.
+        positions: Where to begin in a segment, by its file's name; at its beginning by default.
+        leaves_tail: Do not read what stands behind the last line feed of all; it may grow.
 
     Attributes:
+        last: The segment, lines and reader at which it ended, or is.
         key: No item that is still to come counts as earlier.
         items: What has been decoded and not been taken, in order.
     """
-
-    __slots__ = (
-        "_decode",
-        "_lines",
-        "_on_damage",
-        "_reader",
-        "_segments",
-        "_time_of",
-        "items",
-        "key",
-        "taken",
-    )
 
     def __init__(
         self,
@@ -56,6 +55,9 @@ class Chain(Generic[_ItemT]):
         decode: Decode[_ItemT],
         time_of: Callable[[_ItemT], datetime],
         on_damage: OnDamage,
+        *,
+        positions: Mapping[str, int] | None = None,
+        leaves_tail: bool = False,
     ) -> None:
         segment, first = segments[0]
         self.key: datetime = first.earliest or segment.start
@@ -65,8 +67,10 @@ class Chain(Generic[_ItemT]):
         self._decode = decode
         self._time_of = time_of
         self._on_damage = on_damage
-        self._lines: StoredLines | None = None
-        self._reader = Reader(segment, on_damage)
+        self._positions = positions or {}
+        self._leaves_tail = leaves_tail
+        self._at_end = True
+        self.last = self._begin(segment)
 
     def load(self, block_size: int) -> bool:
         """Have items, if there are more; answer whether there are."""
@@ -74,7 +78,7 @@ class Chain(Generic[_ItemT]):
             block = self._next_block(block_size)
             if block is None:
                 return False
-            self.items, self.taken = self._decode(self._reader, block), 0
+            self.items, self.taken = self._decode(self.last.reader, block), 0
         self.key = max(self.key, self._time_of(self.items[self.taken]))
         return True
 
@@ -95,13 +99,16 @@ class Chain(Generic[_ItemT]):
         self.taken += count
         return items[:count]
 
+    def _begin(self, segment: SegmentFile) -> Place:
+        lines = StoredLines(segment.path, self._positions.get(segment.path.name, 0))
+        return Place(segment, lines, Reader(segment, self._on_damage))
+
     def _next_block(self, size: int) -> Block | None:
-        while self._lines is not None or self._segments:
-            if self._lines is None:
-                segment = self._segments.pop()
-                self._lines, self._reader = StoredLines(segment.path), Reader(segment, self._on_damage)
-            block = self._read(self._lines, size)
-            if isinstance(block, Block):
+        while self._segments or not self._at_end:
+            if self._at_end:
+                self.last, self._at_end = self._begin(self._segments.pop()), False
+            block = self._read(self.last.lines, size)
+            if block is not None:
                 return block
         return None
 
@@ -109,17 +116,19 @@ class Chain(Generic[_ItemT]):
         """Return the next block of a segment; None where it was damage, or the segment's end."""
         block: Block | Damage | None = None
         try:
-            block = lines.next_block(size) or lines.unfinished()
+            block = lines.next_block(size)
         except FileNotFoundError:  # deleted since: it has no more lines
             pass
         except OSError as error:
-            block = Damage(path=lines.path, offset=lines.position, length=0, reason=str(error))
-            self._lines = None
+            self._on_damage(Damage(path=lines.path, offset=lines.position, length=0, reason=str(error)))
         if isinstance(block, Damage):
             self._on_damage(block)
             return None
-        if block is None or block.is_tail:
-            self._lines = None
+        self._at_end = block is None or block.is_tail
+        if self._leaves_tail and not self._segments:
+            return None if self._at_end else block
+        if block is None and (damage := lines.unfinished()):
+            self._on_damage(damage)
         return block
 
 

@@ -15,7 +15,7 @@ import msgspec
 
 from eventbus.history.stored_lines import Block, StoredLines
 
-__all__ = ["FirstLine", "SegmentFile", "Writer", "chains", "find_segments", "first_line"]
+__all__ = ["FirstLine", "SegmentFile", "Writer", "chains", "find_segments", "first_line", "segment_at"]
 
 _NAME = re.compile(r"(\d{8}T\d{6}\.\d{6}Z)-(\d{1,10})-([0-9A-Za-z]{1,32})\.jsonl", re.ASCII)
 _PEEKED_BYTES = 8_192
@@ -80,22 +80,26 @@ def find_segments(directory: Path) -> list[SegmentFile]:
     Raises:
         OSError: The directory is there and cannot be read.
     """
-    with suppress(FileNotFoundError), os.scandir(directory / "events") as entries:
-        found = [each for each in map(_segment, entries) if each is not None]
-        return sorted(found, key=lambda each: each.path.name)
-    return []
+    events = str(directory / "events")
+    try:
+        names = sorted(os.listdir(events))  # noqa: PTH208
+    except FileNotFoundError:
+        return []
+    found = (segment_at(os.path.join(events, name)) for name in names)  # noqa: PTH118
+    return [segment for segment in found if segment is not None]
 
 
-def _segment(entry: os.DirEntry[str]) -> SegmentFile | None:
-    match = _NAME.fullmatch(entry.name)
+def segment_at(path: str) -> SegmentFile | None:
+    """Return the segment at a path; None if it is none by its name, no regular file, or gone."""
+    match = _NAME.fullmatch(os.path.basename(path))  # noqa: PTH119 - a Path each would cost the most
     if match is None:
         return None
     with suppress(OSError, ValueError):  # deleted since, or a date such as the 31st of February
-        status = entry.stat(follow_symlinks=False)
+        status = os.stat(path, follow_symlinks=False)  # noqa: PTH116
         if stat.S_ISREG(status.st_mode):
             start = datetime.strptime(match[1], "%Y%m%dT%H%M%S.%fZ").replace(tzinfo=UTC)
             return SegmentFile(
-                path=Path(entry.path), bus_id=match[3], pid=int(match[2]), start=start, size=status.st_size
+                path=Path(path), bus_id=match[3], pid=int(match[2]), start=start, size=status.st_size
             )
     return None
 

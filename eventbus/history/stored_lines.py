@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
-__all__ = ["BLOCK_BYTES", "MAX_LINE_BYTES", "Block", "Damage", "StoredLines"]
+__all__ = ["BLOCK_BYTES", "MAX_LINE_BYTES", "Block", "Damage", "StoredLines", "opened", "read_bytes"]
 
 BLOCK_BYTES = 256 * 1024
 """So much is read at once; larger blocks are not faster."""
 MAX_LINE_BYTES = 1024 * 1024
 """A longer line is damage: the largest event has a sixteenth of it."""
 
-_OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a FIFO in its place must not hang
+_OPEN = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a FIFO in its place must not hang
 
 
 class Damage(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +54,32 @@ class Block(msgspec.Struct, frozen=True, gc=False):
     is_tail: bool = False
 
 
+@contextmanager
+def opened(path: Path, access: int = os.O_RDONLY) -> Generator[int]:
+    """Open a file for a while.
+
+    Raises:
+        OSError: It cannot be opened, or is no regular file.
+    """
+    descriptor = os.open(path, access | _OPEN)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(f"{path} is no regular file")
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def read_bytes(path: Path, offset: int, size: int) -> bytes:
+    """Return some bytes of a file.
+
+    Raises:
+        OSError: It cannot be read, or is no regular file.
+    """
+    with opened(path) as descriptor:
+        return os.pread(descriptor, size, offset)
+
+
 class StoredLines:
     """The lines of one file, from a position on.
 
@@ -81,20 +109,15 @@ class StoredLines:
         Raises:
             OSError: It cannot be read, or is no regular file.
         """
-        descriptor = os.open(self.path, _OPEN)
-        try:
+        with opened(self.path) as descriptor:
             if not self._is_same(os.fstat(descriptor)):
                 return None
             if self._skipped_from is not None:
                 return self._skip_on(descriptor)
             return self._read(descriptor, size)
-        finally:
-            os.close(descriptor)
 
     def _is_same(self, status: os.stat_result) -> bool:
         """Whether it is the file that was read before; another in its place has other lines."""
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(f"{self.path} is no regular file")
         identity = status.st_dev, status.st_ino
         self._identity = self._identity or identity
         return self._identity == identity
