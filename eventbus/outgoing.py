@@ -7,7 +7,7 @@ holds nothing but such texts is written as it is; only the others are searched.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import cache
 from types import NoneType, UnionType
@@ -128,8 +128,8 @@ def _test(value: str, kind: Any) -> str:
 
 
 def _remember(event: Event) -> None:
-    """Note that the texts of an event are clean."""
+    """Note that the texts of an event are clean, those that were searched."""
     if len(_known) > _MAX_KNOWN:
         _known.clear()
-    texts: Iterable[Any] = msgspec.structs.astuple(event)
+    texts = [getattr(event, name) for name in event.__struct_fields__ if name not in _KEPT]
     _known.update([text for text in texts if type(text) is str and len(text) <= _MAX_KNOWN_LENGTH])

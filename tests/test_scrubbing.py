@@ -250,3 +250,14 @@ def test_what_a_field_should_not_hold_is_searched_too(many: int) -> None:
     lines = scrubbed_lines(events)
     assert lines.count(b"\n") == 3 * many
     assert not found_in(lines.decode())
+
+
+@pytest.mark.parametrize("many", [1, 40])
+def test_a_session_that_looks_like_a_secret_vouches_for_no_other_field(many: int) -> None:
+    """A text that was let through as a session is still searched for where it is something else."""
+    telling = f"bloggs{many}@example.org"
+    scrubbed_line(NodeProgress(session_id=telling, workflow_id="w", node_id="n"))
+    for line in scrubbed_lines(
+        [NodeProgress(session_id=None, workflow_id=telling, node_id="n")] * many
+    ).splitlines():
+        assert telling.encode() not in line
