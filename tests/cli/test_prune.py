@@ -27,7 +27,8 @@ def segments(tmp_path: Path) -> list[Path]:
         with EventBus([persister]) as bus:
             bus.publish(NodeCompleted(workflow_id="w", node_id="n"))
         assert persister.path is not None
-        os.utime(persister.path, (time.time() - days * 86_400,) * 2)
+        written_at = time.time() - days * 86_400
+        os.utime(persister.path, (written_at, written_at))
         made.append(persister.path)
     return made
 

@@ -29,7 +29,8 @@ def segment(directory: Path, number: int, *, days: float, size: int = 100, pid: 
     path = directory / "events" / f"202601{number:02}T000000.000000Z-{pid}-0123456789ab.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"x" * size)
-    os.utime(path, (time.time() - days * DAY,) * 2)
+    written_at = time.time() - days * DAY
+    os.utime(path, (written_at, written_at))
     return path
 
 

@@ -11,7 +11,7 @@ import resource
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -79,7 +79,7 @@ class Fault:
         self._healed = True
 
     @contextmanager
-    def planted(self) -> Iterator[None]:
+    def planted(self) -> Generator[None]:
         """Stand in the function's place."""
         setattr(self._module, self._name, self)
         try:
