@@ -1,16 +1,31 @@
-"""How fast the persister stores events, beside writing the same lines with nothing in between."""
+"""How fast the persister stores events, beside writing the same lines with nothing in between.
+
+The floor syncs nothing, so neither does the persister by itself; those behind a bus sync each second.
+And the floor does less: it knows beforehand that its events can be encoded, that none is too big, that none
+holds a secret, that the file is still there; it numbers nothing, and waits for nobody. "By itself" is
+what the persister adds to it, the hop to its thread included, without the bus: it is handed batches of
+the size in which a bus hands them over. "Behind a bus" is everything from `publish` to the file.
+"""
 
 from __future__ import annotations
 
 import os
 import tempfile
+import threading
 import time
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import anyio.lowlevel
+import msgspec
 
 from benchmarks.rounds import Contest, Round, Rounds, Samples, Scale, elapsed
-from benchmarks.silent import Events, to_the_end
-from eventbus import Event, EventBus, NodeCompleted, encode_lines
+from benchmarks.silent import Events, calls, to_the_end
+from eventbus import Event, EventBus, NodeCompleted
 from subscribers.json_persister import JsonPersister
 
 __all__ = ["CONTESTS"]
@@ -29,6 +44,8 @@ def _node_completed(number: int) -> Event:
 
 
 def _writes(path: Path, events: list[Event]) -> Round:
+    encode_lines = msgspec.json.Encoder().encode_lines
+
     async def take() -> Samples:
         file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         began = time.perf_counter_ns()
@@ -41,17 +58,66 @@ def _writes(path: Path, events: list[Event]) -> Round:
     return take
 
 
+def _handed_over(persister: JsonPersister, events: list[Event]) -> Round:
+    async def take() -> Samples:
+        began = time.perf_counter_ns()
+        for first in range(0, len(events), persister.max_batch):
+            await persister.handle_batch(events[first : first + persister.max_batch])
+        return elapsed(began, len(events))
+
+    return take
+
+
 async def _store(stack: AsyncExitStack, scale: Scale) -> Rounds:
     directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
     listed = [_node_completed(number) for number in range(scale.events * 20)]
     events = Events(len(listed), lambda: listed)
+    by_itself = JsonPersister(directory / "by itself", sync="never")
+    await by_itself.start(cast("EventBus", SimpleNamespace(id="0123456789ab")))
+    stack.push_async_callback(by_itself.stop)
     here = await stack.enter_async_context(EventBus([JsonPersister(directory / "here")]))
     there = stack.enter_context(EventBus([JsonPersister(directory / "there")]))
     return {
         f"encode_lines and os.write, {_BATCH} at a time": _writes(directory / "floor.jsonl", listed),
-        "JsonPersister, the caller's loop": to_the_end(here.publish, events, here.drain),
-        "JsonPersister, the bus's own thread": to_the_end(there.publish, events, there.drain),
+        "JsonPersister, by itself": _handed_over(by_itself, listed),
+        "JsonPersister, behind a bus in the caller's loop": to_the_end(here.publish, events, here.drain),
+        "JsonPersister, behind a bus in its own thread": to_the_end(there.publish, events, there.drain),
     }
 
 
-CONTESTS = [Contest("store events", "ns", _store, rounds=15)]
+class _HungPersister(JsonPersister):
+    """Writes to a disk that does not answer until it is let go."""
+
+    def __init__(self, released: threading.Event, **options: Any) -> None:
+        super().__init__(**options)
+        self._released = released
+
+    def _write_batch(self, events: Sequence[Event]) -> None:
+        del events
+        self._released.wait()
+
+
+async def _beside_a_hung_disk(stack: AsyncExitStack, scale: Scale) -> Rounds:
+    directory = stack.enter_context(tempfile.TemporaryDirectory())
+    released = threading.Event()
+    healthy = stack.enter_context(EventBus([JsonPersister(directory)], history=0))
+    hung = stack.enter_context(EventBus([_HungPersister(released, directory=directory)], history=0))
+    stack.callback(hung.close, 0.1)
+    stack.callback(released.set)
+    listed = [_node_completed(number) for number in range(scale.events)]
+    events = Events(len(listed), lambda: listed)
+    return {
+        "a disk that answers": calls(healthy.publish, events, healthy.drain),
+        "a disk that hangs": calls(hung.publish, events, partial(_until_distributed, hung)),
+    }
+
+
+async def _until_distributed(bus: EventBus) -> None:
+    bus.statistics()
+    await anyio.lowlevel.checkpoint()
+
+
+CONTESTS = [
+    Contest("store events", "ns", _store, rounds=15),
+    Contest("publish to a log", "ns", _beside_a_hung_disk),
+]

@@ -42,9 +42,11 @@ from eventbus.events import (
     event_types,
 )
 from eventbus.from_log import new_to_log
+from eventbus.outgoing import scrubbed_line, scrubbed_lines
 from eventbus.own_thread import OwnThread
 from eventbus.printable import clean
 from eventbus.records import SkillInvocation
+from eventbus.scrubbing import scrub
 from eventbus.session import current_session_id, session_scope
 from eventbus.statistics import BusStatistics, DrainReport, SubscriptionStatistics
 from eventbus.stream import EventStream
@@ -119,6 +121,9 @@ __all__ = [
     "event_types",
     "get_tracker",
     "new_to_log",
+    "scrub",
+    "scrubbed_line",
+    "scrubbed_lines",
     "session_scope",
     "track_skill",
 ]

@@ -16,9 +16,11 @@ unknown fields are ignored, and an event of an unknown type is kept whole, as an
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from functools import cache, partial
+from io import BytesIO
+from itertools import chain, islice
 from typing import Any, Literal, Self, cast, dataclass_transform
 
 import msgspec
@@ -26,7 +28,7 @@ from msgspec import field
 from msgspec.structs import force_setattr
 
 from eventbus.errors import DecodeError
-from eventbus.json_safe import json_safe, json_safe_mapping, safe_text
+from eventbus.json_safe import MAX_DEPTH, json_safe, json_safe_mapping, safe_text
 from eventbus.session import current_session_id, new_id
 
 __all__ = [
@@ -52,7 +54,9 @@ __all__ = [
     "decode",
     "encode",
     "encode_lines",
+    "encode_lines_of_small",
     "event_types",
+    "is_oversized",
 ]
 
 NodeStatus = Literal["ok", "failed", "skipped", "cancelled"]
@@ -65,6 +69,9 @@ MAX_EVENT_BYTES = 65_536
 
 _MAX_FIELDS = 64  # of a truncated event, and of its metadata
 _MAX_NAME = 256
+_MIN_EVENT_BYTES = len('{"event_type":"","session_id":null,"timestamp":"2000-01-01T00:00:00Z","metadata":{}}')
+_TELLING = MAX_EVENT_BYTES // 2 + 1  # so many values do not fit, with their commas
+_PLAIN = {bool, int, float, datetime, type(None)}
 _utc_now = partial(datetime.now, UTC)
 _encoder = msgspec.json.Encoder()
 
@@ -371,9 +378,12 @@ def _agree(event: WorkflowCompleted | NodeCompleted, succeeded: tuple[str, ...])
 def encode(event: Event) -> bytes:
     """Return an event as one line of JSON, without its line feed.
 
-    Never raises for what an event holds: fields that JSON cannot say are replaced, and an event of
-    more than `MAX_EVENT_BYTES` is truncated, with ``"truncated": true`` in its metadata.
+    Never raises for what an event holds: fields that JSON cannot say are replaced. An event of more
+    than `MAX_EVENT_BYTES`, or nested deeper than 32, is truncated, with ``"truncated": true`` in its
+    metadata; that takes no longer the larger it is.
     """
+    if is_oversized(event):
+        return _encode_truncated(event)
     try:
         line = _encoder.encode(_as_it_was(event) if isinstance(event, UnknownEvent) else event)
     except (TypeError, ValueError, OverflowError, RecursionError):
@@ -382,8 +392,76 @@ def encode(event: Event) -> bytes:
 
 
 def encode_lines(events: Iterable[Event]) -> bytes:
-    """Return events as lines of JSON, each ended by one line feed."""
+    """Return events as lines of JSON, each as `encode` has it and ended by one line feed."""
     return b"".join([encode(event) + b"\n" for event in events])
+
+
+def encode_lines_of_small(events: Sequence[Event]) -> bytes:
+    """Do what `encode_lines` does in a third of the time.
+
+    Args:
+        events: None of them `is_oversized`, nor an `UnknownEvent`.
+    """
+    try:
+        lines = _encoder.encode_lines(events)
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return encode_lines(events)
+    # No line can be too long that leaves the others room for what the least of events takes.
+    room = MAX_EVENT_BYTES + _MIN_EVENT_BYTES * (len(events) - 1)
+    if len(lines) <= room or max(map(len, BytesIO(lines))) <= MAX_EVENT_BYTES + 1:
+        return lines
+    return encode_lines(events)
+
+
+def is_oversized(event: Event) -> bool:
+    """Whether an event is certain to be truncated, told without going through more than what fits.
+
+    Encoding a text of a gigabyte to find that out would take seconds, in which no other thread runs.
+    """
+    size = 0
+    for value in msgspec.structs.astuple(event):
+        kind = type(value)
+        if kind is str:
+            size += len(value)
+        elif kind not in _PLAIN and value is not _NO_METADATA:
+            return _is_deep_or_oversized(event)
+    return size > MAX_EVENT_BYTES
+
+
+def _is_deep_or_oversized(event: Event) -> bool:
+    try:
+        return _exceeds(msgspec.structs.astuple(event))
+    except Exception:  # noqa: BLE001 - a hostile collection: it is not encoded as it is, either way
+        return True
+
+
+def _exceeds(contents: tuple[Any, ...]) -> bool:
+    size, level = 0, [contents]
+    for _ in range(MAX_DEPTH + 2):
+        inner: list[tuple[Any, ...]] = []
+        for value in chain.from_iterable(level):
+            if isinstance(value, str | bytes):
+                size += str.__len__(value) if isinstance(value, str) else len(value)
+            elif type(value) not in _PLAIN and value is not _NO_METADATA:
+                inner.append(_contents(value))
+                size += 2 * len(inner[-1])  # each takes a character at least, and a comma
+            if size > MAX_EVENT_BYTES:
+                return True
+        if not inner:
+            return False
+        level = inner
+    return True
+
+
+def _contents(value: Any) -> tuple[Any, ...]:
+    """Return what a collection holds; of a large one as much as shows that it is."""
+    if isinstance(value, msgspec.Struct):
+        return msgspec.structs.astuple(value)
+    if isinstance(value, dict):
+        return tuple(chain.from_iterable(islice(value.items(), _TELLING)))
+    if isinstance(value, list | tuple | set | frozenset):
+        return tuple(islice(cast("Iterable[Any]", value), _TELLING))
+    return ()
 
 
 def decode(line: bytes | str) -> Event:

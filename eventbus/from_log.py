@@ -22,6 +22,7 @@ from eventbus.events import Event
 __all__ = ["mark_from_log", "new_to_log"]
 
 _EventT = TypeVar("_EventT", bound=Event)
+_marked: set[str] = set()  # the logs that events of this process were read from
 _metadata_of: Callable[[Event], dict[str, Any]] = operator.attrgetter("metadata")
 
 
@@ -42,6 +43,7 @@ def mark_from_log(event: _EventT, log: str) -> _EventT:
     metadata = _MetadataFromLog(event.metadata)
     metadata.log = log
     force_setattr(event, "metadata", metadata)
+    _marked.add(log)
     return event
 
 
@@ -52,6 +54,8 @@ def new_to_log(events: Sequence[Event], log: str) -> Sequence[Event]:
         events: Any events.
         log: The log's real path.
     """
-    if _MetadataFromLog not in set(map(type, map(_metadata_of, events))):  # nearly always, and cheap
+    if log not in _marked:  # nearly always: nothing in this process reads the log it writes
+        return events
+    if _MetadataFromLog not in set(map(type, map(_metadata_of, events))):
         return events
     return [event for event in events if getattr(event.metadata, "log", None) != log]

@@ -16,7 +16,7 @@ from pathlib import PurePath
 from typing import Any, cast
 from uuid import UUID
 
-__all__ = ["MAX_DEPTH", "MAX_NODES", "MAX_TEXT", "json_safe", "json_safe_mapping", "safe_text"]
+__all__ = ["MAX_DEPTH", "MAX_NODES", "MAX_TEXT", "MAX_TEXTS", "json_safe", "json_safe_mapping", "safe_text"]
 
 MAX_DEPTH = 32
 """Containers nested deeper than this are replaced by a mark."""
@@ -24,15 +24,20 @@ MAX_NODES = 4_096
 """Values beyond this number are left out, and a mark says so."""
 MAX_TEXT = 32_768
 """Longer strings are cut, and a mark says so."""
+MAX_TEXTS = 262_144
+"""So many characters are copied in all: several times what an event may hold on the wire. Of the
+strings beyond it nothing is left but the mark."""
 
 _TRUNCATED = "…[truncated]"
+_SHORT = 64  # characters: `MAX_NODES` alone bounds such texts well enough
 _MAX_DECIMAL_BITS = 1_024
 _MAX_INTEGER = 2**63  # JSON readers agree on 64 bits; msgspec refuses more than unsigned 64
 
 
 def safe_text(text: str, limit: int = MAX_TEXT) -> str:
     """Return `text` as an exact `str` that encodes as UTF-8: its first `limit` characters, marked if cut."""
-    text = str.__str__(text)
+    if type(text) is not str:
+        text = str.__getitem__(text, slice(limit + 1))  # no more: turning it into a `str` copies it
     if len(text) > limit:
         text = text[:limit] + _TRUNCATED
     try:
@@ -54,16 +59,20 @@ def json_safe_mapping(value: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 class _Copier:
-    """One copy in progress: how many more values it may hold."""
+    """One copy in progress: how many more values, and characters of text, it may hold."""
 
-    __slots__ = ("left",)
+    __slots__ = ("left", "text_left")
 
     def __init__(self) -> None:
         self.left = MAX_NODES
+        self.text_left = MAX_TEXTS
 
     def copy(self, value: Any, depth: int) -> Any:
         self.left -= 1
-        exact = _EXACT.get(type(value))  # not __class__, which may lie
+        kind = type(value)  # not __class__, which may lie
+        if kind is str:
+            return safe_text(value) if len(value) <= _SHORT else self._copy_text(value)
+        exact = _EXACT.get(kind)
         if exact is not None:
             return exact(value)
         if depth >= MAX_DEPTH or self.left < 0:
@@ -73,7 +82,14 @@ class _Copier:
         except Exception:  # noqa: BLE001 - a hostile object must not reach the publisher
             return f"<{type(value).__name__}>"
 
+    def _copy_text(self, text: str) -> str:
+        copy = safe_text(text, max(0, min(MAX_TEXT, self.text_left)))
+        self.text_left -= len(copy)
+        return copy
+
     def _copy_other(self, value: Any, depth: int) -> Any:
+        if isinstance(value, str):
+            return self._copy_text(value)
         if isinstance(value, Mapping):
             return self._copy_mapping(value, depth)
         if isinstance(value, list | tuple | AbstractSet):
@@ -89,7 +105,10 @@ class _Copier:
             if self.left <= 0:
                 copy[_TRUNCATED] = True
                 break
-            copy[_key(key)] = self.copy(value, depth + 1)
+            name = _key(key)
+            if len(name) > _SHORT:
+                name = self._copy_text(name)
+            copy[name] = self.copy(value, depth + 1)
         return copy
 
     def _copy_items(self, items: Iterable[Any], depth: int) -> list[Any]:
@@ -127,7 +146,6 @@ def _itself(value: Any) -> Any:
 
 
 _EXACT: dict[type, Callable[[Any], Any]] = {
-    str: safe_text,
     int: _integer,
     bool: _itself,
     float: _number,
@@ -135,7 +153,6 @@ _EXACT: dict[type, Callable[[Any], Any]] = {
 }
 
 _BY_KIND: tuple[tuple[type, Callable[[Any], Any]], ...] = (
-    (str, safe_text),
     (Enum, lambda member: safe_text(member.name)),
     (int, lambda number: _integer(int(number))),
     (float, lambda number: _number(float(number))),

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from eventbus.json_safe import json_safe
+from eventbus.scrubbing import scrub
 
 __all__ = ["MAX_SHOWN", "clean"]
 
@@ -17,10 +18,11 @@ MAX_SHOWN = 200
 """A longer text is cut where it is shown, unless the caller says otherwise."""
 
 _CUT = "…"
+_SEARCHED_AT_LEAST = 4_096
 
 
-def clean(value: Any, limit: int = MAX_SHOWN) -> str:
-    r"""Return a value as one line of printable characters.
+def clean(value: Any, limit: int = MAX_SHOWN, *, scrubbed: bool = True) -> str:
+    r"""Return a value as one line of printable characters, without secrets.
 
     Control, bidirectional and other invisible characters, line separators and lone surrogates are
     shown as escapes such as ``\x1b`` and ``\u2028``. Never raises for what the value is: of a
@@ -29,11 +31,15 @@ def clean(value: Any, limit: int = MAX_SHOWN) -> str:
     Args:
         value: What to show, usually a `str`.
         limit: The most characters to return; a longer text ends in an ellipsis.
+        scrubbed: Whether to take out secrets, e-mail addresses and home directories, as
+            `eventbus.scrub` does. Not for a session's id: it must survive, whatever it looks like.
 
     Returns:
-        The text itself if it is printable and short enough.
+        The text itself if it is printable, short enough and harmless.
     """
     text = _text(value)
+    if scrubbed:
+        text = scrub(text[: max(4 * limit, _SEARCHED_AT_LEAST)])
     if len(text) <= limit and text.isprintable():
         return text
     # Cut before and after: escaping must not be made to work through megabytes, and lengthens.

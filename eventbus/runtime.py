@@ -67,5 +67,11 @@ def build_runtime(settings: Settings | None = None) -> Runtime:
 def _options(settings: Settings) -> dict[str, dict[str, Any]]:
     return {
         "console_progress": {"mode": settings.progress, "directory": settings.directory},
-        "json_persister": {"directory": settings.directory},
+        "json_persister": {
+            "directory": settings.directory,
+            "sync": settings.sync,
+            "segment_bytes": settings.segment_bytes,
+            "keep_days": settings.keep_days,
+            "keep_bytes": settings.keep_bytes,
+        },
     }

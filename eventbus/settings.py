@@ -4,6 +4,10 @@
     directory = ".session-buddy"   # EVENTBUS_DIR
     progress = "plain"             # EVENTBUS_PROGRESS
     disabled = ["event_logger"]
+    sync = "interval"              # EVENTBUS_SYNC: never, interval, always
+    segment_bytes = 16_777_216     # EVENTBUS_SEGMENT_BYTES
+    keep_days = 30                 # EVENTBUS_KEEP_DAYS; 0: for ever
+    keep_bytes = 1_073_741_824     # EVENTBUS_KEEP_BYTES; 0: any number
 
 The environment wins; a variable that is empty counts as unset.
 """
@@ -14,7 +18,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
@@ -28,10 +32,21 @@ DEFAULT_DIRECTORY = ".session-buddy"
 ProgressMode: TypeAlias = Literal["auto", "tty", "plain", "quiet", "json"]
 """How progress is shown; ``auto`` looks at where it goes."""
 
-_VARIABLES = {"directory": "EVENTBUS_DIR", "progress": "EVENTBUS_PROGRESS"}
+SyncPolicy: TypeAlias = Literal["never", "interval", "always"]
+"""When the event log is made to reach the disk."""
+
+_VARIABLES = {
+    "directory": "EVENTBUS_DIR",
+    "progress": "EVENTBUS_PROGRESS",
+    "sync": "EVENTBUS_SYNC",
+    "segment_bytes": "EVENTBUS_SEGMENT_BYTES",
+    "keep_days": "EVENTBUS_KEEP_DAYS",
+    "keep_bytes": "EVENTBUS_KEEP_BYTES",
+}
 _HINT = (
-    "Give directory a path, progress one of auto, tty, plain, quiet, json, "
-    "and disabled a list of plugin names"
+    "Give directory a path, progress one of auto, tty, plain, quiet, json, disabled a list of plugin "
+    "names, sync one of never, interval, always, segment_bytes a positive number, and keep_days and "
+    "keep_bytes one that is not negative"
 )
 
 
@@ -43,11 +58,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         progress: How progress is shown.
         disabled: The names of plugins not to load. The event logger is one of them unless told
             otherwise: what it logs is what progress shows.
+        sync: When the event log is made to survive a power cut.
+        segment_bytes: How large a file of the log may grow.
+        keep_days: For how many days after its last record such a file is kept; 0: for ever.
+        keep_bytes: How many bytes of them are kept in all; 0: any number.
     """
 
     directory: Path = Path(DEFAULT_DIRECTORY)
     progress: ProgressMode = "auto"
     disabled: tuple[str, ...] = ("event_logger",)
+    sync: SyncPolicy = "interval"
+    segment_bytes: Annotated[int, msgspec.Meta(gt=0)] = 16 * 1024 * 1024
+    keep_days: Annotated[float, msgspec.Meta(ge=0)] = 30.0
+    keep_bytes: Annotated[int, msgspec.Meta(ge=0)] = 1024 * 1024 * 1024
 
 
 def load_settings(
@@ -120,13 +143,13 @@ def _given_by(environment: Mapping[str, str]) -> dict[str, Any]:
     for key, variable in _VARIABLES.items():
         value = environment.get(variable)
         if value:
-            given[key] = getattr(_convert({key: value}, f"the environment: {variable}"), key)
+            given[key] = getattr(_convert({key: value}, f"the environment: {variable}", strict=False), key)
     return given
 
 
-def _convert(table: dict[str, Any], where: str) -> Settings:
+def _convert(table: dict[str, Any], where: str, *, strict: bool = True) -> Settings:
     try:
-        return msgspec.convert(table, Settings, dec_hook=_as_path)
+        return msgspec.convert(table, Settings, dec_hook=_as_path, strict=strict)
     except msgspec.ValidationError as error:
         raise SettingsError(f"{where}: {error}", _HINT) from error
 

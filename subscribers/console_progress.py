@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, TextIO, TypeAlias, get_args
 
-from eventbus import Event, EventTypes, OwnThread, Subscriber, encode
+from eventbus import Event, EventTypes, OwnThread, Subscriber, scrubbed_line
 from subscribers.plain_progress import PlainProgress
 
 if TYPE_CHECKING:
@@ -216,7 +216,7 @@ def _asked(method: Callable[[], int]) -> int | None:
 
 def _json_line(event: Event) -> str:
     """Return an event as one line of JSON, in ASCII: what is not printable would go out raw."""
-    return _NOT_PRINTABLE_ASCII.sub(_json_escape, encode(event).decode())
+    return _NOT_PRINTABLE_ASCII.sub(_json_escape, scrubbed_line(event).decode())
 
 
 def _json_escape(match: re.Match[str]) -> str:

@@ -112,8 +112,9 @@ def _line(event: Event) -> str:
     """Return the event's type and its fields, without those that say nothing."""
     kind = type(event)
     fields = {name: getattr(event, name) for name in kind.__struct_fields__ if name not in _LEFT_OUT}
-    fields["session"] = event.session_id
     said = [_field(name, value) for name, value in fields.items() if value is not None and value != ()]
+    if event.session_id is not None:
+        said.append(f"session={_quoted(clean(event.session_id, scrubbed=False))}")
     return " ".join([clean(kind.__struct_config__.tag), *said])
 
 

@@ -274,7 +274,7 @@ class PlainProgress:
 
 
 def _shown(session_id: str | None) -> str:
-    return "-" if session_id is None else clean(session_id)
+    return "-" if session_id is None else clean(session_id, scrubbed=False)
 
 
 def _remember(memory: OrderedDict[_Key, _Value], key: _Key, value: _Value) -> None:

@@ -11,7 +11,6 @@ import fcntl
 import os
 import re
 import time
-from collections import deque
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -39,13 +38,14 @@ class Segment:
     Attributes:
         path: The file.
         pid: The process it was made in.
+        size: The bytes written to it.
 
     Raises:
         OSError: It cannot be made, or something that is no directory of its own is in its place.
         ValueError: The directory's name cannot be one.
     """
 
-    __slots__ = ("_fd", "_identity", "_owed", "_unsynced", "path", "pid")
+    __slots__ = ("_fd", "_identity", "_owed", "_unsynced", "path", "pid", "size")
 
     def __init__(self, directory: Path, bus_id: str, first_seq: int) -> None:
         start = datetime.now(UTC)
@@ -56,36 +56,41 @@ class Segment:
             self._fd = os.open(name, _CREATE_FILE, 0o600, dir_fd=events)
             with suppress(OSError):  # not every file system can; without it a power cut may take the name
                 os.fsync(events)
-        with suppress(OSError):  # nor has every one locks. Whoever repairs the log sees that its writer lives
+        with suppress(
+            OSError
+        ):  # nor has every one locks. Whoever repairs or prunes the log sees that its writer lives
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        self._identity = _identity(os.fstat(self._fd))
+        try:
+            self._identity = _identity(os.fstat(self._fd))
+        except OSError:
+            os.close(self._fd)
+            raise
         self._unsynced = False
+        self.size: int = 0
         # What has to be written before the next line: a header, or the end of a torn line.
         self._owed = _header(start, bus_id, self.pid, first_seq)
 
-    def append(self, lines: deque[bytes]) -> None:
-        """Write whole lines, and take out of `lines` each that is wholly in the file.
+    def append(self, lines: bytes) -> tuple[int, OSError | None]:
+        """Write whole lines; return how many bytes of them need not be written again, and what failed.
 
-        A line that could be written in part only stays in `lines`, and the next write begins with
-        a line feed, so that the torn one stands alone.
-
-        Raises:
-            OSError: A write failed; what is left in `lines` is not in the file.
+        They end where a line ends. A line of which only a part could be written is not among them,
+        and the next write begins with a line feed, so that the torn one stands alone.
         """
-        self._write_owed()
-        data = b"".join(lines)
-        written, error = self._write(data)
+        owed, error = self._write(self._owed)
+        self._owed = self._owed[owed:]
+        if error is not None:
+            return 0, error
+        written, error = self._write(lines)
         if error is None:
-            lines.clear()
-            return
+            return written, None
+        if not written or lines[written - 1 : written] == b"\n":
+            return written, error
+        self._owed = b"\n"
         # A line that lacks nothing but its line feed is in the file: written again, it would be
         # there twice.
-        is_whole = data[written : written + 1] == b"\n"
-        if written and data[written - 1 : written] != b"\n":
-            self._owed = b"\n"
-        for _ in range(data.count(b"\n", 0, written) + is_whole):
-            lines.popleft()
-        raise error
+        if lines[written : written + 1] == b"\n":
+            return written + 1, error
+        return lines.rfind(b"\n", 0, written) + 1, error
 
     def sync(self) -> None:
         """Have what was written reach the disk; nothing to do if it has.
@@ -109,12 +114,6 @@ class Segment:
         """Close the file."""
         os.close(self._fd)
 
-    def _write_owed(self) -> None:
-        written, error = self._write(self._owed)
-        self._owed = self._owed[written:]
-        if error is not None:
-            raise error
-
     def _write(self, data: bytes) -> tuple[int, OSError | None]:
         """Write all of `data` if it can be; return how much was, and what kept it from the rest."""
         written = 0
@@ -125,6 +124,7 @@ class Segment:
             return written, error
         finally:
             self._unsynced = True
+            self.size += written
         return written, None
 
 
@@ -151,7 +151,8 @@ def _closing(fd: int) -> Generator[int]:
     try:
         yield fd
     finally:
-        os.close(fd)
+        with suppress(OSError):  # nothing was written through it
+            os.close(fd)
 
 
 def _header(start: datetime, bus_id: str, pid: int, first_seq: int) -> bytes:
@@ -162,7 +163,7 @@ def _header(start: datetime, bus_id: str, pid: int, first_seq: int) -> bytes:
         "timestamp": start,
         "metadata": {},
         "schema_version": SCHEMA_VERSION,
-        "bus_id": bus_id,
+        "bus_id": bus_id.encode("utf-8", "replace").decode(),
         "pid": pid,
         "first_seq": first_seq,
         "utc_offset_seconds": time.localtime(start.timestamp()).tm_gmtoff,

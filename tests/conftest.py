@@ -19,7 +19,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(autouse=True)
 def _no_session_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable in ("EVENTBUS_SESSION_ID", "EVENTBUS_DIR", "EVENTBUS_PROGRESS"):
+    for variable in ("EVENTBUS_SESSION_ID", "EVENTBUS_DIR", "EVENTBUS_PROGRESS", "EVENTBUS_SYNC"):
         monkeypatch.delenv(variable, raising=False)
 
 

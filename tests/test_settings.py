@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from eventbus import EventBusError
+from eventbus import Event, EventBusError
 from eventbus.errors import SettingsError
+from eventbus.runtime import build_runtime
 from eventbus.settings import Settings, load_settings
 
 
@@ -40,6 +41,39 @@ def test_the_environment_wins(tmp_path: Path) -> None:
     start = project(tmp_path, '[tool.eventbus]\nprogress = "quiet"\ndirectory = "logs"\n')
     settings = load_settings(start, {"EVENTBUS_DIR": "elsewhere", "EVENTBUS_PROGRESS": "json"})
     assert (settings.directory, settings.progress) == (Path("elsewhere"), "json")
+
+
+def test_the_log_can_be_set(tmp_path: Path) -> None:
+    """How the log is synced, rotated and kept comes from the file, or from the environment's text."""
+    start = project(tmp_path, '[tool.eventbus]\nsync = "never"\nkeep_days = 7\nkeep_bytes = 0\n')
+    settings = load_settings(start, {"EVENTBUS_SYNC": "always", "EVENTBUS_SEGMENT_BYTES": "4096"})
+    assert (settings.sync, settings.segment_bytes) == ("always", 4_096)
+    assert (settings.keep_days, settings.keep_bytes) == (7.0, 0)
+    assert load_settings(start, {"EVENTBUS_KEEP_DAYS": "0.5"}).keep_days == 0.5
+
+
+def test_what_is_set_reaches_the_persister(tmp_path: Path) -> None:
+    """The log is kept as the settings say."""
+    runtime = build_runtime(Settings(directory=tmp_path, segment_bytes=300, progress="quiet"))
+    with runtime.bus as bus:
+        for number in range(600):
+            bus.publish(Event(metadata={"number": number}))
+    assert len(list((tmp_path / "events").iterdir())) > 1
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("EVENTBUS_SYNC", "often"),
+        ("EVENTBUS_SEGMENT_BYTES", "0"),
+        ("EVENTBUS_KEEP_DAYS", "-1"),
+        ("EVENTBUS_KEEP_BYTES", "x"),
+    ],
+)
+def test_a_setting_of_the_log_that_is_none(tmp_path: Path, variable: str, value: str) -> None:
+    """What cannot be used is one error that names where it stands."""
+    with pytest.raises(SettingsError, match=variable):
+        load_settings(project(tmp_path, ""), {variable: value})
 
 
 def test_an_empty_variable_counts_as_unset(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from eventbus.cli.exits import OK, USAGE, CommandError
 from eventbus.cli.export import export
 from eventbus.cli.log_statistics import stats
 from eventbus.cli.plugin_list import list_plugins
+from eventbus.cli.prune import prune
 from eventbus.cli.session_list import sessions
 from eventbus.cli.timeline import show
 from eventbus.settings import ProgressMode
@@ -118,6 +119,7 @@ def _plugins() -> Action:
 _app.command("cat")(cat)
 _app.command("doctor")(doctor)
 _app.command("export")(export)
+_app.command("prune")(prune)
 _app.command("report")(report)
 _app.command("sessions")(sessions)
 _app.command("show")(show)

@@ -8,7 +8,18 @@ from eventbus.history.following import Following
 from eventbus.history.log import EventLog
 from eventbus.history.reading import Record
 from eventbus.history.repair import Repair
+from eventbus.history.retention import PrunedSegment, prune
 from eventbus.history.segment_files import SegmentFile
 from eventbus.history.stored_lines import Damage
 
-__all__ = ["Damage", "EventLog", "Finding", "Following", "Record", "Repair", "SegmentFile"]
+__all__ = [
+    "Damage",
+    "EventLog",
+    "Finding",
+    "Following",
+    "PrunedSegment",
+    "Record",
+    "Repair",
+    "SegmentFile",
+    "prune",
+]

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import gc
+import os
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING
+from unittest.mock import patch
 
 import anyio
 import pytest
 
 from eventbus import Event, EventBus, NodeCompleted, NodeProgress, Overflow
+from subscribers.json_persister import JsonPersister
 
 if TYPE_CHECKING:
     from tests.reliability.conftest import Numbered
@@ -72,7 +76,33 @@ def full_mailboxes() -> Generator[EventBus]:
         bus.close(0)
 
 
-SITUATIONS = [nobody, a_hung_handler, a_blocked_thread, full_mailboxes]
+@contextmanager
+def a_disk_that_hangs() -> Generator[EventBus]:
+    """Yield a bus whose persister is in a write that does not return: to a full pipe that nobody reads."""
+    reading, writing = os.pipe2(os.O_NONBLOCK)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writing, b"x" * 65_536)
+    os.set_blocking(writing, True)
+    opened, real_open = threading.Event(), os.open
+
+    def open_pipe(path: str, flags: int, *args: int, **options: int) -> int:
+        if not flags & os.O_CREAT:
+            return real_open(path, flags, *args, **options)
+        opened.set()
+        return os.dup(writing)
+
+    with tempfile.TemporaryDirectory() as directory, EventBus([JsonPersister(directory)]) as bus:
+        with patch.object(os, "open", open_pipe):
+            bus.publish(NodeProgress(workflow_id="reliability", node_id="first"))
+            assert opened.wait(PATIENCE_SECONDS)
+        yield bus
+        assert not bus.close(0.1).complete
+        os.close(reading)  # the write fails, and the thread can end
+    os.close(writing)
+
+
+SITUATIONS = [nobody, a_hung_handler, a_blocked_thread, full_mailboxes, a_disk_that_hangs]
 
 
 def _time_publishing(bus: EventBus, event: Event, count: int) -> list[float]:

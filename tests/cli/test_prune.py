@@ -1,0 +1,90 @@
+"""``eventbus prune``: what is old goes, what is being written stays, and it says what it did."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+from eventbus import EventBus, NodeCompleted
+from subscribers import JsonPersister
+
+Program: TypeAlias = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def segments(tmp_path: Path) -> list[Path]:
+    """The segments of a log, last written to 40, 20 and 0 days ago."""
+    made: list[Path] = []
+    for days in (40, 20, 0):
+        persister = JsonPersister(tmp_path / "log", keep_days=0)
+        with EventBus([persister]) as bus:
+            bus.publish(NodeCompleted(workflow_id="w", node_id="n"))
+        assert persister.path is not None
+        written_at = time.time() - days * 86_400
+        os.utime(persister.path, (written_at, written_at))
+        made.append(persister.path)
+    return made
+
+
+def test_old_segments_go(program: Program, segments: list[Path], tmp_path: Path) -> None:
+    """What was last written longer ago goes, and is named; the rest stays."""
+    ended = program("prune", "--older-than", "30d", "--dir", tmp_path / "log")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.startswith(f"removed {segments[0].name}: ")
+    assert ended.stdout.count("\n") == 1
+    assert [path.exists() for path in segments] == [False, True, True]
+    again = program("prune", "--older-than", "30d", "--dir", tmp_path / "log")
+    assert (again.returncode, again.stdout) == (0, f"nothing to remove in {tmp_path / 'log'}\n")
+
+
+def test_a_dry_run_only_tells(program: Program, segments: list[Path], tmp_path: Path) -> None:
+    """With --dry-run --json one object tells of each segment that would go, and none does."""
+    ended = program("prune", "--older-than", "10d", "--dry-run", "--json", "--dir", tmp_path / "log")
+    told = [json.loads(line) for line in ended.stdout.splitlines()]
+    assert [each["path"] for each in told] == [str(path) for path in segments[:2]]
+    assert [each["removed"] for each in told] == [False, False]
+    assert all(path.exists() for path in segments)
+
+
+def test_what_is_being_written_stays(program: Program, tmp_path: Path) -> None:
+    """A segment of a program that runs stays, however long nothing happened in it."""
+    persister = JsonPersister(tmp_path / "log")
+    with EventBus([persister]) as bus:
+        bus.publish(NodeCompleted(workflow_id="w", node_id="n"))
+        _wait_until_written(persister)
+        assert persister.path is not None
+        os.utime(persister.path, (0, 0))
+        ended = program("prune", "--older-than", "1d", "--dir", tmp_path / "log")
+        assert ended.stdout.startswith("nothing to remove")
+        assert persister.path.exists()
+
+
+def _wait_until_written(persister: JsonPersister) -> None:
+    end = time.monotonic() + 10
+    while not persister.statistics().written:
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["--older-than", "soon"], 2, "'soon' is no time"),
+        ([], 2, "--older-than"),
+        (["--older-than", "30d"], 3, "no event log"),
+    ],
+)
+def test_errors_are_one_line(program: Program, arguments: list[str], code: int, told: str) -> None:
+    """An age that is none, and a log that is not there, are one line each."""
+    ended = program("prune", *arguments)
+    assert ended.returncode == code
+    assert told in ended.stderr
+    assert ended.stderr.startswith("error: ")
+    assert ended.stderr.count("\n") == 1

@@ -1,0 +1,209 @@
+"""Old segments go, and never one that somebody is writing."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import anyio
+import pytest
+
+from eventbus import EventBus, NodeProgress
+from eventbus.history import prune
+from subscribers.json_persister import JsonPersister
+from subscribers.segment import Segment
+
+DAY = 86_400.0
+DEAD = 4_194_305  # more than any process's id
+
+
+def segment(directory: Path, number: int, *, days: float, size: int = 100, pid: int = DEAD) -> Path:
+    """Make a segment that was last written to so many days ago."""
+    path = directory / "events" / f"202601{number:02}T000000.000000Z-{pid}-0123456789ab.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x" * size)
+    written_at = time.time() - days * DAY
+    os.utime(path, (written_at, written_at))
+    return path
+
+
+def left(directory: Path) -> list[Path]:
+    return sorted((directory / "events").iterdir())
+
+
+def test_by_age(tmp_path: Path) -> None:
+    """What was last written to longer ago than told is removed, oldest first; the rest stays."""
+    paths = [segment(tmp_path, number, days=days) for number, days in enumerate([1, 40, 31, 29.9], start=1)]
+    pruned = prune(tmp_path, older_than=timedelta(days=30))
+    assert [each.path for each in pruned] == [paths[1], paths[2]]
+    assert [round(each.age_seconds / DAY) for each in pruned] == [40, 31]
+    assert left(tmp_path) == [paths[0], paths[3]]
+
+
+def test_by_size(tmp_path: Path) -> None:
+    """The oldest go until what is left fits; what fits exactly stays."""
+    paths = [segment(tmp_path, number, days=10 - number) for number in range(1, 6)]
+    assert [each.path for each in prune(tmp_path, max_bytes=300)] == paths[:2]
+    assert prune(tmp_path, max_bytes=300) == []
+    assert left(tmp_path) == paths[2:]
+
+
+def test_a_dry_run_removes_nothing(tmp_path: Path) -> None:
+    """A dry run returns what would go, and leaves it."""
+    paths = [segment(tmp_path, number, days=40) for number in (1, 2)]
+    assert [each.path for each in prune(tmp_path, older_than=timedelta(days=30), dry_run=True)] == paths
+    assert left(tmp_path) == paths
+
+
+def test_without_a_limit_nothing_goes(tmp_path: Path) -> None:
+    """Without an age or a size, and without a log, there is nothing to remove."""
+    path = segment(tmp_path, 1, days=4_000)
+    assert prune(tmp_path) == []
+    assert prune(tmp_path / "missing", max_bytes=0) == []
+    assert left(tmp_path) == [path]
+
+
+def test_what_was_just_written_stays(tmp_path: Path) -> None:
+    """A segment written to within the last minute stays, however little room there is."""
+    path = segment(tmp_path, 1, days=0)
+    assert prune(tmp_path, older_than=timedelta(0), max_bytes=0) == []
+    assert left(tmp_path) == [path]
+
+
+def test_nothing_else_is_touched(tmp_path: Path) -> None:
+    """Other files, links, directories and whatever they lead to stay."""
+    old = segment(tmp_path, 1, days=40)
+    foreign = tmp_path / "foreign"
+    old.rename(foreign)
+    old.symlink_to(foreign)
+    others = [tmp_path / "events" / name for name in ("notes.jsonl", "x.partial", old.name + ".torn")]
+    for other in others:
+        other.write_bytes(b"mine")
+    os.mkfifo(tmp_path / "events" / "20260102T000000.000000Z-1-0123456789ab.jsonl")
+    (tmp_path / "events" / "20260103T000000.000000Z-1-0123456789ab.jsonl").mkdir()
+    before = left(tmp_path)
+    assert prune(tmp_path, older_than=timedelta(0), max_bytes=0) == []
+    assert left(tmp_path) == before
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "events").symlink_to(tmp_path / "real")
+    segment(tmp_path / "other", 1, days=40)
+    (tmp_path / "other" / "events").rename(tmp_path / "real")
+    assert prune(tmp_path / "linked", max_bytes=0) == []
+
+
+WRITER = """
+import sys, time
+from pathlib import Path
+from subscribers.segment import Segment
+
+segment = Segment(Path(sys.argv[1]), "0123456789ab", 1)
+segment.append(b"{}\\n")
+print(segment.path, flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_live_writers_segment_stays(tmp_path: Path) -> None:
+    """What another process is writing stays, however old it is; once it is killed, it goes."""
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    ) as writer:
+        assert writer.stdout is not None
+        path = Path(writer.stdout.readline().strip())
+        os.utime(path, (0, 0))
+        assert prune(tmp_path, older_than=timedelta(days=1), max_bytes=0) == []
+        writer.kill()
+    assert [each.path for each in prune(tmp_path, older_than=timedelta(days=1))] == [path]
+
+
+def test_where_files_cannot_be_locked_a_live_pid_keeps_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a file system without locks a segment stays while a process of its id lives."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(95, "no locks here")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    alive = segment(tmp_path, 1, days=40, pid=os.getpid())
+    dead = segment(tmp_path, 2, days=40)
+    assert [each.path for each in prune(tmp_path, older_than=timedelta(days=1))] == [dead]
+    assert left(tmp_path) == [alive]
+
+
+def test_what_cannot_be_removed_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A segment that cannot be removed is not counted as gone: others make the room."""
+    paths = [segment(tmp_path, number, days=10 - number) for number in range(1, 4)]
+    real = Path.unlink
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        if path == paths[0]:
+            raise PermissionError(1, "no")
+        real(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    assert [each.path for each in prune(tmp_path, max_bytes=200)] == [paths[1]]
+    assert left(tmp_path) == [paths[0], paths[2]]
+
+
+# By the persister.
+
+
+async def store(directory: Path, *, batches: int = 1, **options: float) -> JsonPersister:
+    persister = JsonPersister(directory, sync="never", **options)  # type: ignore[arg-type]
+    await persister.start(cast("EventBus", SimpleNamespace(id="0123456789ab")))
+    for number in range(batches):
+        await persister.handle_batch([NodeProgress(workflow_id="w", node_id="n", attempt=number)])
+    await persister.stop()
+    return persister
+
+
+def test_the_persister_prunes_when_it_begins_a_segment(tmp_path: Path) -> None:
+    """What is older than 30 days, and beyond a gigabyte, goes as soon as a segment has been begun."""
+    old, young = segment(tmp_path, 1, days=31), segment(tmp_path, 2, days=29)
+    persister = anyio.run(lambda: store(tmp_path, batches=2))
+    assert old not in left(tmp_path)
+    assert young in left(tmp_path)
+    assert persister.path in left(tmp_path)
+
+
+def test_the_persister_prunes_with_every_segment(tmp_path: Path) -> None:
+    """With every segment that is begun the limits are looked at again."""
+    anyio.run(lambda: store(tmp_path, batches=2))
+    first = left(tmp_path)
+    for path in first:
+        os.utime(path, (0, 0))
+    anyio.run(lambda: store(tmp_path, batches=20, segment_bytes=1_000, keep_days=1))
+    assert not set(first) & set(left(tmp_path))
+    assert len(left(tmp_path)) > 5
+
+
+def test_zero_keeps_everything(tmp_path: Path) -> None:
+    """With 0 for a limit there is none."""
+    old = segment(tmp_path, 1, days=4_000)
+    anyio.run(lambda: store(tmp_path, batches=2, keep_days=0, keep_bytes=0))
+    assert old in left(tmp_path)
+
+
+@pytest.mark.parametrize("options", [{"segment_bytes": 0}, {"keep_days": -1}, {"keep_bytes": -1}])
+def test_limits_that_are_none_are_refused(options: dict[str, int]) -> None:
+    """A negative limit, or segments of no size, raise ValueError."""
+    with pytest.raises(ValueError, match="must"):
+        JsonPersister(**options)  # type: ignore[arg-type]
+
+
+def test_a_segment_is_locked_as_long_as_it_is_open(tmp_path: Path) -> None:
+    """The lock comes with the file, and goes with it."""
+    log = Segment(tmp_path, "0123456789ab", 1)
+    with log.path.open() as file:
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        log.close()
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,0 +1,364 @@
+"""A process that writes the log and is killed: what it had acknowledged is in the log, whole.
+
+The writers are forked by a small server, without an interpreter's start for each, and are killed for
+real. A writer says over a pipe which records are stored, after the write returned.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import anyio
+import msgspec
+import pytest
+
+from eventbus import NodeProgress, encode
+from eventbus.history import EventLog
+from subscribers.json_persister import JsonPersister
+from subscribers.segment import Segment
+
+PATIENCE_SECONDS = 900
+
+SERVER = """
+import os, random, signal, struct, sys, time
+from types import SimpleNamespace
+import anyio
+from eventbus import NodeProgress
+from subscribers.json_persister import JsonPersister
+
+directory, kills, seed = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+rng = random.Random(seed)
+
+async def write(bus_id, acknowledgements, options, size):
+    persister = JsonPersister(directory, keep_days=0, keep_bytes=0, **options)
+    await persister.start(SimpleNamespace(id=bus_id))
+    number = 0
+    while True:
+        batch = [
+            NodeProgress(workflow_id="w", node_id=bus_id, attempt=number + i, message="x" * (i * size % 999))
+            for i in range(1, 1 + size)
+        ]
+        await persister.handle_batch(batch)
+        assert persister.statistics().pending == 0
+        number += len(batch)
+        os.write(acknowledgements, struct.pack("<Q", number))
+
+def be_killed(bus_id):
+    sync, segment_bytes = rng.choice(["never", "interval", "always"]), rng.choice([4_096, 2**24])
+    options = {"sync": sync, "segment_bytes": segment_bytes}
+    size, moment = rng.choice([1, 7, 600]), rng.random() * 0.03
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.close(reading)
+        try:
+            anyio.run(write, bus_id, writing, options, size)
+        finally:
+            os._exit(1)
+    os.close(writing)
+    acknowledged = os.read(reading, 8)
+    time.sleep(moment)
+    os.kill(pid, signal.SIGKILL)
+    while more := os.read(reading, 8 * 1_024):
+        acknowledged += more
+    os.close(reading)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL, "it ended by itself"
+    print(bus_id, struct.unpack("<Q", acknowledged[-8:])[0], flush=True)
+
+for kill in range(kills):
+    be_killed(f"{os.getpid():06x}{kill:06x}")
+"""
+
+
+def written_by(log: EventLog) -> dict[str, list[int]]:
+    """Return the numbers of the events in a log, by who wrote them."""
+    found: defaultdict[str, list[int]] = defaultdict(list)
+    for record in log.records():
+        assert isinstance(record.event, NodeProgress)
+        assert record.event.node_id == record.bus_id
+        assert record.event.attempt == record.seq
+        found[record.bus_id].append(record.seq)
+    return found
+
+
+def torn_places(log: EventLog) -> Iterator[tuple[Path, int, int]]:
+    for damage in log.damage():
+        yield damage.path, damage.offset, damage.length
+
+
+@pytest.mark.parametrize(
+    "kills", [pytest.param(40, id="quick"), pytest.param(1_000, id="nightly", marks=pytest.mark.nightly)]
+)
+def test_kills(kills: int, seed: int, tmp_path: Path) -> None:
+    """A process killed at any moment has lost no acknowledged record, and left no bad line but its last.
+
+    A thousand times, two writers at a time, with all policies of syncing and with segments that are
+    full after a few records.
+    """
+    servers = [
+        subprocess.Popen(
+            [sys.executable, "-c", SERVER, str(tmp_path), str(kills // 2), str(seed + number)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(2)
+    ]
+    output = [server.communicate(timeout=PATIENCE_SECONDS)[0] for server in servers]
+    assert [server.returncode for server in servers] == [0, 0]
+    acknowledged = {
+        bus_id: int(number) for bus_id, number in (line.split() for line in "".join(output).splitlines())
+    }
+    assert len(acknowledged) == kills
+    log = EventLog(tmp_path)
+    written = written_by(log)
+    for bus_id, number in acknowledged.items():
+        assert written[bus_id][:number] == list(range(1, number + 1))
+        assert written[bus_id] == list(range(1, len(written[bus_id]) + 1))
+    for path, offset, length in torn_places(log):
+        assert offset + length == path.stat().st_size
+
+
+FOUR = SERVER.replace(
+    SERVER[SERVER.index("def be_killed") :],
+    """
+pids = []
+for number in range(4):
+    bus_id = f"{number:012x}"
+    pid = os.fork()
+    if not pid:
+        try:
+            writing = os.open(os.path.join(directory, bus_id), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+            anyio.run(write, bus_id, writing, {"segment_bytes": 100_000}, 50)
+        finally:
+            os._exit(1)
+    pids.append(pid)
+time.sleep(0.5)
+os.kill(pids.pop(seed % 4), signal.SIGKILL)
+time.sleep(0.5)
+for pid in pids:
+    os.kill(pid, signal.SIGKILL)
+for _ in range(4):
+    os.wait()
+""",
+)
+
+
+def test_four_at_once(seed: int, tmp_path: Path) -> None:
+    """Four processes that write at once, of which one is killed, lose and interleave nothing."""
+    done = subprocess.run(
+        [sys.executable, "-c", FOUR, str(tmp_path), "0", str(seed)], timeout=60, check=False
+    )
+    assert done.returncode == 0
+    written = written_by(EventLog(tmp_path))
+    assert len(written) == 4
+    for bus_id, numbers in written.items():
+        acknowledged = int.from_bytes((tmp_path / bus_id).read_bytes()[-8:], "little")
+        assert acknowledged >= 50
+        assert numbers == list(range(1, len(numbers) + 1))
+        assert len(numbers) >= acknowledged
+
+
+async def _store(directory: Path, batches: list[list[NodeProgress]]) -> Path:
+    persister = JsonPersister(directory, sync="never")
+    await persister.start(_bus())
+    for batch in batches:
+        await persister.handle_batch(batch)
+    await persister.stop()
+    assert persister.path is not None
+    return persister.path
+
+
+def _bus() -> Any:
+    return type("Bus", (), {"id": "0123456789ab"})()
+
+
+def _progress(number: int) -> NodeProgress:
+    return NodeProgress(
+        workflow_id="w", node_id="0123456789ab", attempt=number, message="ü\u2028" * (number % 4)
+    )
+
+
+def test_every_crash_prefix(tmp_path: Path) -> None:
+    """Cut at every byte of the writes that made it, a segment gives every record that is whole in it."""
+    writes: list[bytes] = []
+    real_write = os.write
+
+    def recorded(fd: int, data: bytes) -> int:
+        writes.append(bytes(data))
+        return real_write(fd, data)
+
+    with patch.object(os, "write", recorded):
+        batches = [[_progress(1)], [_progress(2), _progress(3), _progress(4)], [_progress(5), _progress(6)]]
+        path = anyio.run(_store, tmp_path / "whole", batches)
+    content = b"".join(writes)
+    assert path.read_bytes() == content
+    cut = tmp_path / "cut" / "events" / path.name
+    cut.parent.mkdir(parents=True)
+    for length in range(len(content) + 1):
+        cut.write_bytes(content[:length])
+        log = EventLog(tmp_path / "cut")
+        # The header is no record; and a record that lacks only its line feed may count as whole.
+        ended, whole = (max(0, content[:end].count(b"\n") - 1) for end in (length, length + 1))
+        found = [record.seq for record in log.records()]
+        assert found in (list(range(1, ended + 1)), list(range(1, whole + 1))), length
+
+
+def test_a_cut_segment_is_never_written_to_again(tmp_path: Path) -> None:
+    """Whoever writes next begins a segment of its own: the torn tail of another stays as it is."""
+    log = Segment(tmp_path, "0123456789ab", 1)
+    log.append(b'{"seq":1,' + encode(_progress(1))[1:] + b'\n{"seq":2,"event_ty')
+    log.close()
+    before = log.path.read_bytes()
+    anyio.run(_store, tmp_path, [[_progress(1)]])
+    assert log.path.read_bytes() == before
+    segments = sorted((tmp_path / "events").iterdir())
+    assert len(segments) == 2
+    assert len(list(EventLog(tmp_path).records())) == 2
+
+
+FORKS = """
+    import os, random, signal, sys, threading, time
+    from eventbus import EventBus, NodeProgress
+    from subscribers.json_persister import JsonPersister
+
+    directory, forks, seed = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    rng = random.Random(seed)
+    bus = EventBus([JsonPersister(directory, segment_bytes=100_000, keep_bytes=0)])
+    published = failed = 0
+    done = threading.Event()
+
+    def publish_all_the_time():
+        global published
+        while not done.is_set():
+            for _ in range(20):
+                published += 1
+                bus.publish(NodeProgress(workflow_id="parent", node_id=bus.id, attempt=published))
+            time.sleep(0.000_5)
+
+    def be_a_child():
+        signal.alarm(20)
+        if rng.random() < 0.5:
+            with bus:
+                bus.publish(NodeProgress(workflow_id="child", node_id=bus.id, attempt=1))
+
+    with bus:
+        thread = threading.Thread(target=publish_all_the_time)
+        thread.start()
+        for _ in range(forks):
+            time.sleep(rng.random() * 0.005)
+            pid = os.fork()
+            if not pid:
+                try:
+                    be_a_child()
+                except BaseException:
+                    import traceback
+                    traceback.print_exc()
+                    os._exit(1)
+                os._exit(0)
+            failed += os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) != 0
+        done.set()
+        thread.join()
+    assert bus.report.complete
+    print(os.getpid(), published)
+    sys.exit(min(failed, 100))
+"""
+
+
+@pytest.mark.parametrize("forks", [40, pytest.param(500, id="nightly", marks=pytest.mark.nightly)])
+def test_fork(forks: int, seed: int, tmp_path: Path) -> None:
+    """Forked at random moments, a program's records are in its segments once, a child's in the child's."""
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(FORKS)]
+    done = subprocess.run(
+        [*command, str(tmp_path), str(forks), str(seed)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    parent, published = map(int, done.stdout.split())
+    by_pid: defaultdict[int, list[tuple[str, int]]] = defaultdict(list)
+    for path in sorted((tmp_path / "events").iterdir()):
+        for line in path.read_bytes().splitlines()[1:]:
+            record = msgspec.json.decode(line)
+            by_pid[int(path.name.split("-")[1])].append((record["workflow_id"], record["attempt"]))
+    assert by_pid.pop(parent) == [("parent", number) for number in range(1, published + 1)]
+    assert len(by_pid) > forks / 8
+    assert all(records == [("child", 1)] for records in by_pid.values())
+
+
+ENDS = {
+    "return": ("", 0),
+    "exit": ("sys.exit(3)", 3),
+    "exception": ("raise ValueError('the end')", 1),
+    "SIGINT": ("import signal; os.kill(os.getpid(), signal.SIGINT); time.sleep(30)", -2),
+}
+
+ENDING = """
+import os, sys, time
+from eventbus import EventBus, NodeProgress
+from subscribers.json_persister import JsonPersister
+
+bus = EventBus([JsonPersister(sys.argv[1])] if {stored} else [])
+bus.__enter__()
+for number in range(1, 1_001):
+    bus.publish(NodeProgress(workflow_id="w", node_id=bus.id, attempt=number))
+print(time.monotonic_ns(), flush=True)
+{end}
+"""
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_ends(end: str, tmp_path: Path) -> None:
+    """However a program ends: 1,000 of 1,000 records stored, its own exit code, 200 ms longer at most."""
+    ending, code = ENDS[end]
+    best: dict[bool, float] = {}
+    for stored in (False, True):
+        took: list[float] = []
+        for attempt in range(3):
+            directory = tmp_path / str(attempt)
+            program = ENDING.format(end=ending, stored=stored)
+            process = subprocess.Popen(
+                [sys.executable, "-c", program, str(directory)],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+            )
+            output, _ = process.communicate(timeout=60)
+            took.append(time.monotonic() - int(output) / 1e9)
+            assert process.returncode == code
+            if stored:
+                ((_, numbers),) = written_by(EventLog(directory)).items()
+                assert numbers == list(range(1, 1_001))
+        best[stored] = min(took)
+    assert best[True] < best[False] + 0.2
+
+
+def test_seqs_rise(tmp_path: Path) -> None:
+    """Over many segments of one writer the numbers rise by one, from each segment to the next."""
+    with patch("subscribers.json_persister._EVENTS_AT_ONCE", 7):
+        anyio.run(_store_small, tmp_path)
+    numbers = [record.seq for record in EventLog(tmp_path).records()]
+    assert len(list((tmp_path / "events").iterdir())) > 10
+    assert all(b - a == 1 for a, b in pairwise(numbers))
+    assert len(numbers) == 3_000
+
+
+async def _store_small(directory: Path) -> None:
+    persister = JsonPersister(directory, segment_bytes=10_000, keep_bytes=0, sync="never")
+    await persister.start(_bus())
+    for first in range(1, 3_001, 100):
+        await persister.handle_batch([_progress(number) for number in range(first, first + 100)])
+    await persister.stop()
+    for path in (directory / "events").iterdir():
+        assert path.stat().st_size <= 10_000
