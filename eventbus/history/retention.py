@@ -1,13 +1,11 @@
 """Remove segments that are too old, or too many, and never one that somebody is writing.
 
-Who writes a segment holds a lock on it, which the kernel takes away with the process. Where files
-cannot be locked, a segment counts as being written while a process of the id in its name lives.
+Who writes a segment is seen by the lock on it; see `writer_lock`.
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
+import math
 import time
 from contextlib import suppress
 from datetime import timedelta
@@ -16,6 +14,8 @@ from pathlib import Path
 import msgspec
 
 from eventbus.history.segment_files import find_segments
+from eventbus.history.stored_lines import opened
+from eventbus.history.writer_lock import lock_if_unwritten
 
 __all__ = ["PrunedSegment", "prune"]
 
@@ -85,37 +85,11 @@ def _oldest_first(directory: Path) -> list[PrunedSegment]:
 def _remove(path: Path, dry_run: bool) -> bool:
     """Remove a segment, or only find out whether it could be."""
     try:
-        # Not blocking: in its place there may be a FIFO by now.
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+        with opened(path) as descriptor:
+            if not lock_if_unwritten(descriptor, path, given_up_after=math.inf):  # it may just be idle
+                return False
+            if not dry_run:
+                path.unlink()
     except OSError:
         return False
-    try:
-        if _is_being_written(fd, path):
-            return False
-        if not dry_run:
-            path.unlink()
-    except OSError:
-        return False
-    finally:
-        os.close(fd)
-    return True
-
-
-def _is_being_written(fd: int, path: Path) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return _is_alive(int(path.name.split("-")[1]))
-    return False
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True  # somebody else's
     return True
