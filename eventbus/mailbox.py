@@ -179,6 +179,7 @@ class Mailbox:
     def close(self) -> None:
         """Put nothing more, and lose what is queued."""
         self.closed = True
+        self.take = self._take_carefully  # else the consumer could take from behind what is lost here
         try:
             while True:
                 self.lost += not isinstance(self._queue.popleft(), _Gap)

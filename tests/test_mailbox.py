@@ -279,6 +279,27 @@ def test_closed(overflow: Overflow) -> None:
         mailbox.take()
 
 
+@pytest.mark.usefixtures("_threads_switch_often")
+@pytest.mark.parametrize("overflow", list(Overflow))
+def test_closed_while_it_is_emptied(overflow: Overflow) -> None:
+    """Nothing is taken from behind what a mailbox lost by being closed."""
+    entries = [tick(seq) for seq in range(1, 3_001)]
+    for _ in range(20):
+        section = CriticalSection(lambda: None)
+        mailbox = new_mailbox(section, len(entries), overflow, tells_losses=True)
+        mailbox.put(1, entries)
+        taken: list[Entry] = []
+        closer = threading.Thread(target=section.run, args=(Mailbox.close, mailbox))
+        with suppress(IndexError):
+            while True:
+                taken.append(mailbox.take())
+                if len(taken) == 5:
+                    closer.start()
+        closer.join()
+        assert words(taken) == list(range(1, len(taken) + 1))
+        assert mailbox.lost == len(entries) - len(taken)
+
+
 def test_lag() -> None:
     """Lag is the age of the oldest queued event, whatever was lost before it; 0.0 with none queued."""
     mailbox = mailbox_of(1)
