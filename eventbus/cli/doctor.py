@@ -12,6 +12,7 @@ import typer
 
 from eventbus.cli.exits import DAMAGED, OK, PROBLEMS
 from eventbus.cli.log_access import DamageNotes, open_log
+from eventbus.cli.wording import counted
 from eventbus.history import EventLog, Finding
 from eventbus.history.index import INDEX_NAME
 from eventbus.history.index_state import index_state
@@ -54,8 +55,8 @@ def _run(directory: Path | None, repair: bool, as_json: bool) -> int:
         kinds.add("index")
         show(_of_index(log, f"{state.condition}: {state.detail}; the answers are the same, slower"), False)
     if not kinds and not as_json:
-        index = f"index {state.condition}: {state.detail}"
-        print(clean(f"ok: {len(log.segments())} segments in {log.directory}; {index}", _MAX_LINE))
+        segments = counted(len(log.segments()), "segment")
+        print(clean(f"ok: {segments} in {log.directory}; the index is {state.condition}", _MAX_LINE))
     return DAMAGED if "damage" in kinds else PROBLEMS if kinds else OK
 
 

@@ -11,7 +11,7 @@ import msgspec
 
 from eventbus.cli.exits import OK
 from eventbus.cli.session_access import AsJson, LogDirectory, opened_history
-from eventbus.cli.wording import began, duration
+from eventbus.cli.wording import began, counted, duration
 from eventbus.correlation import CorrelatedSession
 from eventbus.history import SegmentFile
 from eventbus.printable import clean
@@ -89,7 +89,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
     abandoned = found["skills_ended"] - found["skills_completed"]
     lines = (
         ("log", clean(found["directory"])),
-        ("", f"{found['segments']} segments of {found['writers']} buses, {_size(found['bytes'])}"),
+        ("", _segments_of(found)),
         ("sessions", f"{found['sessions']}, {found['sessions_open']} of them open"),
         ("", f"begun {period}"),
         ("skills", f"{found['skills']}: {found['skills_completed']} completed, {abandoned} abandoned"),
@@ -100,6 +100,11 @@ def _lines(found: dict[str, Any]) -> list[str]:
         ("attempts", _counts(found, "node_attempts", "completed", "failed")),
     )
     return [f"{title:<10}{text}" for title, text in lines]
+
+
+def _segments_of(found: dict[str, Any]) -> str:
+    segments, buses = counted(found["segments"], "segment"), counted(found["writers"], "bus", "buses")
+    return f"{segments} of {buses}, {_size(found['bytes'])}"
 
 
 def _counts(found: dict[str, Any], what: str, *outcomes: str) -> str:

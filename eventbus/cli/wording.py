@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-__all__ = ["began", "duration", "took"]
+__all__ = ["began", "counted", "duration", "took"]
 
 _MINUTE, _HOUR = 60, 3_600
 
@@ -16,6 +16,11 @@ def duration(seconds: float) -> str:
     if seconds < _HOUR:
         return f"{int(seconds // _MINUTE)}m{int(seconds % _MINUTE):02}s"
     return f"{int(seconds // _HOUR)}h{int(seconds % _HOUR // _MINUTE):02}m"
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """Return how many there are of a thing, such as ``1 segment``; its plural ends in s by default."""
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
 
 
 def began(start: str) -> str:

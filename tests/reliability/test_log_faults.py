@@ -10,6 +10,7 @@ import random
 import resource
 import subprocess
 import tempfile
+import tempfile
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -182,9 +183,18 @@ def test_a_warning_comes_again_after_20_seconds(
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def open_path() -> Iterator[Path]:
+    """A directory that others can reach; pytest keeps its own to its user, at each start of one anew."""
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        place.chmod(0o711)
+        yield place
+
+
+@pytest.fixture
+def small_disk(open_path: Path) -> Iterator[Path]:
     """A file system of 128 kB."""
-    place = tmp_path / "disk"
+    place = open_path / "disk"
     place.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=128k,mode=0777", "none", str(place)]
     if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode:
@@ -228,21 +238,13 @@ USERS = [
 ]
 
 
-@pytest.fixture
-def open_path(tmp_path: Path) -> Path:
-    """Let others reach a test's directory: pytest makes it for its user only."""
-    for each in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        each.chmod(0o711)
-    return tmp_path
-
-
 def progress(number: int) -> NodeProgress:
     return NodeProgress(workflow_id="w", node_id=BUS_ID, attempt=number, message="x" * 1_000)
 
 
 @pytest.mark.parametrize("uid", USERS)
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_full_disk(uid: int | None, small_disk: Path, open_path: Path) -> None:
+def test_a_full_disk(uid: int | None, small_disk: Path) -> None:
     """On a disk that is full every event is kept until there is room, and then stored once, in order."""
     ballast = small_disk / "ballast"
     ballast.write_bytes(b"x" * 60_000)
