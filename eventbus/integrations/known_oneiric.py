@@ -17,7 +17,17 @@ from typing import Any, Protocol
 
 from eventbus.errors import IntegrationError
 
-__all__ = ["EXECUTE", "HOOKS", "WORKFLOWS", "Graph", "Task", "forget_checks", "known_dag", "known_workflows"]
+__all__ = [
+    "EXECUTE",
+    "HOOKS",
+    "WORKFLOWS",
+    "Graph",
+    "Task",
+    "forget_checks",
+    "known_dag",
+    "known_workflows",
+    "node_in_log_context",
+]
 
 WORKFLOWS = "oneiric.domains.workflows"
 """The module through which every `WorkflowBridge` executes its graphs."""
@@ -77,6 +87,15 @@ def known_dag() -> ModuleType:
     dag = _imported(_DAG)
     _check(dag)
     return dag
+
+
+def node_in_log_context() -> str | None:
+    """Return the node that Oneiric's log context names; None outside of any node.
+
+    A context variable of our own would say so, too, and cost each node more than an event does.
+    """
+    contextvars = sys.modules.get("structlog.contextvars")
+    return None if contextvars is None else contextvars.get_contextvars().get("node")
 
 
 @lru_cache(maxsize=1)  # asked for at each run; a module that was reloaded is another one

@@ -15,7 +15,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from typing import Any
 
-from eventbus.integrations.known_oneiric import Graph, Task, known_dag
+from eventbus.integrations.known_oneiric import Graph, Task, known_dag, node_in_log_context
 from eventbus.integrations.observed_run import ObservedRun
 from eventbus.session import session_scope
 
@@ -88,6 +88,16 @@ class ObservedDag:
         """
         for run in self.runs:
             run.end(error)
+
+    def node_here(self) -> str | None:
+        """Return the node whose runner the code runs in."""
+        node = node_in_log_context()
+        return node if node in self._runners else None
+
+    def tell_progress(self, node_id: str, **how_far: Any) -> None:
+        """Tell how far a node got, from any thread; see `ObservedRun.tell_progress`."""
+        for run in self.runs:
+            run.tell_progress(node_id, **how_far)
 
     def _on_run_start(self, *, run_id: object, workflow_key: object, **_: Any) -> None:
         self.runs = self._begin(run_id, workflow_key)

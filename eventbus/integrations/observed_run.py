@@ -99,18 +99,16 @@ class ObservedRun:
             self._sink.failed(error)
         return number
 
-    def tell_progress(self, node_id: str, attempt: int, details: Mapping[str, Any], **how_far: Any) -> None:
-        """Tell how far an attempt at a node got.
+    def tell_progress(self, node_id: str, **how_far: Any) -> None:
+        """Tell how far the attempt at a node got.
 
         Args:
             node_id: The node.
-            attempt: The attempt's number.
-            details: Anything else to say.
-            **how_far: ``completed``, ``total`` and ``message`` of `NodeProgress`.
+            **how_far: ``completed``, ``total``, ``message`` and ``metadata`` of `NodeProgress`.
         """
         try:
-            place: dict[str, Any] = {"node_id": node_id, "attempt": attempt, "metadata": dict(details)}
-            self._publish(NodeProgress(**self._header(), **place, **how_far))
+            header = {**self._header(), "node_id": node_id, "attempt": self._attempts.get(node_id, 1)}
+            self._publish(NodeProgress(**{**header, **how_far}))
         except Exception as error:  # noqa: BLE001
             self._sink.failed(error)
 
