@@ -42,6 +42,7 @@ from eventbus.events import (
     encode_lines,
     event_types,
 )
+from eventbus.from_log import new_to_log
 from eventbus.own_thread import OwnThread
 from eventbus.printable import clean
 from eventbus.records import SkillInvocation
@@ -119,6 +120,7 @@ __all__ = [
     "encode_lines",
     "event_types",
     "get_tracker",
+    "new_to_log",
     "session_scope",
     "track_skill",
 ]

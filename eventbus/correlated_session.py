@@ -5,7 +5,7 @@ Pure: no I/O, no clock, no bus.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -13,7 +13,15 @@ import msgspec
 
 from eventbus.printable import clean
 
-__all__ = ["CorrelatedSession", "Pattern", "correlation_report", "detect_patterns", "session_summary"]
+__all__ = [
+    "CorrelatedSession",
+    "Pattern",
+    "correlation_report",
+    "detect_patterns",
+    "newest_first",
+    "report_lines",
+    "session_summary",
+]
 
 _RULE = "=" * 60
 
@@ -126,20 +134,37 @@ def correlation_report(sessions: Mapping[str, CorrelatedSession], notes: Sequenc
         sessions: What `Correlation.sessions` or `correlate_by_session` gave.
         notes: What the reader must know of them, such as what is missing; one line each.
     """
-    if not sessions:
-        return "\n".join(["No correlated sessions found.", *map(_note, notes)])
-    newest_first = sorted(sessions.values(), key=_began, reverse=True)
-    lines = [_RULE, "Skills-Workflow Correlation Report", _RULE, "", f"Total Sessions: {len(sessions)}", ""]
-    for session in newest_first:
-        lines += _session_lines(session)
+    return "\n".join(report_lines(newest_first(sessions.values()), notes, count=len(sessions)))
+
+
+def report_lines(
+    sessions: Iterable[CorrelatedSession], notes: Sequence[str] = (), *, count: int
+) -> Iterator[str]:
+    """Return the lines of a report, one after the other.
+
+    Args:
+        sessions: In the order in which they are to be told.
+        notes: As for `correlation_report`.
+        count: How many sessions there are.
+    """
+    if not count:
+        yield "No correlated sessions found."
+        yield from map(_note, notes)
+        return
+    yield from (_RULE, "Skills-Workflow Correlation Report", _RULE, "", f"Total Sessions: {count}", "")
+    for session in sessions:
+        yield from _session_lines(session)
     if notes:
-        lines += [*map(_note, notes), ""]
-    return "\n".join([*lines, _RULE])
+        yield from (*map(_note, notes), "")
+    yield _RULE
 
 
-def _began(session: CorrelatedSession) -> datetime:
+def newest_first(sessions: Iterable[CorrelatedSession]) -> list[CorrelatedSession]:
+    """Return sessions by the instant at which they began, the latest first."""
     # The instant, not its text: one made by hand may tell it in another offset.
-    return datetime.fromisoformat(session.start_time).astimezone(UTC)
+    return sorted(
+        sessions, key=lambda each: datetime.fromisoformat(each.start_time).astimezone(UTC), reverse=True
+    )
 
 
 def _session_lines(session: CorrelatedSession) -> list[str]:

@@ -20,18 +20,16 @@ one. Where a run has no id, see `eventbus.unnamed_runs`.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeAlias
 
 from eventbus.correlated_session import CorrelatedSession, Pattern, correlation_report, detect_patterns
 from eventbus.events import (
     Event,
     NodeCompleted,
-    NodeEvent,
     NodeStarted,
     SkillCompleted,
-    SkillEvent,
     SkillStarted,
     WorkflowCompleted,
     WorkflowEvent,
@@ -45,6 +43,7 @@ __all__ = [
     "MAX_RECORDS",
     "MAX_SESSIONS",
     "UNATTRIBUTED",
+    "CorrelatedFigures",
     "CorrelatedSession",
     "Correlation",
     "Pattern",
@@ -60,15 +59,17 @@ UNATTRIBUTED = "unattributed:"
 """What the names of the buckets begin with."""
 
 _BucketKey = tuple[str, RunKey]
-_SKILL_STEPS: dict[type[Event], Callable[[SessionFold, Any], bool]] = {
-    SkillStarted: SessionFold.skill_started,
-    SkillCompleted: SessionFold.skill_completed,
-}
-_WORKFLOW_STEPS: dict[type[Event], Callable[[SessionFold, Any, RunKey, AttemptKey], bool]] = {
-    WorkflowStarted: SessionFold.workflow_started,
-    WorkflowCompleted: SessionFold.workflow_completed,
-    NodeStarted: SessionFold.node_started,
-    NodeCompleted: SessionFold.node_completed,
+_NOTHING, _SKILL, _RUN, _NODE = range(4)
+_Step: TypeAlias = tuple[int, Callable[..., bool]]
+"""What an event tells of, and what folds it."""
+_IGNORED: _Step = (_NOTHING, SessionFold.skill_started)
+_STEPS: dict[type[Any], _Step] = {
+    SkillStarted: (_SKILL, SessionFold.skill_started),
+    SkillCompleted: (_SKILL, SessionFold.skill_completed),
+    WorkflowStarted: (_RUN, SessionFold.workflow_started),
+    WorkflowCompleted: (_RUN, SessionFold.workflow_completed),
+    NodeStarted: (_NODE, SessionFold.node_started),
+    NodeCompleted: (_NODE, SessionFold.node_completed),
 }
 
 
@@ -79,7 +80,7 @@ class Correlation:
         max_sessions: How many sessions are remembered: beyond this the one that nothing happened in
             for longest is evicted, one that has ended before one that goes on. None for no limit.
         max_records: How many records are kept of each session, of skills and of workflow events, the
-            newest; and of how many skills, runs and nodes in it a repeat is recognised. Its figures
+            newest; and of how many skills, runs and attempts in it a repeat is recognised. Its figures
             count what is no longer kept. None for no limit.
 
     Attributes:
@@ -98,12 +99,15 @@ class Correlation:
         self.evicted: int = 0
         self._max_sessions = max_sessions
         self._max_records = max_records
+        self._keeps_records = True
+        self._on_evict: Callable[[CorrelatedSession], object] | None = None
         self._dropped_by_evicted = 0
         # The one touched longest ago first; a session is in one of the two.
         self._open: OrderedDict[str | _BucketKey, SessionFold] = OrderedDict()
         self._closed: OrderedDict[str | _BucketKey, SessionFold] = OrderedDict()
-        self._latest_key: str | _BucketKey | None = None
-        self._latest: SessionFold | None = None
+        self._latest_key: str | _BucketKey = ""  # which is the key of none
+        self._latest = SessionFold("", None, None)
+        self._steps = _STEPS
         self._unnamed: dict[str, UnnamedRuns] = {}
 
     @property
@@ -120,45 +124,50 @@ class Correlation:
         Returns:
             Whether it told of a skill or a run that it began or ended, and that was news.
         """
-        if isinstance(event, WorkflowEvent):
-            return self._add_workflow_event(event)
-        return isinstance(event, SkillEvent) and self._add_skill_event(event)
+        told_of, fold = self._steps.get(event.__class__) or _step(event.__class__)
+        if told_of == _NOTHING:
+            return False
+        # Typed by what it tells of; and written out, for this is done millions of times.
+        told: Any = event
+        key: str | _BucketKey = told.session_id
+        if told_of == _SKILL:
+            session = self._touch(key or ("skill", told.invocation_id))
+            news = fold(session, told)
+        elif key and told.run_id:
+            session = self._latest if key == self._latest_key else self._touch(key)
+            news = fold(session, told, told.run_id, told.attempt if told_of == _NODE else 0)
+        else:
+            session, run, attempt = self._place(told)
+            news = fold(session, told, run, attempt)
+        if session.is_open is not session.is_filed_open:
+            self._file(session)
+        return news and told_of != _NODE
 
     def add_all(self, events: Iterable[Event]) -> None:
         """Fold events, one after the other."""
+        add = self.add
         for event in events:
-            self.add(event)
+            add(event)
 
-    def _add_skill_event(self, event: SkillEvent) -> bool:
-        step = _step(_SKILL_STEPS, event)
-        if step is None:
-            return False
-        key = event.session_id or ("skill", event.invocation_id)
-        session = self._touch(key)
-        news = step(session, event)
-        self._settle(key, session)
-        return news
+    def read_as(self, mirrors: Mapping[type[Any], type[Event]]) -> None:
+        """Fold what is of these classes as events of those they mirror, attribute by attribute.
 
-    def _add_workflow_event(self, event: WorkflowEvent) -> bool:
-        step = _step(_WORKFLOW_STEPS, event)
-        if step is None:
-            return False
+        For who reads a long history, and need not pay for what building an event costs.
+        """
+        self._steps = self._steps | {mirror: _STEPS.get(cls, _IGNORED) for mirror, cls in mirrors.items()}
+
+    def _place(self, event: WorkflowEvent) -> tuple[SessionFold, RunKey, AttemptKey]:
+        """Return where an event without a session, or without a `run_id`, belongs."""
         run: RunKey | None = event.run_id or None
         attempt: AttemptKey = getattr(event, "attempt", 0)
-        key: str | _BucketKey
         if event.session_id:
-            key = event.session_id
-            session = self._touch(key)
+            session = self._touch(event.session_id)
             if run is None:
                 run, attempt = session.place_unnamed(event)
-        else:
-            if run is None:
-                run, attempt = self._place_unnamed(event)
-            key = ("run", run)
-            session = self._touch(key)
-        news = step(session, event, run, attempt)
-        self._settle(key, session)
-        return news and not isinstance(event, NodeEvent)
+            return session, run, attempt
+        if run is None:
+            run, attempt = self._place_unnamed(event)
+        return self._touch(("run", run)), run, attempt
 
     def _place_unnamed(self, event: WorkflowEvent) -> tuple[RunKey, AttemptKey]:
         runs = self._unnamed.get(event.workflow_id)
@@ -169,11 +178,10 @@ class Correlation:
 
     def _touch(self, key: str | _BucketKey) -> SessionFold:
         """Return a session as the latest touched one, made if there is none."""
-        if key == self._latest_key and self._latest is not None:
-            return self._latest  # events of one session come in a row
-        session = self._take(key)
-        self._latest_key, self._latest = key, session
-        return session
+        if key != self._latest_key:  # events of one session come in a row
+            self._latest = self._take(key)
+            self._latest_key = key
+        return self._latest
 
     def _take(self, key: str | _BucketKey) -> SessionFold:
         for home in (self._open, self._closed):
@@ -185,15 +193,17 @@ class Correlation:
             _, evicted = (self._closed or self._open).popitem(last=False)
             self.evicted += 1
             self._dropped_by_evicted += evicted.dropped
-        session = self._closed[key] = SessionFold(_name_of(key), self._max_records)
+            if self._on_evict is not None:
+                self._on_evict(evicted.figures())
+        kept: deque[WorkflowEvent] | None = deque(maxlen=self._max_records) if self._keeps_records else None
+        session = self._closed[key] = SessionFold(_name_of(key), self._max_records, kept)
         return session
 
-    def _settle(self, key: str | _BucketKey, session: SessionFold) -> None:
-        """Put a session among the open ones or the others, whichever it is one of now."""
+    def _file(self, session: SessionFold) -> None:
+        """Put the session touched last among the open ones or the others, whichever it is one of now."""
         source, target = (self._closed, self._open) if session.is_open else (self._open, self._closed)
-        if key in source:
-            del source[key]
-            target[key] = session
+        target[self._latest_key] = source.pop(self._latest_key)
+        session.is_filed_open = session.is_open
 
     # Reading: everything handed out is a copy.
 
@@ -215,6 +225,10 @@ class Correlation:
         """Return every session without its records."""
         return {fold.name: fold.figures() for fold in self._folds()}
 
+    def each_figures(self) -> Iterator[CorrelatedSession]:
+        """Iterate over every session without its records, made one by one; add nothing meanwhile."""
+        return (fold.figures() for home in (self._closed, self._open) for fold in home.values())
+
     def capture(self, session_id: str) -> Callable[[], CorrelatedSession] | None:
         """Return what makes the session as it stands now, when it is called: quick, under a lock."""
         fold = self._find(session_id)
@@ -235,14 +249,33 @@ class Correlation:
         return self._open.get(name) or self._closed.get(name)
 
 
-_Step = TypeVar("_Step")
+class CorrelatedFigures(Correlation):
+    """Events folded into figures only: no records are kept, and a session takes a fraction of the memory.
+
+    Args:
+        max_sessions: As for `Correlation`.
+        max_records: Of how many skills, runs and attempts of a session a repeat is recognised.
+        on_evict: Is told the figures of each session that is evicted.
+
+    Raises:
+        ValueError: A limit is less than 1.
+    """
+
+    def __init__(
+        self,
+        max_sessions: int | None = MAX_SESSIONS,
+        max_records: int | None = MAX_RECORDS,
+        *,
+        on_evict: Callable[[CorrelatedSession], object] | None = None,
+    ) -> None:
+        super().__init__(max_sessions, max_records)
+        self._keeps_records = False
+        self._on_evict = on_evict
 
 
-def _step(steps: Mapping[type[Event], _Step], event: Event) -> _Step | None:
-    """Return what folds an event's class, or else the nearest base of it."""
-    cls: type[Event] = event.__class__
-    step = steps.get(cls)
-    return step or next((steps[base] for base in cls.__mro__ if base in steps), None)
+def _step(cls: type[Event]) -> _Step:
+    """Return what folds the nearest base of a class."""
+    return next((_STEPS[base] for base in cls.__mro__ if base in _STEPS), _IGNORED)
 
 
 def _name_of(key: str | _BucketKey) -> str:

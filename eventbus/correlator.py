@@ -1,23 +1,23 @@
-"""SkillsWorkflowCorrelator: correlate on demand, what it is given or what the historic files hold."""
+"""SkillsWorkflowCorrelator: correlate on demand what it is given, what was logged, what files hold."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
-import msgspec
-
-from eventbus.correlated_session import session_summary
-from eventbus.correlation import CorrelatedSession, Correlation, correlation_report
-from eventbus.errors import DecodeError
-from eventbus.events import SkillEvent, WorkflowEvent
-from eventbus.historic_records import skill_events, workflow_events
-from eventbus.json_safe import json_safe, safe_text
+from eventbus.correlated_session import newest_first, report_lines, session_summary
+from eventbus.correlation import CorrelatedSession, Correlation
+from eventbus.events import Event, SkillEvent, SkillStarted, WorkflowEvent
+from eventbus.historic_records import skill_events
+from eventbus.historic_records import workflow_events as _workflow_events
 from eventbus.records import SkillInvocation
-from eventbus.whole_file import write_whole
+
+if TYPE_CHECKING:
+    from eventbus.history import EventLog
 
 __all__ = ["SkillsWorkflowCorrelator"]
 
@@ -28,13 +28,20 @@ class SkillsWorkflowCorrelator:
     `get_session_summary`, `generate_correlation_report` and `export_correlated_data` tell what
     `correlate_by_session` gave last; before its first call they correlate the files themselves.
 
+    Where nothing is named it correlates what the directory named by ``EVENTBUS_DIR`` holds, else
+    ``.session-buddy`` in the working directory: the event log, and of its two historic files what the
+    log does not tell as well. A file that is named is correlated without the log, and a log that is
+    named without the files.
+
+    A log is read anew by each call, one session at a time, however long it is.
+
     Args:
-        skills_file: A historic ``skill_metrics.json``. By default the one in the directory named by
-            ``EVENTBUS_DIR``, else in ``.session-buddy`` in the working directory.
+        skills_file: A historic ``skill_metrics.json``; by default the one in that directory.
         workflow_events_file: A list of workflow event records; by default ``workflow_events.json``
             in that directory.
-        source: Where sessions come from instead of from the files, asked each time until
-            `correlate_by_session` is called.
+        log: An `eventbus.history.EventLog`, or the directory of one.
+        source: Where sessions come from instead, asked each time until `correlate_by_session` is
+            called.
     """
 
     def __init__(
@@ -42,10 +49,12 @@ class SkillsWorkflowCorrelator:
         skills_file: Path | str | None = None,
         workflow_events_file: Path | str | None = None,
         *,
+        log: EventLog | Path | str | None = None,
         source: Callable[[], dict[str, CorrelatedSession]] | None = None,
     ) -> None:
         self._skills_file = skills_file
         self._workflow_events_file = workflow_events_file
+        self._log = log
         self._source = source
         self._correlation: Correlation | None = None
 
@@ -69,7 +78,7 @@ class SkillsWorkflowCorrelator:
         skill_invocations: Iterable[SkillInvocation | SkillEvent | Mapping[str, Any]] | None = None,
         workflow_events: Iterable[WorkflowEvent | Mapping[str, Any]] | None = None,
     ) -> dict[str, CorrelatedSession]:
-        """Correlate what is given, and that alone; with neither argument, what the files hold.
+        """Correlate what is given, and that alone; with neither argument, what was recorded.
 
         Args:
             skill_invocations: `SkillInvocation` objects, skill events, or records of either.
@@ -84,9 +93,10 @@ class SkillsWorkflowCorrelator:
             OSError: A file is there and cannot be read.
         """
         if skill_invocations is None and workflow_events is None:
-            self._correlation = self._correlate_files()
+            self._correlation = _folded(self._recorded())
         else:
-            self._correlation = _correlate(skill_invocations or (), workflow_events or ())
+            given = chain(skill_events(skill_invocations or ()), _workflow_events(workflow_events or ()))
+            self._correlation = _folded(given)
         return self._correlation.sessions()
 
     def get_session_summary(self, session_id: str) -> dict[str, Any] | None:
@@ -96,7 +106,8 @@ class SkillsWorkflowCorrelator:
             DecodeError: As for `correlate_by_session`.
             OSError: As for `correlate_by_session`.
         """
-        session = self._figures().get(session_id)
+        with self._asked() as sessions:
+            session = sessions.figures_of(session_id)
         return None if session is None else session_summary(session)
 
     def generate_correlation_report(self) -> str:
@@ -106,7 +117,8 @@ class SkillsWorkflowCorrelator:
             DecodeError: As for `correlate_by_session`.
             OSError: As for `correlate_by_session`.
         """
-        return correlation_report(self._figures())
+        with self._asked() as sessions:
+            return "\n".join(report_lines(sessions.figures(), count=sessions.count()))
 
     def export_correlated_data(self, output_file: Path | str) -> None:
         """Write all sessions, with their records, to a JSON file, whole or not at all.
@@ -121,48 +133,106 @@ class SkillsWorkflowCorrelator:
             OSError: As for `correlate_by_session`, or the file cannot be written; then what was
                 there is untouched.
         """
-        sessions = {safe_text(name): _exported(session) for name, session in self._current().items()}
-        document = {"sessions": sessions, "exported_at": datetime.now(UTC).isoformat()}
-        write_whole(Path(output_file), msgspec.json.format(msgspec.json.encode(document), indent=2))
+        from eventbus.history.formats import write_correlation  # noqa: PLC0415 - costs an import of eventbus
 
-    def _current(self) -> dict[str, CorrelatedSession]:
-        if self._correlation is None and self._source is not None:
-            return self._source()
-        return self._correlated().sessions()
+        with self._asked() as sessions:
+            write_correlation(output_file, sessions.sessions())
 
-    def _figures(self) -> dict[str, CorrelatedSession]:
-        if self._correlation is None and self._source is not None:
-            return self._source()
-        return self._correlated().all_figures()
+    @contextmanager
+    def _asked(self) -> Generator[_Sessions]:
+        """Give what is to be told of: what was correlated last, else what was recorded."""
+        if self._correlation is not None:
+            yield _Given(self._correlation.sessions())
+        elif self._source is not None:
+            yield _Given(self._source())
+        else:
+            log = self._existing_log()
+            if log is None:
+                yield _Given(_folded(self._in_files()).sessions())
+            else:
+                from eventbus.history.session_history import SessionHistory  # noqa: PLC0415 - as above
 
-    def _correlated(self) -> Correlation:
-        if self._correlation is None:
-            self._correlation = self._correlate_files()
-        return self._correlation
+                with SessionHistory(log, self._not_in(log)) as history:
+                    yield history
 
-    def _correlate_files(self) -> Correlation:
-        correlation = _unlimited()
-        for path, key, events_of in (
-            (self.skills_file, "invocations", skill_events),
-            (self.workflow_events_file, None, workflow_events),
-        ):
-            try:
-                correlation.add_all(events_of(_load(path, key)))
-            except DecodeError as error:
-                raise DecodeError(f"{path} is damaged: {error}. Repair it, or move it away") from error
-        return correlation
+    def _recorded(self) -> Iterator[Event]:
+        log = self._existing_log()
+        return iter(self._in_files()) if log is None else chain(log, self._not_in(log))
+
+    def _existing_log(self) -> EventLog | None:
+        """Return the log to read, if there is one."""
+        from eventbus.history import EventLog  # noqa: PLC0415 - as above
+
+        if self._log is not None:
+            return self._log if isinstance(self._log, EventLog) else EventLog(self._log)
+        if self._skills_file is not None or self._workflow_events_file is not None:
+            return None
+        log = EventLog()
+        return log if log.segments() else None
+
+    def _not_in(self, log: EventLog) -> list[SkillEvent | WorkflowEvent]:
+        """Return what the files tell and a log does not."""
+        if self._log is not None:
+            return []
+        events = self._in_files()
+        if not events:
+            return []
+        told = {_identity(event): event for event in events}
+        for event in log.events(types=SkillEvent | WorkflowEvent):
+            told.pop(_identity(event), None)
+        left = {event.invocation_id for event in told.values() if isinstance(event, SkillStarted)}
+        return [
+            event
+            for event in events
+            if (event.invocation_id in left if isinstance(event, SkillEvent) else _identity(event) in told)
+        ]
+
+    def _in_files(self) -> list[SkillEvent | WorkflowEvent]:
+        from eventbus.history.formats import read_skill_metrics, read_workflow_events  # noqa: PLC0415
+
+        skills = read_skill_metrics(self.skills_file)
+        return [*skill_events(skills), *read_workflow_events(self.workflow_events_file)]
 
 
-def _correlate(skills: Iterable[Any], workflows: Iterable[Any]) -> Correlation:
-    correlation = _unlimited()
-    correlation.add_all(skill_events(skills))
-    correlation.add_all(workflow_events(workflows))
+class _Sessions(Protocol):
+    """What can be asked of a set of sessions."""
+
+    def figures(self) -> Iterator[CorrelatedSession]: ...
+    def figures_of(self, name: str) -> CorrelatedSession | None: ...
+    def sessions(self) -> Iterator[CorrelatedSession]: ...
+    def count(self) -> int: ...
+
+
+class _Given:
+    """Sessions that are in memory."""
+
+    def __init__(self, sessions: Mapping[str, CorrelatedSession]) -> None:
+        self._sessions = sessions
+
+    def figures(self) -> Iterator[CorrelatedSession]:
+        return iter(newest_first(self._sessions.values()))
+
+    def figures_of(self, name: str) -> CorrelatedSession | None:
+        return self._sessions.get(name)
+
+    def sessions(self) -> Iterator[CorrelatedSession]:
+        return iter(self._sessions.values())
+
+    def count(self) -> int:
+        return len(self._sessions)
+
+
+def _folded(events: Iterable[Event]) -> Correlation:
+    # All of it is asked for, or in memory already: a limit would only make the answer wrong.
+    correlation = Correlation(max_sessions=None, max_records=None)
+    correlation.add_all(events)
     return correlation
 
 
-def _unlimited() -> Correlation:
-    # What it is fed is in memory already: a limit would only make the answer wrong.
-    return Correlation(max_sessions=None, max_records=None)
+def _identity(event: Event) -> tuple[object, ...]:
+    """Return what an event has in common with a record of it that has no ids."""
+    names = (getattr(event, name, None) for name in ("skill_name", "workflow_id", "node_id"))
+    return type(event), *names, event.timestamp
 
 
 def _file(path: Path | str | None, default_name: str) -> Path:
@@ -170,26 +240,3 @@ def _file(path: Path | str | None, default_name: str) -> Path:
         return Path(path)
     directory = os.environ.get("EVENTBUS_DIR")
     return (Path(directory) if directory else Path.cwd() / ".session-buddy") / default_name
-
-
-def _load(path: Path, key: str | None) -> list[Any]:
-    """Return the list in a JSON file, itself or under a key; a file that is not there holds none."""
-    try:
-        content: Any = msgspec.json.decode(path.read_bytes())
-        if key is not None and isinstance(content, dict):
-            content = cast("dict[str, Any]", content).get(key) or []
-        return msgspec.convert(content, list[Any])
-    except FileNotFoundError:
-        return []
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise DecodeError(str(error)) from error
-
-
-def _exported(session: CorrelatedSession) -> dict[str, Any]:
-    # Workflow records are JSON-safe; what a tracker was told of a skill may hold anything.
-    invocations = [json_safe(invocation) for invocation in session.skill_invocations]
-    return {
-        **session.to_dict(),
-        "session_id": safe_text(session.session_id),
-        "skill_invocations": invocations,
-    }

@@ -7,6 +7,7 @@ module knows them only as sinks.
 from __future__ import annotations
 
 import threading
+from collections import deque
 from contextvars import ContextVar, Token
 
 from eventbus.contracts import EventSink
@@ -16,6 +17,7 @@ __all__ = ["current_sink"]
 _entered: ContextVar[EventSink | None] = ContextVar("eventbus_entered", default=None)
 _lock = threading.Lock()
 _running: list[EventSink] = []
+_started_ids: deque[str] = deque(maxlen=4_096)  # of buses: whoever starts more has closed the first
 
 
 def current_sink() -> EventSink | None:
@@ -47,6 +49,12 @@ def started(sink: EventSink) -> None:
     global _running  # noqa: PLW0603 - replaced, never changed in place: readers need no lock
     with _lock:
         _running = [*_running, sink]
+        _started_ids.append(getattr(sink, "id", ""))
+
+
+def has_started(bus_id: str) -> bool:
+    """Whether a bus of this id was started in this process, or in the one it was forked from."""
+    return bus_id in tuple(_started_ids)
 
 
 def stopped(sink: EventSink) -> None:

@@ -6,34 +6,40 @@ from collections.abc import Hashable
 from itertools import islice
 from typing import Any, Generic, TypeVar
 
-__all__ = ["Remembered", "forget_oldest"]
+import msgspec
 
+__all__ = ["Remembered", "forget_first", "forget_oldest"]
+
+_K = TypeVar("_K", bound=Hashable)
 _T = TypeVar("_T")
 
 
-class Remembered(Generic[_T]):
-    """Things by id, the open ones apart: what goes on is forgotten last."""
+class Remembered(msgspec.Struct, Generic[_K, _T], gc=False):
+    """Things by id, the open ones apart: what goes on is forgotten last.
 
-    __slots__ = ("_limit", "others", "still_open")
+    Not looked at by the garbage collector: what is remembered must not lead back to it.
+    """
 
-    def __init__(self, limit: int | None) -> None:
-        self.still_open: dict[Hashable, _T] = {}
-        self.others: dict[Hashable, _T] = {}
-        self._limit = limit
+    still_open: dict[_K, _T] = {}
+    others: dict[_K, _T] = {}
 
-    def get(self, key: Hashable) -> _T | None:
+    def get(self, key: _K) -> _T | None:
         """Return what is remembered under an id, open or not."""
         return self.still_open.get(key) or self.others.get(key)
 
-    def put(self, key: Hashable, thing: _T, *, is_open: bool) -> int:
-        """Remember a thing; answer how many others were forgotten for it."""
-        source, target = (self.others, self.still_open) if is_open else (self.still_open, self.others)
-        source.pop(key, None)
-        target[key] = thing
-        return len(forget_oldest(target, self._limit))
+    def put(self, key: _K, thing: _T, *, is_open: bool, limit: int | None) -> list[_T]:
+        """Remember a thing; return the others that were forgotten for it."""
+        if is_open:
+            self.others.pop(key, None)
+            self.still_open[key] = thing
+            return forget_oldest(self.still_open, limit)
+        if self.still_open.pop(key, None) is not None and not self.still_open:
+            self.still_open = {}  # an emptied one stays as large as it was
+        self.others[key] = thing
+        return forget_oldest(self.others, limit)
 
 
-def forget_oldest(remembered: dict[Any, Any], limit: int | None) -> list[Any]:
+def forget_oldest(remembered: dict[Any, _T], limit: int | None) -> list[_T]:
     """Keep a mapping to about a limit, by dropping its oldest entries; return what was dropped.
 
     An eighth at a time: a `dict` that loses its first entry over and over takes ever longer to find
@@ -41,4 +47,9 @@ def forget_oldest(remembered: dict[Any, Any], limit: int | None) -> list[Any]:
     """
     if limit is None or len(remembered) <= limit:
         return []
-    return [remembered.pop(key) for key in list(islice(remembered, 1 + limit // 8))]
+    return forget_first(remembered, 1 + limit // 8)
+
+
+def forget_first(remembered: dict[Any, _T], count: int) -> list[_T]:
+    """Drop up to so many of a mapping's oldest entries; return what was dropped."""
+    return [remembered.pop(key) for key in list(islice(remembered, max(count, 0)))]

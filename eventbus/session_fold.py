@@ -11,7 +11,11 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from sys import intern
 from typing import Any
+
+import msgspec
+from msgspec import field
 
 from eventbus.correlated_session import CorrelatedSession
 from eventbus.events import (
@@ -24,7 +28,7 @@ from eventbus.events import (
     WorkflowStarted,
 )
 from eventbus.records import skill_invocation, skill_invocation_record, workflow_event_record
-from eventbus.remembered import Remembered, forget_oldest
+from eventbus.remembered import Remembered, forget_first, forget_oldest
 from eventbus.unnamed_runs import AttemptKey, RunKey, UnnamedRuns
 
 __all__ = ["SessionFold"]
@@ -33,103 +37,86 @@ _FAR_FUTURE = datetime.max.replace(tzinfo=UTC)
 _FAR_PAST = datetime.min.replace(tzinfo=UTC)
 _OUTCOMES = ("cancelled", "failed", "skipped", "ok")  # the better ones later: the best one holds
 _RANKS = {status: rank for rank, status in enumerate(_OUTCOMES)}
-_MAX_ATTEMPTS = 64
+_NONE_YET = (0,) * len(_OUTCOMES)
+_FAILED, _OK = _RANKS["failed"], _RANKS["ok"]
 _MAX_SECONDS = timedelta.max.total_seconds()  # sums of these stay finite
-_STARTED, _ENDED = 1, 2
+_STARTED, _ENDED, _SEEN = 1, 2, 3
+_RANK = 2  # by how many bits a node's rank, counted from 1, stands left of what was seen of it
 
 
-class _Invocation:
-    __slots__ = ("ended", "number", "started")
+# Structs that the garbage collector does not look at: a long history has hundreds of thousands of
+# them, none is part of a cycle, and a collector that walks over them takes longer than the fold.
+class _Invocation(msgspec.Struct, gc=False):
+    number: int
+    # Without records only whether there was one.
+    started: SkillStarted | bool | None = None
+    ended: SkillCompleted | bool | None = None
 
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.started: SkillStarted | None = None
-        self.ended: SkillCompleted | None = None
 
+class _Run(msgspec.Struct, gc=False):
+    """One run.
 
-class _Run:
-    __slots__ = ("ended", "open_attempts", "started")
+    Attributes:
+        seen: Which of start and end were seen of each attempt at a node, and of each node the rank
+            of its best outcome: small numbers, for there is one for each node of a long history.
+            The first attempt shares its entry with its node; others have the attempt in their key.
+    """
 
-    def __init__(self) -> None:
-        self.started = False
-        self.ended = False
-        self.open_attempts = 0
+    started: bool = False
+    ended: bool = False
+    open_attempts: int = 0
+    seen: dict[str | tuple[str, AttemptKey], int] = {}
 
     @property
     def is_open(self) -> bool:
         return not self.ended and (self.started or self.open_attempts > 0)
 
 
-class _Node:
-    __slots__ = ("attempts", "rank")
-
-    def __init__(self) -> None:
-        self.attempts: dict[AttemptKey, int] = {}
-        self.rank = -1
-
-    def note(self, attempt: AttemptKey, seen: int) -> None:
-        self.attempts[attempt] = seen
-        if len(self.attempts) > _MAX_ATTEMPTS:
-            forget_oldest(self.attempts, _MAX_ATTEMPTS)
+class _Skills(Remembered[str, _Invocation], gc=False):
+    """Invocations by id."""
 
 
-class SessionFold:
+class _Runs(Remembered[RunKey, _Run], gc=False):
+    """Runs by id."""
+
+
+class SessionFold(msgspec.Struct, gc=False):
     """One session's figures so far.
 
-    Args:
-        name: What the session is called in what comes out.
-        limit: How many skill invocations, runs and nodes are remembered, and how many records of
-            workflow events are kept, the newest; None for all. The figures count all in any case.
-
     Attributes:
+        name: What the session is called in what comes out.
+        limit: How many skill invocations, runs, and attempts at nodes are remembered, and how many
+            records of workflow events are kept, the newest; None for all. The figures count all in
+            any case.
+        records: The records of workflow events, at most `limit`; None to keep none, of skills neither.
         dropped: Records counted but no longer kept.
+        is_open: Whether a skill, a run, or a node of a run whose start was not seen is still going.
+        is_filed_open: For whoever holds it: what `is_open` was when it was last put somewhere.
     """
 
-    __slots__ = (
-        "_attempts_completed",
-        "_attempts_failed",
-        "_earliest",
-        "_latest",
-        "_limit",
-        "_nodes",
-        "_outcomes",
-        "_runs",
-        "_skill_seconds",
-        "_skills",
-        "_skills_completed",
-        "_skills_ended",
-        "_skills_seen",
-        "_startless",
-        "_unnamed",
-        "_workflow_events",
-        "_workflow_seconds",
-        "_workflows_ended",
-        "_workflows_seen",
-        "dropped",
-        "name",
-    )
-
-    def __init__(self, name: str, limit: int | None) -> None:
-        self.name: str = name
-        self.dropped: int = 0
-        self._limit = limit
-        self._earliest, self._latest = _FAR_FUTURE, _FAR_PAST
-        self._startless: dict[Hashable, datetime] = {}
-        self._skills = Remembered[_Invocation](limit)
-        self._skills_seen = self._skills_ended = self._skills_completed = 0
-        self._skill_seconds = self._workflow_seconds = 0.0
-        self._runs = Remembered[_Run](limit)
-        self._unnamed: dict[str, UnnamedRuns] = {}
-        self._workflows_seen = self._workflows_ended = 0
-        self._nodes: dict[tuple[RunKey, str], _Node] = {}
-        self._outcomes = [0] * len(_OUTCOMES)
-        self._attempts_completed = self._attempts_failed = 0
-        self._workflow_events: deque[WorkflowEvent] = deque(maxlen=limit)
-
-    @property
-    def is_open(self) -> bool:
-        """Whether a skill, a run, or a node of a run whose start was not seen is still going."""
-        return bool(self._skills.still_open or self._runs.still_open)
+    name: str
+    limit: int | None
+    records: deque[WorkflowEvent] | None
+    dropped: int = 0
+    is_open: bool = False
+    is_filed_open: bool = False
+    _earliest: datetime = _FAR_FUTURE
+    _latest: datetime = _FAR_PAST
+    _startless: dict[Hashable, datetime] | None = None
+    _skills: _Skills = field(default_factory=_Skills)
+    _skills_seen: int = 0
+    _skills_ended: int = 0
+    _skills_completed: int = 0
+    _skill_seconds: float = 0.0
+    _runs: _Runs = field(default_factory=_Runs)
+    _unnamed: dict[str, UnnamedRuns] | None = None
+    _workflows_seen: int = 0
+    _workflows_ended: int = 0
+    _workflow_seconds: float = 0.0
+    _attempts_seen: int = 0
+    _attempts_completed: int = 0
+    _attempts_failed: int = 0
+    _outcomes: list[int] = field(default_factory=partial(list, _NONE_YET))
 
     # Skills. Each method answers whether the event told something new.
 
@@ -138,8 +125,10 @@ class SessionFold:
         invocation = self._invocation(event.invocation_id)
         if invocation.started is not None:
             return False
-        invocation.started = event
-        self._begin(event.invocation_id, event.timestamp)
+        invocation.started = event if self.records is not None else True
+        self._begin(event.timestamp)
+        if self._startless:
+            self._startless.pop(event.invocation_id, None)
         self._put_skill(event.invocation_id, invocation)
         return True
 
@@ -148,12 +137,14 @@ class SessionFold:
         invocation = self._invocation(event.invocation_id)
         if invocation.ended is not None:
             return False
-        invocation.ended = event
+        invocation.ended = event if self.records is not None else True
         self._skills_ended += 1
         self._skills_completed += bool(event.completed)
         seconds = _seconds(event.duration_seconds)
         self._skill_seconds += seconds
-        self._end(event.invocation_id, event.timestamp, None if invocation.started else seconds)
+        self._end(event.timestamp)
+        if not invocation.started:
+            self._end_startless(event.invocation_id, event.timestamp, seconds)
         self._put_skill(event.invocation_id, invocation)
         return True
 
@@ -165,16 +156,23 @@ class SessionFold:
         return invocation
 
     def _put_skill(self, invocation_id: str, invocation: _Invocation) -> None:
-        self.dropped += self._skills.put(invocation_id, invocation, is_open=invocation.ended is None)
+        forgotten = self._skills.put(
+            invocation_id, invocation, is_open=invocation.ended is None, limit=self.limit
+        )
+        if self.records is not None:
+            self.dropped += len(forgotten)
+        self.is_open = bool(self._skills.still_open or self._runs.still_open)
 
     # Workflows.
 
     def place_unnamed(self, event: WorkflowEvent) -> tuple[RunKey, AttemptKey]:
         """Return the run, and the attempt, that an event without a `run_id` belongs to."""
+        if self._unnamed is None:
+            self._unnamed = {}
         runs = self._unnamed.get(event.workflow_id)
         if runs is None:
-            runs = self._unnamed[event.workflow_id] = UnnamedRuns(event.workflow_id, self._limit)
-            forget_oldest(self._unnamed, self._limit)
+            runs = self._unnamed[event.workflow_id] = UnnamedRuns(event.workflow_id, self.limit)
+            forget_oldest(self._unnamed, self.limit)
         return runs.place(event)
 
     def workflow_started(self, event: WorkflowStarted, run_key: RunKey, _: AttemptKey) -> bool:
@@ -183,9 +181,11 @@ class SessionFold:
         if run.started:
             return False
         run.started = True
-        self._begin(run_key, event.timestamp)
+        self._begin(event.timestamp)
+        if self._startless:
+            self._startless.pop(run_key, None)
         self._keep(event)
-        self._runs.put(run_key, run, is_open=run.is_open)
+        self._put_run(run_key, run)
         return True
 
     def workflow_completed(self, event: WorkflowCompleted, run_key: RunKey, _: AttemptKey) -> bool:
@@ -197,37 +197,62 @@ class SessionFold:
         self._workflows_ended += 1
         seconds = _seconds(event.duration_seconds)
         self._workflow_seconds += seconds
-        self._end(run_key, event.timestamp, None if run.started else seconds)
+        self._end(event.timestamp)
+        if not run.started:
+            self._end_startless(run_key, event.timestamp, seconds)
         self._keep(event)
-        self._runs.put(run_key, run, is_open=False)
+        self._put_run(run_key, run)
         return True
+
+    # Most events are of nodes: these two, and what they always do, are written out in a row.
 
     def node_started(self, event: NodeStarted, run_key: RunKey, attempt: AttemptKey) -> bool:
         """Fold the start of an attempt at a node."""
-        run, node = self._run(run_key), self._node(run_key, event.node_id)
-        seen = node.attempts.get(attempt, 0)
+        run = self._runs.still_open.get(run_key) or self._run(run_key)
+        key = event.node_id if attempt == 1 else (event.node_id, attempt)
+        seen = run.seen.get(key, 0)
         if seen & _STARTED:
             return False
-        node.note(attempt, seen | _STARTED)
-        self._begin((run_key, event.node_id, attempt), event.timestamp)
-        self._keep(event)
         if not seen:
-            self._count_open(run_key, run, 1)
+            key = self._note_attempt(key)
+        run.seen[key] = seen | _STARTED
+        timestamp = event.timestamp
+        if timestamp < self._earliest:  # noqa: PLR1730 - min() takes twice as long
+            self._earliest = timestamp
+        if self._startless:
+            self._startless.pop((run_key, event.node_id, attempt), None)
+        if self.records is not None:
+            self._keep(event)
+        if not seen & _ENDED:
+            run.open_attempts += 1
+            if not run.started:
+                self._put_run(run_key, run)
         return True
 
     def node_completed(self, event: NodeCompleted, run_key: RunKey, attempt: AttemptKey) -> bool:
         """Fold the end of an attempt at a node."""
-        run, node = self._run(run_key), self._node(run_key, event.node_id)
-        seen = node.attempts.get(attempt, 0)
+        run = self._runs.still_open.get(run_key) or self._run(run_key)
+        node_id = event.node_id
+        key = node_id if attempt == 1 else (node_id, attempt)
+        seen = run.seen.get(key, 0)
         if seen & _ENDED:
             return False
-        node.note(attempt, seen | _ENDED)
-        self._count_outcome(node, event.status)
-        seconds = None if seen else _seconds(event.duration_seconds)
-        self._end((run_key, event.node_id, attempt), event.timestamp, seconds)
-        self._keep(event)
-        if seen:
-            self._count_open(run_key, run, -1)
+        if not seen & _STARTED:
+            key = self._note_attempt(key)
+            self._end_startless(
+                (run_key, node_id, attempt), event.timestamp, _seconds(event.duration_seconds)
+            )
+        run.seen[key] = seen = seen | _ENDED
+        run.seen[node_id] = self._count_outcome(event, seen if attempt == 1 else run.seen.get(node_id, 0))
+        timestamp = event.timestamp
+        if timestamp > self._latest:  # noqa: PLR1730 - max() takes twice as long
+            self._latest = timestamp
+        if self.records is not None:
+            self._keep(event)
+        if seen & _STARTED:
+            run.open_attempts -= 1
+            if not run.started:
+                self._put_run(run_key, run)
         return True
 
     def _run(self, run_key: RunKey) -> _Run:
@@ -235,60 +260,81 @@ class SessionFold:
         if run is None:
             self._workflows_seen += 1
             run = _Run()
-            self._runs.put(run_key, run, is_open=False)
+            self._put_run(run_key, run)
         return run
 
-    def _node(self, run_key: RunKey, node_id: str) -> _Node:
-        key = (run_key, node_id)
-        node = self._nodes.get(key)
-        if node is None:
-            node = self._nodes[key] = _Node()
-            forget_oldest(self._nodes, self._limit)
-        return node
+    def _put_run(self, run_key: RunKey, run: _Run) -> None:
+        for forgotten in self._runs.put(run_key, run, is_open=run.is_open, limit=self.limit):
+            self._attempts_seen -= len(forgotten.seen)
+        self.is_open = bool(self._skills.still_open or self._runs.still_open)
 
-    def _count_open(self, run_key: RunKey, run: _Run, change: int) -> None:
-        was_open = run.is_open
-        run.open_attempts += change
-        if run.is_open != was_open:
-            self._runs.put(run_key, run, is_open=run.is_open)
+    def _note_attempt(self, key: str | tuple[str, AttemptKey]) -> str | tuple[str, AttemptKey]:
+        """Make room for one more; return the key, one and the same text in all sessions."""
+        self._attempts_seen += 1
+        if self.limit is not None and self._attempts_seen > self.limit:
+            self._forget_attempts(1 + self.limit // 8)
+        return intern(key) if type(key) is str else key
 
-    def _count_outcome(self, node: _Node, status: str) -> None:
-        rank = _RANKS.get(status, _RANKS["failed"])  # a status of a later version is no success
-        self._attempts_completed += status == "ok"
-        self._attempts_failed += status == "failed"
-        if rank > node.rank:
-            if node.rank >= 0:
-                self._outcomes[node.rank] -= 1
-            self._outcomes[rank] += 1
-            node.rank = rank
+    def _forget_attempts(self, excess: int) -> None:
+        runs = [*self._runs.others.values(), *self._runs.still_open.values()]
+        for run in runs:
+            excess -= len(forget_first(run.seen, excess))
+        self._attempts_seen = sum(len(run.seen) for run in runs)
+
+    def _count_outcome(self, event: NodeCompleted, seen: int) -> int:
+        """Count how an attempt ended; return what is known of its node, with the best rank so far."""
+        status = event.status
+        if status == "ok" and event.success:
+            self._attempts_completed += 1
+            rank = _OK
+        else:
+            rank = _RANKS.get(status, _FAILED)  # a status of a later version is no success
+            if rank > _FAILED and not event.success:  # as others may have written it down
+                rank = _FAILED
+            self._attempts_failed += rank == _FAILED
+        best = (seen >> _RANK) - 1
+        if rank <= best:
+            return seen
+        if best >= 0:
+            self._outcomes[best] -= 1
+        self._outcomes[rank] += 1
+        return seen & _SEEN | (rank + 1) << _RANK
 
     def _keep(self, event: WorkflowEvent) -> None:
-        kept = self._workflow_events
-        self.dropped += len(kept) == kept.maxlen
-        kept.append(event)
+        kept = self.records
+        if kept is not None:
+            self.dropped += len(kept) == kept.maxlen
+            kept.append(event)
 
     # When it was.
 
-    def _begin(self, key: Hashable, timestamp: datetime) -> None:
+    def _begin(self, timestamp: datetime) -> None:
         self._earliest = min(self._earliest, timestamp)
-        if self._startless:
-            self._startless.pop(key, None)
 
-    def _end(self, key: Hashable, timestamp: datetime, seconds_without_start: float | None) -> None:
+    def _end(self, timestamp: datetime) -> None:
         self._latest = max(self._latest, timestamp)
-        if seconds_without_start is not None:
-            # Its start may still come, and knows better: until then this stands in for it.
-            self._startless[key] = _before(timestamp, seconds_without_start)
-            self._earliest = min(self._earliest, *forget_oldest(self._startless, self._limit), _FAR_FUTURE)
+
+    def _end_startless(self, key: Hashable, timestamp: datetime, seconds: float) -> None:
+        # Its start may still come, and knows better: until then this stands in for it.
+        if self._startless is None:
+            self._startless = {}
+        self._startless[key] = _before(timestamp, seconds)
+        self._earliest = min(self._earliest, *forget_oldest(self._startless, self.limit), _FAR_FUTURE)
 
     # What comes out.
+
+    @property
+    def start(self) -> datetime:
+        """The earliest start seen, or worked out where none was seen."""
+        startless = min(self._startless.values(), default=_FAR_FUTURE) if self._startless else _FAR_FUTURE
+        return min(self._earliest, startless).astimezone(UTC)
 
     def figures(self) -> CorrelatedSession:
         """Return the session as it stands, without its records."""
         cancelled, failed, skipped, completed = self._outcomes
-        start = min(self._earliest, min(self._startless.values(), default=_FAR_FUTURE))
+        start = self.start
         # Never before the start: the wall clock may have been set back meanwhile.
-        end = None if self.is_open else max(start, self._latest).isoformat()
+        end = None if self.is_open else max(start, self._latest).astimezone(UTC).isoformat()
         return CorrelatedSession(
             session_id=self.name,
             start_time=start.isoformat(),
@@ -316,12 +362,15 @@ class SessionFold:
         """
         skills = [*self._skills.others.values(), *self._skills.still_open.values()]
         ids = [(skill.number, skill.started, skill.ended) for skill in skills]
-        return partial(_with_records, self.figures(), ids, list(self._workflow_events))
+        if self.records is None:
+            figures = self.figures()
+            return lambda: figures
+        return partial(_with_records, self.figures(), ids, list(self.records))
 
 
 def _with_records(
     session: CorrelatedSession,
-    invocations: list[tuple[int, SkillStarted | None, SkillCompleted | None]],
+    invocations: list[tuple[int, Any, Any]],
     workflow_events: Iterable[WorkflowEvent],
 ) -> CorrelatedSession:
     invocations.sort(key=lambda each: each[0])

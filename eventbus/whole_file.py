@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 __all__ = ["make_private_directory", "write_whole"]
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes | Iterable[bytes]) -> None:
     """Replace a file by one of mode 0600 with this content, making its directory if there is none.
+
+    Args:
+        path: The file.
+        content: All of it, or its parts one after the other; where getting one of them raises,
+            that comes out, and nothing is written.
 
     Raises:
         OSError: It cannot be written; what was there is untouched.
@@ -21,7 +27,7 @@ def write_whole(path: Path, content: bytes) -> None:
     descriptor, partial = tempfile.mkstemp(prefix=".eventbus-", suffix=".partial", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
+            file.writelines([content] if isinstance(content, bytes) else content)
             file.flush()
             os.fsync(file.fileno())
         Path(partial).replace(path)

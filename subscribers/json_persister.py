@@ -6,6 +6,7 @@ The rules:
   survives a ``kill -9`` of the process. `sync` says when it is made to survive a power cut too.
 - Every line begins with ``{"seq":``, the record's number within the bus's log, from 1. Where events
   were lost, before they came here or for want of a place to write them, numbers are missing.
+- What was read from the same log, followed or replayed, is left out: it is there already.
 - A file system that fails never raises into the bus: what could not be written is kept, up to
   `MAX_PENDING_BYTES`, and tried again with the next batch, each second, and at the end. One
   warning per cause every 20 seconds says so.
@@ -35,6 +36,7 @@ from eventbus import (
     SubscriberError,
     WorkflowCompleted,
     encode,
+    new_to_log,
 )
 from subscribers.segment import Segment
 
@@ -108,6 +110,7 @@ class JsonPersister(Subscriber[Event]):
         self._bus_id = ""
         self._is_serving = False
         self._directory = Path()
+        self._log = ""
         self._segment: Segment | None = None
         self._begin_new()
 
@@ -158,6 +161,7 @@ class JsonPersister(Subscriber[Event]):
         self._bus_id = bus.id
         self._is_serving = True
         self._directory = _resolved(self._given_directory or _default_directory())
+        self._log = _real(self._directory)
         self._begin_new()
 
     async def handle_batch(self, events: Sequence[Event]) -> None:
@@ -181,6 +185,7 @@ class JsonPersister(Subscriber[Event]):
     def _write_batch(self, events: Sequence[Event]) -> None:
         if self._pid != os.getpid():
             self._begin_new()
+        events = new_to_log(events, self._log)
         self._keep(self._lines_of(events))
         self._flush()
         if self._sync_policy == "always" or (self._sync_policy == "interval" and _is_urgent(events)):
@@ -296,6 +301,13 @@ def _resolved(directory: str | os.PathLike[str]) -> Path:
         return Path(os.path.abspath(directory))  # noqa: PTH100
     except OSError:
         return Path(directory)  # the working directory is gone: writing will fail, and say so
+
+
+def _real(directory: Path) -> str:
+    try:
+        return os.path.realpath(directory)
+    except (OSError, ValueError):
+        return str(directory)
 
 
 def _is_urgent(events: Sequence[Event]) -> bool:

@@ -7,6 +7,7 @@ file, so nothing but what was made here is ever written to.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import time
@@ -55,6 +56,8 @@ class Segment:
             self._fd = os.open(name, _CREATE_FILE, 0o600, dir_fd=events)
             with suppress(OSError):  # not every file system can; without it a power cut may take the name
                 os.fsync(events)
+        with suppress(OSError):  # nor has every one locks. Whoever repairs the log sees that its writer lives
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._identity = _identity(os.fstat(self._fd))
         self._unsynced = False
         # What has to be written before the next line: a header, or the end of a torn line.

@@ -11,9 +11,16 @@ from typing import Annotated, Any, TypeAlias, cast, get_args
 import typer
 import typer.main
 
+from eventbus.cli.cat import cat
+from eventbus.cli.correlation_report import report
 from eventbus.cli.demo import run_demo
+from eventbus.cli.doctor import doctor
 from eventbus.cli.exits import OK, USAGE, CommandError
+from eventbus.cli.export import export
+from eventbus.cli.log_statistics import stats
 from eventbus.cli.plugin_list import list_plugins
+from eventbus.cli.session_list import sessions
+from eventbus.cli.timeline import show
 from eventbus.settings import ProgressMode
 
 __all__ = ["parse"]
@@ -106,3 +113,12 @@ def _demo(
 def _plugins() -> Action:
     """List the subscribers that are installed. Exit code 1: some cannot be used."""
     return list_plugins
+
+
+_app.command("cat")(cat)
+_app.command("doctor")(doctor)
+_app.command("export")(export)
+_app.command("report")(report)
+_app.command("sessions")(sessions)
+_app.command("show")(show)
+_app.command("stats")(stats)

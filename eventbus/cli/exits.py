@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from eventbus.printable import clean
 
-__all__ = ["NOT_FOUND", "OK", "PROBLEMS", "USAGE", "CommandError", "error_line"]
+__all__ = ["DAMAGED", "NOT_FOUND", "OK", "PROBLEMS", "USAGE", "CommandError", "error_line"]
 
 OK = 0
 PROBLEMS = 1
 """The command did its work, and found problems."""
 USAGE = 2
 NOT_FOUND = 3
+DAMAGED = 4
+"""The command did its work, but for data that is damaged."""
 
 _MAX_ERROR = 1_000
 

@@ -62,11 +62,11 @@ def observe_crackerjack(bus: EventSink | None = None, *, error_messages: bool = 
                 {
                     WORKFLOWS: _observe_workflows,
                     _PIPELINE: lambda module: replace(
-                        module, "WorkflowPipeline", "run_complete_workflow", ["options"], _in_session
+                        module, "WorkflowPipeline.run_complete_workflow", "options", _in_session
                     ),
                     _HOOKS: lambda module: _observe_hooks(module, replace),
                     _LSP_HOOKS: lambda module: replace(
-                        module, "LSPAwareHookExecutor", "execute_strategy", ["strategy"], _noting_strategy
+                        module, "LSPAwareHookExecutor.execute_strategy", "strategy", _noting_strategy
                     ),
                 }
             )
@@ -82,28 +82,33 @@ def _observe_workflows(_: ModuleType) -> None:
 
 
 def _observe_hooks(module: ModuleType, replace: Callable[..., None]) -> None:
-    replace(module, "HookExecutor", "execute_strategy", ["strategy"], _noting_strategy)
-    replace(module, "HookExecutor", "execute_single_hook", ["hook"], _telling_hook)
+    replace(module, "HookExecutor.execute_strategy", "strategy", _noting_strategy)
+    replace(module, "HookExecutor.execute_single_hook", "hook", _telling_hook)
 
 
 def _replace(
-    stack: ExitStack,
-    module: ModuleType,
-    owner: str,
-    name: str,
-    parameters: list[str],
-    wrap: Callable[..., Any],
+    stack: ExitStack, module: ModuleType, method: str, parameter: str, wrap: Callable[..., Any]
 ) -> None:
-    """Replace a method until the stack is left, if it is as it is known to be."""
+    """Replace a method until the stack is left, if it is as it is known to be.
+
+    Args:
+        stack: Puts it back.
+        module: Where its class is.
+        method: Its class and its name.
+        parameter: The name of the one parameter that it is known to have.
+        wrap: Makes the wrapper.
+    """
+    owner, _, name = method.partition(".")
+    cls: Any = getattr(module, owner, None)
     try:
-        cls = getattr(module, owner)
-        known = list(inspect.signature(getattr(cls, name)).parameters)
-        if known != ["self", *parameters]:
-            raise IntegrationError(f"it takes {', '.join(known)}, not self, {', '.join(parameters)}")
-    except Exception as error:  # noqa: BLE001 - whatever is wrong with it, it is not what is known
-        warn_unknown(f"{module.__name__}.{owner}.{name}", error)
-        return
-    stack.callback(Replacement(cls, name, wrap).restore)
+        parameters = list(inspect.signature(getattr(cls, name)).parameters)
+    except (AttributeError, TypeError, ValueError):
+        parameters = []
+    if parameters == ["self", parameter]:
+        stack.callback(Replacement(cls, name, wrap).restore)
+    else:
+        what = f"{module.__name__}.{method}"
+        warn_unknown(what, IntegrationError(f"it is no method with the parameter {parameter}"))
 
 
 def _in_session(run: Callable[..., Any], layer: Replacement) -> Callable[..., Any]:

@@ -6,12 +6,12 @@ run, and what they cost.
 
 from __future__ import annotations
 
-import importlib.machinery
 import logging
 import sys
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, TypeAlias
 
@@ -51,12 +51,12 @@ class _Finder(MetaPathFinder):
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
+    ) -> ModuleSpec | None:
         if fullname not in self._waiting:
             return None
         for finder in sys.meta_path:
             find = None if finder is self else getattr(finder, "find_spec", None)
-            spec = None if find is None else find(fullname, path, target)
+            spec: ModuleSpec | None = None if find is None else find(fullname, path, target)
             if spec is not None:
                 self._listen(fullname, spec.loader)
                 return spec
@@ -65,7 +65,9 @@ class _Finder(MetaPathFinder):
     def _listen(self, name: str, loader: Any) -> None:
         # In the loader itself, for this one time: a loader around it would be seen by whatever asks
         # a module for its loader, such as inspect and importlib.resources.
-        execute = getattr(loader, "exec_module", None)
+        execute: Callable[[ModuleType], None] | None = getattr(loader, "exec_module", None)
+        if execute is None:
+            return
 
         def exec_module(module: ModuleType) -> None:
             with suppress(AttributeError):
@@ -75,9 +77,8 @@ class _Finder(MetaPathFinder):
             if action is not None:
                 _do(action, module)
 
-        if execute is not None:
-            with suppress(AttributeError):  # one that takes no attributes: a frozen or built-in module's
-                loader.exec_module = exec_module
+        with suppress(AttributeError):  # one that takes no attributes: a frozen or built-in module's
+            loader.exec_module = exec_module
 
 
 def _do(action: Action, module: ModuleType) -> None:

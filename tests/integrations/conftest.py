@@ -115,7 +115,7 @@ def described(error: BaseException | None) -> Any:
     """All that can be seen of an exception, but where it was raised."""
     if error is None:
         return None
-    inner = [described(each) for each in error.exceptions] if isinstance(error, BaseExceptionGroup) else []
+    inner = [described(each) for each in getattr(error, "exceptions", ())]
     return (
         type(error),
         re.sub("[0-9a-f]{8,}", "<address>", str(error)),

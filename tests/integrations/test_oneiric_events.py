@@ -374,7 +374,7 @@ def test_a_run_that_nobody_finishes_is_closed(sink: Any, oneiric_dag: Any) -> No
     try:
         with observe_oneiric(sink):
             graph = oneiric_dag.build_graph([oneiric_dag.DAGTask(key="a", runner=never)])
-            coroutine = workflows.execute_dag(graph)
+            coroutine: Any = workflows.execute_dag(graph, hooks=None)
             coroutine.send(None)
             coroutine.close()
     finally:

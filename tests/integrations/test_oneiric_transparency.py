@@ -8,7 +8,7 @@ import importlib.util
 import inspect
 import logging
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from typing import Any
@@ -100,7 +100,7 @@ RACING: dict[str, Any] = {
 
 
 @contextmanager
-def _bus(**options: Any) -> Iterator[None]:
+def _bus(**options: Any) -> Generator[None]:
     with EventBus() as bus, observe_oneiric(bus):
         bus.subscribe(_raising, Event, **options)
         yield
@@ -117,7 +117,7 @@ def _closed() -> AbstractContextManager[object]:
 
 
 @contextmanager
-def _full() -> Iterator[None]:
+def _full() -> Generator[None]:
     held = threading.Event()
     with EventBus() as bus, observe_oneiric(bus), ExitStack() as stack:
         stack.callback(held.set)
@@ -131,7 +131,7 @@ class _Broken:
 
 
 @contextmanager
-def _twice() -> Iterator[None]:
+def _twice() -> Generator[None]:
     bus = EventBus()
     with observe_oneiric(bus), observe_oneiric(bus), observe_oneiric(_Broken()):
         yield
@@ -148,7 +148,7 @@ OBSERVING: dict[str, Observing] = {
 
 
 async def _seen(program: Any, see: Callable[..., Any]) -> list[Any]:
-    seen = []
+    seen: list[Any] = []
     for run_id in ("r1", "r2"):  # the second is resumed from the first one's checkpoint, if it left one
         with anyio.fail_after(60), anyio.CancelScope() as scope:
             _scopes.append(scope)
@@ -321,8 +321,12 @@ def _missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(importlib.import_module("sys").modules, "oneiric.runtime.dag", None)
 
 
+def _seven(_: str) -> str:
+    return "7.1"
+
+
 def _too_new(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.metadata, "version", lambda _: "7.1")
+    monkeypatch.setattr(importlib.metadata, "version", _seven)
 
 
 def _other_arguments(monkeypatch: pytest.MonkeyPatch) -> None:

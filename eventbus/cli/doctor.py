@@ -1,0 +1,77 @@
+"""``eventbus doctor``: is the log as it should be, and with ``--repair``: make it so where that is safe."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from eventbus.cli.exits import DAMAGED, OK, PROBLEMS
+from eventbus.cli.log_access import DamageNotes, open_log
+from eventbus.history import EventLog, Finding
+from eventbus.printable import clean
+
+__all__ = ["doctor"]
+
+_MAX_LINE = 1_000
+
+
+def doctor(
+    directory: Annotated[
+        Path | None, typer.Option("--dir", metavar="PATH", help="Where the event log is.")
+    ] = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Set torn tails aside, and take others' permissions away.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> Callable[[], int]:
+    """Examine the log, and tell what is wrong by place.
+
+    Exit code 1: there are problems; 4: some data is damaged. What --repair repaired counts no more.
+    """
+    return lambda: _run(directory, repair, as_json)
+
+
+def _run(directory: Path | None, repair: bool, as_json: bool) -> int:
+    log = open_log(directory, DamageNotes())
+    show = _show_json if as_json else _show
+    if repair:
+        _repair(log, show)
+    kinds: set[str] = set()
+    for finding in log.examine():
+        kinds.add(finding.kind)
+        show(finding, False)
+    if not kinds and not as_json:
+        print(clean(f"ok: {len(log.segments())} segments in {log.directory}", _MAX_LINE))
+    return DAMAGED if "damage" in kinds else PROBLEMS if kinds else OK
+
+
+def _repair(log: EventLog, show: Callable[[Finding, bool], None]) -> None:
+    for path in (log.directory, log.directory / "events", *(each.path for each in log.segments())):
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if mode & 0o077:
+            path.chmod(mode & 0o700)
+            message = f"mode {mode:04o} was changed to {mode & 0o700:04o}"
+            show(Finding(kind="permissions", path=path, message=message), True)
+    for done in log.repair():
+        kept = f"kept in {done.kept_in.name}" if done.kept_in else "only a line feed was missing"
+        message = f"its writer died amid a line: {done.length} bytes were set aside, {kept}"
+        finding = Finding(
+            kind="torn tail", path=done.path, offset=done.offset, length=done.length, message=message
+        )
+        show(finding, True)
+
+
+def _show(finding: Finding, repaired: bool) -> None:
+    place = str(finding.path) if finding.offset is None else f"{finding.path}:{finding.offset}"
+    state = "repaired" if repaired else finding.kind
+    print(clean(f"{state:<16}{place}: {finding.message}", _MAX_LINE))
+
+
+def _show_json(finding: Finding, repaired: bool) -> None:
+    line = {**msgspec.structs.asdict(finding), "path": clean(finding.path, 4_096), "repaired": repaired}
+    print(msgspec.json.encode(line).decode())

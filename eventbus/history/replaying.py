@@ -1,0 +1,33 @@
+"""Publish stored events onto a bus again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import anyio.lowlevel
+
+from eventbus.bus import EventBus
+from eventbus.events import Event
+from eventbus.from_log import mark_from_log
+from eventbus.own_thread import OwnThread
+
+__all__ = ["publish_all"]
+
+_EVENTS_PER_TURN = 64
+
+
+async def publish_all(batches: Iterator[list[Event]], bus: EventBus, origin: str) -> int:
+    """Publish events that came from a log; return how many the bus accepted before it was closed."""
+    accepted = 0
+    thread = OwnThread("eventbus-log-replay")
+    try:
+        while batch := await thread.run(next, batches, None):
+            for event in batch:
+                if not await bus.publish_wait(mark_from_log(event, origin)):
+                    return accepted
+                accepted += 1
+                if not accepted % _EVENTS_PER_TURN:  # subscribers may live in this very loop
+                    await anyio.lowlevel.checkpoint()
+    finally:
+        thread.end()
+    return accepted

@@ -1,0 +1,316 @@
+"""``eventbus cat``: the log as lines that other programs read."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+
+from eventbus import (
+    Event,
+    EventBus,
+    NodeCompleted,
+    PatternDetected,
+    SkillCompleted,
+    UnknownEvent,
+    WorkflowStarted,
+    decode,
+    encode,
+)
+from eventbus.history import EventLog
+from eventbus.history.line_formats import CSV_COLUMNS
+from subscribers import JsonPersister
+
+Program: TypeAlias = Callable[..., subprocess.CompletedProcess[str]]
+START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+def node(number: int, **fields: Any) -> NodeCompleted:
+    given: dict[str, Any] = {"session_id": "s", "timestamp": START + timedelta(seconds=number)} | fields
+    return NodeCompleted(workflow_id="w", node_id=f"n{number}", duration_seconds=0.5, **given)
+
+
+HOSTILE: list[Event] = [
+    PatternDetected(
+        session_id="=1+1", pattern='=cmd|" /C calc"!A0', message='a,"b"\n\x1b]0;x\x07', timestamp=START
+    ),
+    PatternDetected(session_id="\u202eevil\x9b", pattern="-", message="\x7f\u2028", timestamp=START),
+]
+EVENTS: list[Event] = [
+    node(1),
+    node(2, session_id="other", metadata={"deep": {"er": [1, None]}}),
+    SkillCompleted(skill_name="x", session_id="s", follow_up_actions=("a", "b"), timestamp=START),
+    WorkflowStarted(workflow_id="w", session_id=None, nodes=("n1", "n2"), timestamp=START),
+    UnknownEvent(unknown_type="deployed", session_id="s", fields={"to": ["prod"]}, timestamp=START),
+    *HOSTILE,
+]
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    """A log of one bus, with all kinds of events."""
+    persister = JsonPersister(tmp_path / "log")
+    with EventBus([persister]) as bus:
+        for event in EVENTS:
+            bus.publish(event)
+    return tmp_path / "log"
+
+
+@pytest.fixture
+def repaired(log: Path) -> Path:
+    """The same, after damage amid it and a torn tail that was set aside."""
+    (segment,) = EventLog(log).segments()
+    with segment.path.open("ab") as file:
+        file.write(
+            b'{"seq":8,"event_type":"node_\xff\0\n' + b'{"seq":9,%b\n' % encode(node(9))[1:] + b'{"seq":10,"e'
+        )
+    assert len(EventLog(log).repair()) == 1
+    return log
+
+
+def lines(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.removesuffix("\n").split("\n")] if text else []
+
+
+def test_jsonl_is_the_stored_lines_as_they_are(program: Program, log: Path) -> None:
+    """Every record's line, byte for byte, in order, without the header."""
+    ended = program("cat", "--dir", log)
+    (segment,) = EventLog(log).segments()
+    stored = segment.path.read_text().split("\n", 1)[1]
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, stored, "")
+    assert [decode(line) for line in stored.removesuffix("\n").split("\n")][:4] == EVENTS[:4]
+
+
+def test_filters_take_what_matches(program: Program, log: Path) -> None:
+    """By session, by type under either of its names, by a type unknown here, by time."""
+
+    def numbers(*arguments: str) -> list[int]:
+        return [line["seq"] for line in lines(program("cat", "--dir", log, *arguments).stdout)]
+
+    assert numbers("--session", "s") == [1, 3, 5]
+    assert numbers("--type", "node_completed") == numbers("--type", "NodeEvent") == [1, 2]
+    assert numbers("--type", "SkillEvent", "--type", "node_completed", "--session", "s") == [1, 3]
+    assert numbers("--type", "deployed") == [5]
+    assert numbers("--type", "deployed", "--type", "NodeEvent") == [1, 2, 5]
+    assert numbers("--since", "2026-01-02T03:04:06Z", "--until", "2026-01-02T03:04:07Z") == [1]
+    assert numbers("--since", "1h") == []
+    assert numbers("--until", "1h") == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_a_type_that_no_class_has_is_told(program: Program, log: Path) -> None:
+    """It may be a plugin's that is not installed here, or a slip."""
+    ended = program("cat", "--dir", log, "--type", "nod_completed")
+    assert (ended.returncode, ended.stdout) == (0, "")
+    assert ended.stderr.startswith("note: no event class here is called nod_completed")
+
+
+def test_csv_has_stable_columns_and_no_formulas(program: Program, log: Path) -> None:
+    """The same columns whatever the log holds; what a spreadsheet would run begins with an apostrophe."""
+    ended = program("cat", "--dir", log, "--format", "csv")
+    assert ended.returncode == 0
+    rows = list(csv.DictReader(io.StringIO(ended.stdout, newline="")))
+    assert tuple(rows[0]) == CSV_COLUMNS
+    assert [row["seq"] for row in rows] == ["1", "2", "3", "4", "5", "6", "7"]
+    assert rows[0]["duration_seconds"] == "0.5"
+    assert rows[0]["success"] == "true"
+    assert rows[0]["timestamp"] == "2026-01-02T03:04:06Z"
+    assert rows[0]["other"] == ""
+    assert json.loads(rows[1]["other"]) == {"metadata": {"deep": {"er": [1, None]}}}
+    assert json.loads(rows[2]["other"]) == {"follow_up_actions": ["a", "b"]}
+    assert json.loads(rows[4]["other"]) == {"to": ["prod"]}
+    assert rows[5]["session_id"] == "'=1+1"
+    assert not any(cell.startswith(tuple("=+-@\t\r\n")) for row in rows for cell in row.values())
+    assert program("cat", "--dir", log, "--format", "csv", "--session", "none").stdout == (
+        ",".join(CSV_COLUMNS) + "\n"
+    )
+
+
+def test_cloudevents_are_as_version_1_0_wants_them(program: Program, log: Path) -> None:
+    """Required attributes, unique source and id, attribute names and values within the rules."""
+    ended = program("cat", "--dir", log, "--format", "cloudevents")
+    events = lines(ended.stdout)
+    assert ended.returncode == 0
+    assert len(events) == len(EVENTS)
+    assert len({(event["source"], event["id"]) for event in events}) == len(events)
+    for event in events:
+        assert event["specversion"] == "1.0"
+        assert {"id", "source", "type", "time", "datacontenttype", "data"} <= event.keys()
+        for name, value in event.items():
+            assert name.isascii()
+            assert name.isalnum()
+            assert name == name.lower()
+            assert name == "data" or (isinstance(value, str) and value and value.isprintable())
+        assert datetime.fromisoformat(event["time"]).tzinfo is not None
+    assert [event["sequence"] for event in events] == sorted(event["sequence"] for event in events)
+    assert events[0]["type"] == "eventbus.node_completed"
+    assert events[0]["sessionid"] == "s"
+    assert "sessionid" not in events[3]
+    assert events[3]["data"] == {"metadata": {}, "workflow_id": "w", "run_id": None, "nodes": ["n1", "n2"]}
+
+
+def test_damage_is_passed_over_told_and_exit_code_4(program: Program, repaired: Path) -> None:
+    """All that is intact is printed; the places go to stderr."""
+    ended = program("cat", "--dir", repaired)
+    assert ended.returncode == 4
+    assert [line["seq"] for line in lines(ended.stdout)] == [1, 2, 3, 4, 5, 6, 7, 9]
+    (note,) = ended.stderr.splitlines()
+    assert note.startswith("note: ")
+    assert "passed over" in note
+
+
+def test_where_there_is_no_log_it_says_so(program: Program, tmp_path: Path, log: Path) -> None:
+    """Exit code 3, and one line; EVENTBUS_DIR names the directory where --dir does not."""
+    ended = program("cat", "--dir", tmp_path / "nowhere")
+    assert (ended.returncode, ended.stdout) == (3, "")
+    assert ended.stderr == (
+        f"error: there is no event log in {tmp_path / 'nowhere'}. "
+        "hint: name its directory with --dir or EVENTBUS_DIR\n"
+    )
+    assert program("cat").returncode == 3
+    assert program("cat", EVENTBUS_DIR=str(log)).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--since", "yesterday"], "'yesterday' is no time"),
+        (["--until", "99999999999d"], "is no time"),
+        (["--format", "xml"], "'xml' is none of jsonl, csv, cloudevents"),
+    ],
+)
+def test_wrong_usage_is_one_line(program: Program, arguments: list[str], told: str) -> None:
+    """Exit code 2, and what would be right."""
+    ended = program("cat", *arguments)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert told in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+def start(log: Path, *arguments: str, stdout: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "eventbus", "cat", "--dir", str(log), *arguments],
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+    )
+
+
+def test_following_prints_what_is_there_and_what_comes(log: Path) -> None:
+    """Each line as soon as it is appended; interrupted, it ends with 130 and says nothing."""
+    running = start(log, "-f", "--session", "s")
+    assert running.stdout is not None
+    try:
+        assert [json.loads(running.stdout.readline())["seq"] for _ in range(3)] == [1, 3, 5]
+        with EventBus([JsonPersister(log)]) as bus:
+            bus.publish(node(7, session_id="other"))
+            bus.publish(node(8))
+        assert json.loads(running.stdout.readline())["node_id"] == "n8"
+        running.send_signal(signal.SIGINT)
+        output, errors = running.communicate(timeout=20)
+    finally:
+        running.kill()
+        running.communicate()
+    assert (running.returncode, output, errors) == (130, b"", b"")
+
+
+def test_following_waits_for_a_log(tmp_path: Path) -> None:
+    """There need be none yet."""
+    running = start(tmp_path / "log", "--follow", "--format", "csv")
+    assert running.stdout is not None
+    assert running.stderr is not None
+    try:
+        assert b"waiting for one" in running.stderr.readline()
+        assert running.stdout.readline().startswith(b"bus_id,seq,")
+        with EventBus([JsonPersister(tmp_path / "log")]) as bus:
+            bus.publish(node(8))
+        assert b",n8," in running.stdout.readline()
+        running.send_signal(signal.SIGTERM)
+        running.communicate(timeout=20)
+    finally:
+        running.kill()
+        running.communicate()
+    assert running.returncode == 143
+
+
+def test_a_reader_that_leaves_ends_it_quietly(log: Path) -> None:
+    """`eventbus cat | head -1` prints no traceback, however much there is."""
+    with EventBus([JsonPersister(log)]) as bus:
+        for number in range(5_000):
+            bus.publish(node(number))
+    running = start(log)
+    assert running.stdout is not None
+    assert running.stderr is not None
+    running.stdout.readline()
+    running.stdout.close()
+    told = running.stderr.read()
+    running.stderr.close()
+    assert (running.wait(60), told) == (141, b"")
+
+
+def test_nothing_that_a_terminal_obeys_reaches_one(log: Path) -> None:
+    """On a terminal, what is not printable is escaped as JSON escapes it; the line reads the same."""
+    leader, follower = pty.openpty()
+    running = start(log, stdout=follower)
+    os.close(follower)
+    shown = b""
+    while True:
+        try:
+            shown += os.read(leader, 65_536)
+        except OSError:  # the other side is closed
+            break
+    os.close(leader)
+    running.communicate()
+    text = shown.decode().replace("\r\n", "\n")
+    assert text.replace("\n", "").isprintable()
+    (segment,) = EventLog(log).segments()
+    assert lines(text) == lines(segment.path.read_text().split("\n", 1)[1])
+
+
+# What others read it with.
+
+
+def test_jq_reads_a_repaired_log(program: Program, repaired: Path) -> None:
+    """Without complaint, every line."""
+    jq: Any = pytest.importorskip("jq", reason="jq is not installed")
+    output = program("cat", "--dir", repaired).stdout
+    assert jq.compile(".seq").input_text(output).all() == [1, 2, 3, 4, 5, 6, 7, 9]
+
+
+def test_duckdb_reads_a_repaired_log(program: Program, repaired: Path, tmp_path: Path) -> None:
+    """As JSON lines and as CSV, with types of its own finding."""
+    duckdb: Any = pytest.importorskip("duckdb", reason="duckdb is not installed")
+    jsonl, table = tmp_path / "log.jsonl", tmp_path / "log.csv"
+    jsonl.write_text(program("cat", "--dir", repaired).stdout)
+    table.write_text(program("cat", "--dir", repaired, "--format", "csv").stdout, newline="")
+    query = "SELECT count(*), sum(duration_seconds), max(seq) FROM {} WHERE event_type = 'node_completed'"
+    for source in (f"read_json('{jsonl}')", f"read_csv('{table}')"):
+        assert duckdb.sql(query.format(source)).fetchall() == [(3, 1.5, 9)]
+
+
+def test_sqlite_utils_reads_a_repaired_log(program: Program, repaired: Path, tmp_path: Path) -> None:
+    """Its command inserts every line, whatever fields each has."""
+    pytest.importorskip("sqlite_utils", reason="sqlite-utils is not installed")
+    command = [sys.executable, "-m", "sqlite_utils"]
+    output = program("cat", "--dir", repaired).stdout
+    database = tmp_path / "log.db"
+    subprocess.run(
+        [*command, "insert", str(database), "events", "-", "--nl", "--alter"],
+        input=output,
+        text=True,
+        check=True,
+    )
+    query = "select count(*) as n, max(seq) as last from events where session_id = 's'"
+    ended = subprocess.run(
+        [*command, "query", str(database), query], capture_output=True, text=True, check=True
+    )
+    assert json.loads(ended.stdout) == [{"n": 4, "last": 9}]

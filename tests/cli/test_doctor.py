@@ -1,0 +1,115 @@
+"""``eventbus doctor``: what is wrong with a log, by place, and what --repair does about it."""
+
+from __future__ import annotations
+
+import json
+import stat
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+from eventbus import EventBus, NodeCompleted
+from eventbus.history import EventLog
+from subscribers import JsonPersister
+
+Program: TypeAlias = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    """A sound log of one segment."""
+    with EventBus([JsonPersister(tmp_path / "log")]) as bus:
+        for number in range(10):
+            bus.publish(NodeCompleted(workflow_id="w", node_id=f"n{number}"))
+    return tmp_path / "log"
+
+
+def only_segment(log: Path) -> Path:
+    (segment,) = EventLog(log).segments()
+    return segment.path
+
+
+def append(path: Path, content: bytes) -> int:
+    size = path.stat().st_size
+    with path.open("ab") as file:
+        file.write(content)
+    return size
+
+
+def test_a_sound_log_is_ok(program: Program, log: Path) -> None:
+    """One line, and exit code 0; with --json nothing at all."""
+    ended = program("doctor", "--dir", log)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, f"ok: 1 segments in {log}\n", "")
+    ended = program("doctor", "--dir", log, "--json")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+
+def test_problems_are_told_by_place_with_exit_code_1(program: Program, log: Path) -> None:
+    """One line each; nothing is changed."""
+    path = only_segment(log)
+    torn = append(path, b'{"seq":11,"ev')
+    path.chmod(0o644)
+    (path.parent / "note\x1b[2J.txt").write_text("mine")
+    before = path.read_bytes()
+    ended = program("doctor", "--dir", log)
+    assert ended.returncode == 1
+    permissions, foreign, tail = ended.stdout.splitlines()
+    assert permissions == f"permissions     {path}: others may use it: its mode is 0644, not 0600"
+    assert foreign.startswith(f"foreign file    {path.parent}/note\\x1b[2J.txt: ")
+    assert tail == f"torn tail       {path}:{torn}: its writer died amid a line: 13 bytes"
+    assert path.read_bytes() == before
+
+
+def test_damage_is_exit_code_4(program: Program, log: Path) -> None:
+    """Also when it was asked to repair: it is passed over by readers, and left where it is."""
+    path = only_segment(log)
+    offset = append(path, b"poison\n")
+    for arguments in ((), ("--repair",)):
+        ended = program("doctor", "--dir", log, *arguments)
+        assert ended.returncode == 4
+        assert ended.stdout.startswith(f"damage          {path}:{offset}: 6 bytes hold no record: ")
+
+
+def test_repair_makes_it_sound(program: Program, log: Path) -> None:
+    """Torn tails are set aside, permissions taken away; what is repaired is told, and counts no more."""
+    path = only_segment(log)
+    whole = path.read_bytes()
+    append(path, b'{"seq":11,"ev')
+    path.chmod(0o640)
+    log.chmod(0o755)
+    ended = program("doctor", "--dir", log, "--repair")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert [line.split()[0] for line in ended.stdout.splitlines()] == [
+        "repaired",
+        "repaired",
+        "repaired",
+        "ok:",
+    ]
+    assert path.read_bytes() == whole
+    assert [stat.S_IMODE(each.stat().st_mode) for each in (log, path)] == [0o700, 0o600]
+    kept = [each.read_bytes() for each in path.parent.iterdir() if each != path]
+    assert kept == [b'{"seq":11,"ev']
+    assert program("doctor", "--dir", log).returncode == 0
+
+
+def test_json_is_one_object_a_line(program: Program, log: Path) -> None:
+    """With stable keys, for a program."""
+    path = only_segment(log)
+    offset = append(path, b"poison\ntorn")
+    ended = program("doctor", "--dir", log, "--repair", "--json")
+    repaired, damage = map(json.loads, ended.stdout.splitlines())
+    assert ended.returncode == 4
+    assert list(repaired) == list(damage) == ["kind", "path", "message", "offset", "length", "repaired"]
+    assert (repaired["kind"], repaired["repaired"], repaired["offset"]) == ("torn tail", True, offset + 7)
+    assert (damage["kind"], damage["repaired"], damage["path"]) == ("damage", False, str(path))
+    assert (damage["offset"], damage["length"]) == (offset, 6)
+
+
+def test_where_there_is_no_log_it_says_so(program: Program, tmp_path: Path) -> None:
+    """Exit code 3, and one line."""
+    ended = program("doctor", "--dir", tmp_path / "nowhere")
+    assert (ended.returncode, ended.stdout) == (3, "")
+    assert ended.stderr.startswith("error: there is no event log in ")
