@@ -24,14 +24,14 @@ from typing import Any
 from eventbus.contracts import EventSink
 from eventbus.errors import IntegrationError
 from eventbus.integrations.known_oneiric import WORKFLOWS, known_workflows
-from eventbus.integrations.observed_dag import ObservedDag, dag_here
+from eventbus.integrations.observed_dag import ObservedDag, dag_here, end_executing
 from eventbus.integrations.oneiric import install, observer_added, warn_unknown
 from eventbus.integrations.post_import import when_imported
 from eventbus.integrations.replacement import Replacement
 from eventbus.session import current_session_id, session_scope
 from eventbus.trackers.guards import as_text
 
-__all__ = ["observe_crackerjack"]
+__all__ = ["end_executing", "observe_crackerjack"]
 
 _PIPELINE = "crackerjack.core.workflow_orchestrator"
 _HOOKS = "crackerjack.executors.hook_executor"

@@ -19,17 +19,28 @@ from eventbus.integrations.known_oneiric import Graph, Task, known_dag, node_in_
 from eventbus.integrations.observed_run import ObservedRun
 from eventbus.session import session_scope
 
-__all__ = ["ChainedHook", "ObservedDag", "dag_here"]
+__all__ = ["ChainedHook", "ObservedDag", "dag_here", "end_executing"]
 
 
 _here: ContextVar[ObservedDag | None] = ContextVar("eventbus_observed_dag", default=None)
 _lock = threading.Lock()
+_executing: set[ObservedDag] = set()
 _logger = logging.getLogger("eventbus.integrations")
 
 
 def dag_here() -> ObservedDag | None:
     """Return in which observed call the code runs; None outside of any, as in a pool's thread."""
     return _here.get()
+
+
+def end_executing(error: BaseException) -> None:
+    """Close the books of all that is being executed: the process is about to end.
+
+    Args:
+        error: What ends it.
+    """
+    for dag in list(_executing):
+        dag.end(error)
 
 
 class ObservedDag:
@@ -71,10 +82,12 @@ class ObservedDag:
         """Observe the enclosed call, and put the runners back after it."""
         self._runners = _wrap_runners(self.graph)
         token = _here.set(self)
+        _executing.add(self)
         try:
             with nullcontext() if self._session_id is None else session_scope(self._session_id):
                 yield
         finally:
+            _executing.discard(self)
             # ValueError: a coroutine that nobody finished is closed in whatever context finds it.
             with suppress(ValueError):
                 _here.reset(token)
