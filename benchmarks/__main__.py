@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import end_to_end, footprint, latency, persister, publish
+from benchmarks import end_to_end, footprint, latency, oneiric_dag, persister, publish
 from benchmarks.rounds import Measured, Scale, measure
 from benchmarks.table import as_json, as_svg, as_text
 from benchmarks.targets import judge
@@ -20,6 +20,7 @@ CONTESTS = [
     *latency.CONTESTS,
     *footprint.CONTESTS,
     *persister.CONTESTS,
+    *oneiric_dag.CONTESTS,
 ]
 
 

@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from benchmarks import oneiric_dag
 from benchmarks.rounds import Measured, quantile
 
 __all__ = ["TARGETS", "Outcome", "Target", "judge", "outcome_of"]
@@ -104,6 +105,14 @@ TARGETS = [
         "JsonPersister, the bus's own thread",
         1 / 0.7,
         "encode_lines and os.write, 512 at a time",
+    ),
+    *(
+        Target(what, contest.name, oneiric_dag.OBSERVED, 1.05, oneiric_dag.UNOBSERVED)
+        for contest, what in zip(
+            oneiric_dag.CONTESTS,
+            ("observe a DAG, beside not doing so", "the same, where Oneiric stores each node"),
+            strict=False,
+        )
     ),
     Target("import eventbus, ms", "import, fresh interpreter", "eventbus", 80.0),
     *(

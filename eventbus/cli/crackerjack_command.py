@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import runpy
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -48,7 +49,7 @@ def run_crackerjack(
         CommandError: Crackerjack is not installed, or the settings cannot be used.
         SystemExit: Crackerjack has ended.
     """
-    program = _crackerjack()
+    program = _program()
     if session_id:
         os.environ[SESSION_VARIABLE] = session_id
     try:
@@ -63,20 +64,30 @@ def run_crackerjack(
     keep_out_of_git(settings.directory)
     runtime = build_runtime(settings, without=() if progress else ("console_progress",))
     with runtime.bus as bus, observe_crackerjack(bus), last_words(lambda: _close(bus)):
-        script = Path(sys.executable).with_name("crackerjack")
-        sys.argv = [str(script) if script.exists() else "crackerjack", *arguments]
-        return program()() or OK
+        program(arguments)
+    return OK
 
 
-def _crackerjack() -> Callable[[], Callable[[], Any]]:
-    scripts = importlib.metadata.entry_points(group="console_scripts", name="crackerjack")
-    for script in scripts:
-        return script.load  # later: its imports are observed
+def _program() -> Callable[[Sequence[str]], None]:
+    """Return what runs crackerjack; nothing of it is imported yet, for its imports are observed."""
+    for entry in importlib.metadata.entry_points(group="console_scripts", name="crackerjack"):
+        return partial(_run, entry)
     raise CommandError(
         "crackerjack is not installed in this environment",
         f"install it with: {sys.executable} -m pip install crackerjack (it needs Python 3.13)",
         NOT_FOUND,
     )
+
+
+def _run(entry: importlib.metadata.EntryPoint, arguments: Sequence[str]) -> None:
+    script = Path(sys.executable).with_name("crackerjack")
+    if script.exists():
+        # The installed script itself, as `__main__`: what the program calls itself goes by that.
+        sys.argv = [str(script), *arguments]
+        runpy.run_path(str(script), run_name="__main__")
+    else:
+        sys.argv = ["crackerjack", *arguments]
+        sys.exit(entry.load()())
 
 
 def _close(bus: EventBus) -> None:
