@@ -107,8 +107,8 @@ class ObservedRun:
             **how_far: ``completed``, ``total``, ``message`` and ``metadata`` of `NodeProgress`.
         """
         try:
-            header = {**self._header(), "node_id": node_id, "attempt": self._attempts.get(node_id, 1)}
-            self._publish(NodeProgress(**{**header, **how_far}))
+            header: dict[str, Any] = {**self._header(), **how_far}
+            self._publish(NodeProgress(**header, node_id=node_id, attempt=self._attempts.get(node_id, 1)))
         except Exception as error:  # noqa: BLE001
             self._sink.failed(error)
 

@@ -24,7 +24,8 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     (directory / "first.py").write_text("value = 1\n")
     (directory / "second.py").write_text("from sample_package.first import value\n")
     (directory / "broken.py").write_text("raise LookupError('broken')\n")
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    importlib.invalidate_caches()
     yield "sample_package"
     for name in [name for name in sys.modules if name.split(".")[0] == "sample_package"]:
         del sys.modules[name]

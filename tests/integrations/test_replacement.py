@@ -55,7 +55,10 @@ def test_what_others_put_over_it_stays() -> None:
     own = _Child.own
     layer = Replacement(_Child, "own", loud)
     ours = _Child.own
-    theirs = lambda self: f"<{ours(self)}>"  # noqa: E731
+
+    def theirs(self: _Child) -> str:
+        return f"<{ours(self)}>"
+
     _Child.own = theirs  # type: ignore[method-assign]
     try:
         assert _Child().own() == "<OWN>"
