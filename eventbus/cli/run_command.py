@@ -10,7 +10,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -93,10 +93,15 @@ def _following(log: EventLog, session_id: str, screen: EventSink) -> Generator[N
     """Publish what other processes append to the log, in a loop and a thread of its own."""
 
     async def follow(*, task_status: TaskStatus[None]) -> None:
-        async with log.follow(session_id=session_id) as records:
-            task_status.started()
-            async for record in records:
-                screen.publish(record.event)
+        try:
+            async with log.follow(session_id=session_id) as records:
+                task_status.started()
+                async for record in records:
+                    screen.publish(record.event)
+        except OSError as error:
+            note(f"what the command's processes publish is not shown: {error}")
+            with suppress(RuntimeError):  # it had started
+                task_status.started()
 
     with start_blocking_portal() as portal:
         following, _ = portal.start_task(follow)

@@ -213,3 +213,12 @@ def test_the_log_stays_out_of_git(program: Program, tmp_path: Path) -> None:
         ["git", "status", "--porcelain"], cwd=project, capture_output=True, text=True, check=True, timeout=30
     )
     assert status.stdout == ""
+
+
+def test_a_log_that_cannot_be_written_is_no_reason_not_to_run(program: Program, tmp_path: Path) -> None:
+    """Where there can be no log the command runs all the same, with its exit code, and a note."""
+    (tmp_path / "file").write_text("no directory")
+    ended = program("run", "--dir", tmp_path / "file", "--", "sh", "-c", "echo done; exit 4")
+    assert (ended.returncode, ended.stdout) == (4, "done\n")
+    assert "Traceback" not in ended.stderr
+    assert (tmp_path / "file").read_text() == "no directory"
