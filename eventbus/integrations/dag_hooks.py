@@ -16,7 +16,7 @@ from eventbus.events import NodeStatus, WorkflowStatus
 from eventbus.integrations.known_oneiric import HOOKS, known_dag
 from eventbus.integrations.observed_dag import ChainedHook
 from eventbus.integrations.observed_run import ObservedRun
-from eventbus.trackers.guards import ForkSafeLock, QuietSink, finite
+from eventbus.trackers.guards import ForkSafeLock, QuietSink, as_text, finite
 
 __all__ = ["dag_hooks"]
 
@@ -76,17 +76,18 @@ class _TellingHooks:
                 abandoned.end(status="cancelled", details={"abandoned": True})
         run.begin()
 
-    def on_node_start(self, *, run_id: object, node: str, **_: Any) -> None:
-        if run_id in self._open:
-            self._open[run_id].start_node(node)
+    def on_node_start(self, *, run_id: object, node: object, **_: Any) -> None:
+        run = self._open.get(run_id)
+        if run is not None:
+            run.start_node(as_text(node))
 
-    def on_node_complete(self, *, run_id: object, node: str, **told: Any) -> None:
+    def on_node_complete(self, *, run_id: object, node: object, **told: Any) -> None:
         self._end_node(run_id, node, "ok", told)
 
-    def on_node_skip(self, *, run_id: object, node: str, **told: Any) -> None:
+    def on_node_skip(self, *, run_id: object, node: object, **told: Any) -> None:
         self._end_node(run_id, node, "skipped", told)
 
-    def on_node_error(self, *, run_id: object, node: str, **told: Any) -> None:
+    def on_node_error(self, *, run_id: object, node: object, **told: Any) -> None:
         self._end_node(run_id, node, "failed", told)
 
     def on_run_complete(self, *, run_id: object, **_: Any) -> None:
@@ -95,11 +96,11 @@ class _TellingHooks:
     def on_run_error(self, *, run_id: object, **_: Any) -> None:
         self._end_run(run_id, "failed")
 
-    def _end_node(self, run_id: object, node: str, status: NodeStatus, told: dict[str, Any]) -> None:
+    def _end_node(self, run_id: object, node: object, status: NodeStatus, told: dict[str, Any]) -> None:
         run = self._open.get(run_id)
         if run is not None:
             run.end_node(
-                node,
+                as_text(node),
                 status=status,
                 duration=finite(told.get("duration")),
                 details={"attempts": told["attempts"]} if told.get("attempts", 1) != 1 else None,

@@ -52,7 +52,7 @@ _MAJOR = "0"
 class Task(Protocol):
     """A node's `DAGTask`."""
 
-    key: str
+    key: object
     runner: Callable[[], Awaitable[Any]] | None
 
 
@@ -60,7 +60,7 @@ class Graph(Protocol):
     """A networkx graph whose nodes have a ``task`` each."""
 
     @property
-    def nodes(self) -> Mapping[str, Mapping[str, Any]]:
+    def nodes(self) -> Mapping[object, Mapping[str, Any]]:
         """The attributes of each node."""
         ...
 
@@ -89,7 +89,7 @@ def known_dag() -> ModuleType:
     return dag
 
 
-def node_in_log_context() -> str | None:
+def node_in_log_context() -> object:
     """Return the node that Oneiric's log context names; None outside of any node.
 
     A context variable of our own would say so, too, and cost each node more than an event does.

@@ -18,6 +18,7 @@ from typing import Any
 from eventbus.integrations.known_oneiric import Graph, Task, known_dag, node_in_log_context
 from eventbus.integrations.observed_run import ObservedRun
 from eventbus.session import session_scope
+from eventbus.trackers.guards import as_text
 
 __all__ = ["ChainedHook", "ObservedDag", "dag_here", "end_executing"]
 
@@ -104,8 +105,8 @@ class ObservedDag:
 
     def node_here(self) -> str | None:
         """Return the node whose runner the code runs in."""
-        node = node_in_log_context()
-        return node if node in self._runners else None
+        node_id = as_text(node_in_log_context())
+        return node_id if node_id in self._runners else None
 
     def tell_progress(self, node_id: str, **how_far: Any) -> None:
         """Tell how far a node got, from any thread; see `ObservedRun.tell_progress`."""
@@ -118,14 +119,15 @@ class ObservedDag:
         for run in self.runs:
             run.begin(nodes)
 
-    def _on_node_start(self, *, node: str, **_: Any) -> None:
-        if node in self._runners:
+    def _on_node_start(self, *, node: object, **_: Any) -> None:
+        node_id = as_text(node)
+        if node_id in self._runners:
             for run in self.runs:
-                run.expect_node(node)
+                run.expect_node(node_id)
 
-    def _on_node_skip(self, *, node: str, **_: Any) -> None:
+    def _on_node_skip(self, *, node: object, **_: Any) -> None:
         for run in self.runs:
-            run.end_node(node, status="skipped")
+            run.end_node(as_text(node), status="skipped")
 
 
 class ChainedHook:
@@ -164,7 +166,7 @@ class ObservedRunner:
 
     def __init__(self, task: Task, runner: Callable[[], Awaitable[Any]]) -> None:
         self._task = task
-        self._key = task.key
+        self._key = as_text(task.key)
         self.runner = runner
         self.users: int = 1
         task.runner = self
@@ -203,9 +205,9 @@ def _wrap_runners(graph: Graph) -> dict[str, ObservedRunner]:
                 runner = task.runner
                 if isinstance(runner, ObservedRunner):
                     runner.users += 1
-                    wrapped[task.key] = runner
+                    wrapped[as_text(task.key)] = runner
                 elif runner:
-                    wrapped[task.key] = ObservedRunner(task, runner)
+                    wrapped[as_text(task.key)] = ObservedRunner(task, runner)
     except Exception as error:  # noqa: BLE001 - a graph that is none: Oneiric will say so itself
         _warn(error)
     return wrapped

@@ -21,6 +21,8 @@ from eventbus import (
     NodeStarted,
     WorkflowCompleted,
     WorkflowStarted,
+    decode,
+    encode,
     session_scope,
 )
 from eventbus.integrations.oneiric import dag_hooks, observe_oneiric
@@ -86,6 +88,17 @@ async def test_planned_nodes_are_in_the_order_of_execution(
     with observe_oneiric(sink):
         await new_program(nodes, {"p": passes}).execute()
     assert sink.events[0].nodes == ("early", "late")
+
+
+async def test_ids_that_are_no_texts_are_told_as_texts(new_program: Callable[..., Any], sink: Any) -> None:
+    """A node whose id is a number, as YAML may have it, is told by a text that can be read back."""
+    nodes = [{"id": 1, "task": "p"}, {"id": 2, "task": "p", "depends_on": [1]}]
+    program = new_program(nodes, {"p": passes})
+    with observe_oneiric(sink):
+        await program.execute(checkpoint={1: "done"})
+    assert sink.events[0].nodes == ("1", "2")
+    assert sink.ends() == {("1", 1): ["skipped"], ("2", 1): ["ok"]}
+    assert all(decode(encode(event)) == event for event in sink.events)
 
 
 async def test_a_failure_has_the_type_of_what_the_runner_raised(
