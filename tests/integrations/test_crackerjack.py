@@ -184,6 +184,25 @@ def test_one_session_in_two_processes(run: Run, tmp_path: Path) -> None:
     assert len({event.run_id for event in _of(_stored(tmp_path / "log"), WorkflowStarted)}) == 1
 
 
+def test_the_order_of_imports_does_not_matter(run: Run, tmp_path: Path) -> None:
+    """Crackerjack that was imported before it is observed is observed all the same, in a program, too."""
+    script = (
+        "import sys\n"
+        "from crackerjack.__main__ import cli\n"
+        "from eventbus import EventBus\n"
+        "from eventbus.integrations.crackerjack import observe_crackerjack\n"
+        "from subscribers import JsonPersister\n"
+        "with EventBus([JsonPersister()]) as bus, observe_crackerjack(bus):\n"
+        f"    sys.argv = ['crackerjack', *{SUCCEEDS!r}]\n"
+        "    cli()\n"
+    )
+    assert run([sys.executable, "-c", script], EVENTBUS_DIR=str(tmp_path / "log")).returncode == 0
+    events = _stored(tmp_path / "log")
+    assert [event.status for event in _of(events, NodeCompleted)] == ["ok"] * 3
+    (session_id,) = {event.session_id for event in events}
+    assert re.fullmatch("[0-9a-f]{8}", session_id)
+
+
 def test_help_and_wrong_usage_are_crackerjacks_own(run: Run) -> None:
     """Every argument is crackerjack's, `--help` and those it does not know included."""
     for arguments in (["--help"], ["run", "--help"], ["run", "--no-such-option"]):
