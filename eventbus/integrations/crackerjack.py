@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from functools import partial, wraps
 from types import ModuleType
 from typing import Any
@@ -153,6 +154,7 @@ class _Phase:
         )
 
 
+_hook_told: ContextVar[object] = ContextVar("eventbus_hook_told", default=None)
 # By executor: its pool's threads do not inherit the context that says which phase this is.
 _phases: dict[int, _Phase] = {}
 
@@ -190,17 +192,28 @@ def _telling_hook(execute: Callable[..., Any], layer: Replacement) -> Callable[.
     @wraps(execute)
     def execute_single_hook(self: Any, *args: Any, **kwargs: Any) -> Any:
         phase = (_phases.get(id(self)) or _phase_here()) if layer.active else None
-        if phase is None:
+        hook = args[0] if args else kwargs.get("hook")
+        # Two blocks replace the method twice, and tell one and the same run.
+        if phase is None or _hook_told.get() is hook:
             return execute(self, *args, **kwargs)
-        hook = as_text(getattr(args[0] if args else kwargs.get("hook"), "name", "hook"))
-        phase.tell(hook, "running")
-        began = time.perf_counter()
-        status = "error"
+        token = _hook_told.set(hook)
         try:
-            result = execute(self, *args, **kwargs)
-            status = as_text(getattr(result, "status", "done"))
+            return _told(
+                phase, as_text(getattr(hook, "name", "hook")), partial(execute, self, *args, **kwargs)
+            )
         finally:
-            phase.tell(hook, status, time.perf_counter() - began)
-        return result
+            _hook_told.reset(token)
 
     return execute_single_hook
+
+
+def _told(phase: _Phase, hook: str, execute: Callable[[], Any]) -> Any:
+    phase.tell(hook, "running")
+    began = time.perf_counter()
+    status = "error"
+    try:
+        result = execute()
+        status = as_text(getattr(result, "status", "done"))
+    finally:
+        phase.tell(hook, status, time.perf_counter() - began)
+    return result

@@ -9,8 +9,8 @@ Results, exceptions, checkpoints, stored rows and what a runner is called with a
 whatever the bus does. Host the bus in a thread of its own (``with``, not ``async with``): phases
 block the loop, and a consumer in it would hear of them when they are over.
 
-What happens to nothing here: a graph that the program hands to Oneiric's own `execute_dag`, for
-which there is `dag_hooks`; and a phase's own sub-steps, which only the phase can tell.
+What is not seen: a graph that the program hands to Oneiric's own `execute_dag`, for which there is
+`dag_hooks`; and a phase's own steps, which only the phase can tell.
 """
 
 from __future__ import annotations
