@@ -6,12 +6,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_OPTIONS ?=
 
-.PHONY: help demo test coverage lint format bench bench-here bench-short nightly clean
+.PHONY: help demo test test-oneiric test-crackerjack coverage lint format bench bench-here bench-short \
+	nightly clean print-python-3.13
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo         run a quality workflow over this project, watched live"
 	@echo "make test         run the tests (quick tier); make coverage: and measure what they cover"
+	@echo "make test-oneiric run those that need the real Oneiric; make test-crackerjack: the real crackerjack"
 	@echo "make lint         check format, style, types and imports"
 	@echo "make bench        print how fast it is; make bench-short: in a minute"
 	@echo "make nightly      run the tests with the larger figures"
@@ -26,6 +28,14 @@ test: $(VENV)/.with-tests
 
 nightly: $(VENV)/.with-tests
 	$(BIN)/python -m pytest -m nightly $(PYTEST_OPTIONS)
+
+# Both need Python 3.13, and an environment of their own: they bring a hundred packages with them.
+test-oneiric: .venv-oneiric/.with-oneiric
+	.venv-oneiric/bin/python -m pytest tests/integrations tests/test_docs.py $(PYTEST_OPTIONS)
+	.venv-oneiric/bin/python -m benchmarks --short --only Oneiric
+
+test-crackerjack: .venv-crackerjack/.with-crackerjack
+	.venv-crackerjack/bin/python -m pytest -p no:asyncio tests/integrations/test_crackerjack.py $(PYTEST_OPTIONS)
 
 coverage: $(VENV)/.with-tests
 	$(BIN)/python -m coverage erase
@@ -82,4 +92,24 @@ $(VENV)/.with-peers: $(VENV)/.with-cli
 
 $(VENV)/.with-linters: $(VENV)/.with-tests
 	$(BIN)/python -m pip install --quiet --group lint
+	@touch $@
+
+# A name on the PATH may be a shim with nothing behind it.
+PYTHON_3_13 ?= $(shell for each in python3.13 $${PYENV_ROOT:-$$HOME/.pyenv}/versions/3.13*/bin/python3.13; \
+	do $$each -c "" 2>/dev/null && command -v $$each && break; done)
+
+print-python-3.13:
+	@echo $(PYTHON_3_13)
+
+.venv-%/.with-tests: pyproject.toml
+	@test -n "$(PYTHON_3_13)" || \
+		{ echo "error: there is no Python 3.13. hint: make $@ PYTHON_3_13=/path/to/python3.13" >&2; exit 2; }
+	@$(MAKE) --no-print-directory PYTHON="$(PYTHON_3_13)" VENV=.venv-$* $@
+
+.venv-oneiric/.with-oneiric: .venv-oneiric/.with-tests
+	.venv-oneiric/bin/python -m pip install --quiet --group oneiric
+	@touch $@
+
+.venv-crackerjack/.with-crackerjack: .venv-crackerjack/.with-tests
+	.venv-crackerjack/bin/python -m pip install --quiet --group crackerjack
 	@touch $@

@@ -6,7 +6,16 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import contended, correlation, end_to_end, footprint, latency, persister, publish
+from benchmarks import (
+    contended,
+    correlation,
+    end_to_end,
+    footprint,
+    latency,
+    oneiric_dag,
+    persister,
+    publish,
+)
 from benchmarks.rounds import Measured, Scale, measure
 from benchmarks.table import as_json, as_svg, as_text
 from benchmarks.targets import judge
@@ -22,6 +31,7 @@ CONTESTS = [
     *footprint.CONTESTS,
     *persister.CONTESTS,
     *correlation.CONTESTS,
+    *oneiric_dag.CONTESTS,
 ]
 
 

@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from benchmarks import oneiric_dag
 from benchmarks.rounds import Measured, quantile
 
 __all__ = ["TARGETS", "Outcome", "Target", "judge", "outcome_of"]
@@ -137,6 +138,14 @@ TARGETS = [
         150.0,
     ),
     Target("report on one stored session, ms", "report on one stored session", "through the index", 100.0),
+    *(
+        Target(what, contest.name, oneiric_dag.OBSERVED, 1.05, oneiric_dag.UNOBSERVED)
+        for contest, what in zip(
+            oneiric_dag.CONTESTS,
+            ("observe a DAG, beside not doing so", "the same, where Oneiric stores each node"),
+            strict=False,
+        )
+    ),
     Target("import eventbus, ms", "import, fresh interpreter", "eventbus", 80.0),
     *(
         Target(

@@ -7,7 +7,8 @@
     ├── SubscriberError    what was given cannot be used as a subscriber
     ├── DecodeError        bytes that are no event
     ├── SettingsError      a setting cannot be used
-    └── PluginError        a plugin could not be found or loaded
+    ├── PluginError        a plugin could not be found or loaded
+    └── IntegrationError   a library to be observed is missing, or is not as it is known to be
 
 Publishing raises none of them: `EventBus.publish` answers False, or raises `TypeError` for a
 value that is not an event.
@@ -19,6 +20,7 @@ __all__ = [
     "BusStateError",
     "DecodeError",
     "EventBusError",
+    "IntegrationError",
     "PluginError",
     "SettingsError",
     "StreamStateError",
@@ -67,3 +69,7 @@ class SettingsError(EventBusError, ValueError):
 
 class PluginError(EventBusError):
     """A subscriber plugin could not be found or loaded."""
+
+
+class IntegrationError(EventBusError):
+    """A library that is to be observed is not installed, or is not as it is known to be."""

@@ -10,13 +10,13 @@ here is what they take from the settings.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from eventbus.bus import EventBus
 from eventbus.contracts import Subscriber
-from eventbus.plugins import FailedPlugin, load_plugins
+from eventbus.plugins import FailedPlugin, find_plugins, load_plugins
 from eventbus.settings import Settings, load_settings
 
 __all__ = ["Runtime", "build_runtime"]
@@ -49,17 +49,24 @@ class _Reports(Protocol):
     def report(self) -> str: ...
 
 
-def build_runtime(settings: Settings | None = None) -> Runtime:
+def build_runtime(
+    settings: Settings | None = None, *, only: Collection[str] | None = None, without: Collection[str] = ()
+) -> Runtime:
     """Make a bus, and subscribe every plugin that is not disabled.
 
     Args:
         settings: By default those in force in the working directory.
+        only: The names of the plugins to subscribe; None for all.
+        without: The names of plugins not to subscribe.
 
     Raises:
         SettingsError: There are no settings given, and those in force cannot be used.
     """
     settings = load_settings() if settings is None else settings
-    plugins = load_plugins(disabled=settings.disabled, options=_options(settings))
+    disabled = {*settings.disabled, *without}
+    if only is not None:
+        disabled |= {plugin.name for plugin in find_plugins()} - set(only)
+    plugins = load_plugins(disabled=disabled, options=_options(settings))
     bus = EventBus(plugins.loaded.values())
     return Runtime(bus, settings, plugins.loaded, tuple(plugins.failed))
 

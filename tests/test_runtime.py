@@ -45,6 +45,16 @@ def test_a_disabled_subscriber_is_left_out(tmp_path: Path, capsys: pytest.Captur
     assert capsys.readouterr().err == ""
 
 
+def test_a_program_may_choose_among_the_subscribers(tmp_path: Path) -> None:
+    """Only those that are named are made, or all but those; what is disabled stays so."""
+    settings = Settings(directory=tmp_path, disabled=("live_correlator",))
+    only = build_runtime(settings, only=("json_persister", "live_correlator"))
+    without = build_runtime(settings, without=("json_persister",))
+    assert list(only.subscribers) == ["json_persister"]
+    assert "json_persister" not in without.subscribers
+    assert {"console_progress", "event_logger"} <= set(without.subscribers)
+
+
 def test_the_settings_in_force_are_those_of_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

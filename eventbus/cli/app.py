@@ -13,6 +13,7 @@ import typer.main
 
 from eventbus.cli.cat import cat
 from eventbus.cli.correlation_report import report
+from eventbus.cli.crackerjack_command import run_crackerjack
 from eventbus.cli.demo import run_demo
 from eventbus.cli.doctor import doctor
 from eventbus.cli.exits import OK, USAGE, CommandError
@@ -20,6 +21,7 @@ from eventbus.cli.export import export
 from eventbus.cli.log_statistics import stats
 from eventbus.cli.plugin_list import list_plugins
 from eventbus.cli.prune import prune
+from eventbus.cli.run_command import run_command
 from eventbus.cli.session_list import sessions
 from eventbus.cli.timeline import show
 from eventbus.settings import ProgressMode
@@ -108,6 +110,57 @@ def _demo(
     Progress goes to stderr, the correlation report to stdout. Exit code 1: it found problems.
     """
     return partial(run_demo, project, directory, cast("ProgressMode | None", progress))
+
+
+_Session: TypeAlias = Annotated[
+    str | None, typer.Option("--session", metavar="ID", help="The session; default EVENTBUS_SESSION_ID.")
+]
+_Directory: TypeAlias = Annotated[
+    Path | None, typer.Option("--dir", metavar="PATH", help="Where the event log goes; default EVENTBUS_DIR.")
+]
+_Progress: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--progress",
+        metavar="|".join(get_args(ProgressMode)),
+        callback=_check_progress,
+        help="How progress is shown, on stderr.",
+    ),
+]
+
+
+@_app.command("run", context_settings={"allow_interspersed_args": False})
+def _run(
+    command: Annotated[list[str], typer.Argument(metavar="-- CMD...", help="The command and its arguments.")],
+    session_id: _Session = None,
+    directory: _Directory = None,
+    progress: _Progress = None,
+) -> Action:
+    """Run any command as a run, shown with the events of those of its processes that publish some.
+
+    The exit code is the command's own, 128 + n where signal n ended it, 127 where it was not found.
+    """
+    return partial(run_command, command, session_id, directory, cast("ProgressMode | None", progress))
+
+
+# Everything that is not an option of ours before its first word is crackerjack's, --help included.
+_ITS_OWN = {"ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": []}
+
+
+@_app.command("crackerjack", context_settings=_ITS_OWN)
+def _crackerjack(
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="ARGS...")] = None,
+    session_id: _Session = None,
+    directory: _Directory = None,
+    progress: _Progress = None,
+) -> Action:
+    """Run crackerjack, unmodified, and observe it: eventbus crackerjack [--dir PATH] run --fast.
+
+    What it shows is its own, to the byte; progress is shown only where --progress asks for it.
+    """
+    return partial(
+        run_crackerjack, arguments or [], session_id, directory, cast("ProgressMode | None", progress)
+    )
 
 
 @_app.command("plugins")

@@ -10,7 +10,7 @@ import logging
 import math
 import os
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from itertools import islice
 from typing import Any
@@ -33,6 +33,7 @@ class QuietSink:
 
     Attributes:
         failures: How many exceptions were kept from the observed work.
+        unguarded: `publish`, for whoever keeps what it raises from the observed work themselves.
 
     Raises:
         TypeError: What was given has no `publish` method.
@@ -43,15 +44,14 @@ class QuietSink:
             raise TypeError(
                 f"{type(sink).__name__} is no bus: it has no publish(). A session goes in session_id="
             )
-        self._sink = sink
+        self.unguarded: Callable[[Event], object] = _publish_to_current if sink is None else sink.publish
         self._told: set[str] = set()
         self.failures: int = 0
 
     def publish(self, event: Event) -> bool:
         """Answer whether a sink was there and accepted the event."""
         try:
-            sink = self._sink if self._sink is not None else current_sink()
-            return sink is not None and bool(sink.publish(event))
+            return bool(self.unguarded(event))
         except Exception as error:  # noqa: BLE001 - whatever it is, the observed work goes on
             self.failed(error)
             return False
@@ -66,6 +66,11 @@ class QuietSink:
         with suppress(Exception):  # a broken logging handler is no reason to harm it either
             # The type only: the text of an exception may be private.
             _logger.warning("observing failed: %s; what is observed goes on", cause)
+
+
+def _publish_to_current(event: Event) -> bool:
+    sink = current_sink()
+    return sink is not None and sink.publish(event)
 
 
 class ForkSafeLock:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from eventbus.trackers.guards import as_text
 
-__all__ = ["MAX_ERROR_MESSAGE", "failure", "outcome_of"]
+__all__ = ["MAX_ERROR_MESSAGE", "failure", "is_failure", "outcome_of"]
 
 MAX_ERROR_MESSAGE = 500
 """How many characters of an exception's text are kept, where it is asked for."""
@@ -48,6 +48,14 @@ def failure(
     kind = _first(error_type, told_type, None if error is None else type(error).__name__)
     text = _first(error_message, told_text, error) if with_text else None
     return kind, None if text is None else text[:MAX_ERROR_MESSAGE]
+
+
+def is_failure(error: BaseException) -> bool:
+    """Whether something failed; a group may hold cancellations beside the failure that caused them."""
+    if isinstance(error, BaseExceptionGroup):
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        return group.subgroup(Exception) is not None
+    return isinstance(error, Exception)
 
 
 def _first(*values: object) -> str | None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any
 
+from eventbus.trackers.outcomes import is_failure
 from eventbus.trackers.workflows import WorkflowEventTracker
 
 __all__ = ["PhaseTask"]
@@ -83,14 +84,6 @@ class PhaseTask:
                 self.name,
                 error is None,
                 attempt=attempt,
-                status=None if error is None or _is_failure(error) else "cancelled",
+                status=None if error is None or is_failure(error) else "cancelled",
                 error=error,
             )
-
-
-def _is_failure(error: BaseException) -> bool:
-    """Whether something failed; a group may hold cancellations beside the failure that caused them."""
-    if isinstance(error, BaseExceptionGroup):
-        group = cast("BaseExceptionGroup[BaseException]", error)
-        return group.subgroup(Exception) is not None
-    return isinstance(error, Exception)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import subprocess
 import sys
 from collections.abc import Callable
@@ -83,6 +84,16 @@ def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
     assert one_line_error(ended) == (
         "error: the command line needs typer, which is not installed. "
         "hint: install it with: pip install 'eventbus[cli]'\n"
+    )
+
+
+@pytest.mark.skipif(importlib.util.find_spec("crackerjack") is not None, reason="crackerjack is installed")
+def test_without_crackerjack_it_says_what_to_install(program: Program) -> None:
+    """`eventbus crackerjack` without crackerjack is one line, and makes no log."""
+    ended = program("crackerjack", "run", "--fast")
+    assert ended.returncode == 3
+    assert "crackerjack is not installed in this environment. hint: install it with: " in one_line_error(
+        ended
     )
 
 

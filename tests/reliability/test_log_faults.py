@@ -10,7 +10,6 @@ import random
 import resource
 import subprocess
 import tempfile
-import tempfile
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager

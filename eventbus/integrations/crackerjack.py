@@ -1,0 +1,219 @@
+"""Observe crackerjack, unmodified: its runs, phases and hooks, each with the session of its run.
+
+    with EventBus([...]) as bus, observe_crackerjack(bus):
+        from crackerjack.__main__ import cli   # before or within: the order does not matter
+        cli()
+
+A run's phases are its nodes, observed as any `WorkflowBridge`'s are. The hooks of a phase are told
+as its `NodeProgress`, two for each hook, not as nodes of their own: a phase of 16 hooks is one of
+the nodes that were planned, and stays one in every count of nodes; and what one wants to see of its
+hooks is how many are done, and which one it is now. Name, outcome and seconds are in the metadata.
+"""
+
+from __future__ import annotations
+
+import inspect
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from functools import partial, wraps
+from types import ModuleType
+from typing import Any
+
+from eventbus.contracts import EventSink
+from eventbus.errors import IntegrationError
+from eventbus.integrations.known_oneiric import WORKFLOWS, known_workflows
+from eventbus.integrations.observed_dag import ObservedDag, dag_here, end_executing
+from eventbus.integrations.oneiric import install, observer_added, warn_unknown
+from eventbus.integrations.post_import import when_imported
+from eventbus.integrations.replacement import Replacement
+from eventbus.session import current_session_id, session_scope
+from eventbus.trackers.guards import as_text
+
+__all__ = ["end_executing", "observe_crackerjack"]
+
+_PIPELINE = "crackerjack.core.workflow_orchestrator"
+_HOOKS = "crackerjack.executors.hook_executor"
+_LSP_HOOKS = "crackerjack.executors.lsp_aware_hook_executor"
+
+
+@contextmanager
+def observe_crackerjack(bus: EventSink | None = None, *, error_messages: bool = False) -> Generator[None]:
+    """Publish what happens in crackerjack's runs while the block runs.
+
+    The session of a run is the one it begins in, such as the environment's ``EVENTBUS_SESSION_ID``;
+    where there is none, crackerjack's own. Of what is not as it is known to be, nothing is changed,
+    and one warning is logged.
+
+    Args:
+        bus: Where to publish. None: to the current bus, asked for at each event.
+        error_messages: Whether to keep the texts of exceptions, their first 500 characters. They
+            may be private.
+
+    Raises:
+        TypeError: `bus` has no `publish` method.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(observer_added(bus, error_messages=error_messages))
+        replace = partial(_replace, stack)
+        stack.enter_context(
+            when_imported(
+                {
+                    WORKFLOWS: _observe_workflows,
+                    _PIPELINE: lambda module: replace(
+                        module, "WorkflowPipeline.run_complete_workflow", "options", _in_session
+                    ),
+                    _HOOKS: lambda module: _observe_hooks(module, replace),
+                    _LSP_HOOKS: lambda module: replace(
+                        module, "LSPAwareHookExecutor.execute_strategy", "strategy", _noting_strategy
+                    ),
+                }
+            )
+        )
+        yield
+
+
+def _observe_workflows(_: ModuleType) -> None:
+    try:
+        install(known_workflows())
+    except IntegrationError as error:
+        warn_unknown("Oneiric", error)
+
+
+def _observe_hooks(module: ModuleType, replace: Callable[..., None]) -> None:
+    replace(module, "HookExecutor.execute_strategy", "strategy", _noting_strategy)
+    replace(module, "HookExecutor.execute_single_hook", "hook", _telling_hook)
+
+
+def _replace(
+    stack: ExitStack, module: ModuleType, method: str, parameter: str, wrap: Callable[..., Any]
+) -> None:
+    """Replace a method until the stack is left, if it is as it is known to be.
+
+    Args:
+        stack: Puts it back.
+        module: Where its class is.
+        method: Its class and its name.
+        parameter: The name of the one parameter that it is known to have.
+        wrap: Makes the wrapper.
+    """
+    owner, _, name = method.partition(".")
+    cls: Any = getattr(module, owner, None)
+    try:
+        parameters = list(inspect.signature(getattr(cls, name)).parameters)
+    except (AttributeError, TypeError, ValueError):
+        parameters = []
+    if parameters == ["self", parameter]:
+        stack.callback(Replacement(cls, name, wrap).restore)
+    else:
+        what = f"{module.__name__}.{method}"
+        warn_unknown(what, IntegrationError(f"it is no method with the parameter {parameter}"))
+
+
+def _in_session(run: Callable[..., Any], layer: Replacement) -> Callable[..., Any]:
+    @wraps(run)
+    async def run_complete_workflow(self: Any, *args: Any, **kwargs: Any) -> Any:
+        session_id = _session_of(self) if layer.active else None
+        if session_id is None:
+            return await run(self, *args, **kwargs)
+        with session_scope(session_id):
+            return await run(self, *args, **kwargs)
+
+    return run_complete_workflow
+
+
+def _session_of(pipeline: Any) -> str | None:
+    own = getattr(getattr(pipeline, "session", None), "session_id", None)
+    return current_session_id() or (as_text(own) if own else None)
+
+
+class _Phase:
+    """The hooks of one strategy in one phase, and how many are done; told from any thread."""
+
+    def __init__(self, dag: ObservedDag, node_id: str, total: int | None) -> None:
+        self._dag = dag
+        self._node_id = node_id
+        self._total = total
+        self._done = 0
+        self._lock = threading.Lock()
+
+    def tell(self, hook: str, status: str, seconds: float | None = None) -> None:
+        with self._lock:
+            self._done += seconds is not None
+            done = self._done
+        total = None if self._total is None else max(self._total, done)  # a hook may be tried again
+        details = {"hook": hook, "status": status}
+        self._dag.tell_progress(
+            self._node_id,
+            completed=done,
+            total=total,
+            message=hook if seconds is None else f"{hook}: {status}",
+            metadata=details if seconds is None else {**details, "duration_seconds": seconds},
+        )
+
+
+_hook_told: ContextVar[object] = ContextVar("eventbus_hook_told", default=None)
+# By executor: its pool's threads do not inherit the context that says which phase this is.
+_phases: dict[int, _Phase] = {}
+
+
+def _phase_here(total: int | None = None) -> _Phase | None:
+    dag = dag_here()
+    node_id = None if dag is None else dag.node_here()
+    return None if dag is None or node_id is None else _Phase(dag, node_id, total)
+
+
+def _noting_strategy(execute: Callable[..., Any], layer: Replacement) -> Callable[..., Any]:
+    @wraps(execute)
+    def execute_strategy(self: Any, *args: Any, **kwargs: Any) -> Any:
+        phase = _phase_here(_enabled(self, *args, **kwargs)) if layer.active else None
+        if phase is None:
+            return execute(self, *args, **kwargs)
+        _phases[id(self)] = phase
+        try:
+            return execute(self, *args, **kwargs)
+        finally:
+            _phases.pop(id(self), None)
+
+    return execute_strategy
+
+
+def _enabled(executor: Any, strategy: Any = None) -> int | None:
+    """Return how many hooks will be run; None when that cannot be told."""
+    try:
+        return sum(not hook.disabled or hook.name in executor.enable_hooks for hook in strategy.hooks)
+    except Exception:  # noqa: BLE001 - another kind of strategy
+        return None
+
+
+def _telling_hook(execute: Callable[..., Any], layer: Replacement) -> Callable[..., Any]:
+    @wraps(execute)
+    def execute_single_hook(self: Any, *args: Any, **kwargs: Any) -> Any:
+        phase = (_phases.get(id(self)) or _phase_here()) if layer.active else None
+        hook = args[0] if args else kwargs.get("hook")
+        # Two blocks replace the method twice, and tell one and the same run.
+        if phase is None or _hook_told.get() is hook:
+            return execute(self, *args, **kwargs)
+        token = _hook_told.set(hook)
+        try:
+            return _told(
+                phase, as_text(getattr(hook, "name", "hook")), partial(execute, self, *args, **kwargs)
+            )
+        finally:
+            _hook_told.reset(token)
+
+    return execute_single_hook
+
+
+def _told(phase: _Phase, hook: str, execute: Callable[[], Any]) -> Any:
+    phase.tell(hook, "running")
+    began = time.perf_counter()
+    status = "error"
+    try:
+        result = execute()
+        status = as_text(getattr(result, "status", "done"))
+    finally:
+        phase.tell(hook, status, time.perf_counter() - began)
+    return result

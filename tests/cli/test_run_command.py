@@ -1,0 +1,224 @@
+"""`eventbus run`: the command is as it would be by itself; its start, its end and its events are told."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+
+from eventbus import Event, NodeCompleted, WorkflowCompleted, WorkflowStarted
+from eventbus.history import EventLog
+
+Program: TypeAlias = "Callable[..., subprocess.CompletedProcess[str]]"
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "posix_spawnp"), reason="needs a POSIX system")
+
+INSTRUMENTED = """
+from eventbus import EventBus, PhaseTask, WorkflowEventTracker
+from subscribers import JsonPersister
+import anyio
+with EventBus([JsonPersister()]) as bus:
+    tracker = WorkflowEventTracker(bus)
+    tracker.workflow_started("inner")
+    anyio.run(PhaseTask("tests", lambda: 1, tracker).run)
+    tracker.workflow_completed()
+"""
+
+
+def _stored(directory: Path, event_type: type[Event] = Event) -> list[Any]:
+    return list(EventLog(directory).events(types=event_type))
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_the_exit_code_is_the_commands_own(program: Program, tmp_path: Path, code: int) -> None:
+    """`run` ends with the command's exit code, and tells how it ended."""
+    ended = program("run", "--dir", tmp_path / "log", "--", "sh", "-c", f"exit {code}")
+    assert ended.returncode == code
+    (start,), (end,) = (
+        _stored(tmp_path / "log", WorkflowStarted),
+        _stored(tmp_path / "log", WorkflowCompleted),
+    )
+    assert (start.workflow_id, start.run_id) == ("sh", end.run_id)
+    assert (end.success, end.status, end.metadata) == (
+        not code,
+        "failed" if code else "ok",
+        {"exit_code": code},
+    )
+    assert end.duration_seconds > 0
+
+
+@pytest.mark.parametrize(("name", "status"), [("TERM", "cancelled"), ("KILL", "failed")])
+def test_a_signal_gives_128_and_its_number(program: Program, tmp_path: Path, name: str, status: str) -> None:
+    """A command that a signal ended gives 128 + n, as shells do, and its end names the signal."""
+    ended = program("run", "--dir", tmp_path / "log", "--", "sh", "-c", f"kill -{name} $$")
+    assert ended.returncode == 128 + signal.Signals[f"SIG{name}"]
+    (end,) = _stored(tmp_path / "log", WorkflowCompleted)
+    assert (end.status, end.error_type) == (status, f"SIG{name}")
+
+
+def test_standard_streams_are_inherited(tmp_path: Path) -> None:
+    """The command reads our stdin and writes to our stdout and stderr, undisturbed."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "eventbus", "run", "--progress", "quiet", "sh", "-c", "cat; echo told >&2"],
+        cwd=tmp_path, input="given\n", capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stdout) == (0, "given\n")
+    assert "told\n" in ended.stderr
+
+
+def test_arguments_are_passed_on_as_they_are(program: Program) -> None:
+    """Options and a second `--` behind the command are the command's own."""
+    script = "import sys; print(sys.argv[1:])"
+    ended = program("run", "--", sys.executable, "-c", script, "--dir", "x", "--", "--help")
+    assert ended.stdout == "['--dir', 'x', '--', '--help']\n"
+
+
+def test_the_environment_names_session_and_log(program: Program, tmp_path: Path) -> None:
+    """The command finds EVENTBUS_SESSION_ID and EVENTBUS_DIR, an absolute path, in its environment."""
+    show = 'echo "$EVENTBUS_SESSION_ID $EVENTBUS_DIR"'
+    ended = program("run", "--session", "s1", "--dir", tmp_path / "log", "--", "sh", "-c", show)
+    assert ended.stdout == f"s1 {tmp_path / 'log'}\n"
+    ended = program("run", "--", "sh", "-c", show, EVENTBUS_SESSION_ID="s2", EVENTBUS_DIR="here")
+    assert ended.stdout == f"s2 {tmp_path / 'somewhere' / 'here'}\n"
+
+
+def test_events_of_the_command_are_shown_and_stored_once(program: Program, tmp_path: Path) -> None:
+    """What an instrumented command publishes is followed live, and is in the log once, in one session."""
+    log = tmp_path / "log"
+    ended = program("run", "--session", "s1", "--dir", log, "--", sys.executable, "-c", INSTRUMENTED)
+    assert ended.returncode == 0
+    lines = [" ".join(line.split()[1:4]) for line in ended.stderr.splitlines()[1:]]
+    assert [line.partition(" (")[0] for line in lines if "tests" in line] == ["done inner/tests"]
+    assert lines[-1].startswith("end workflow python")
+    events = _stored(log)
+    assert {event.session_id for event in events} == {"s1"}
+    assert [event.node_id for event in events if isinstance(event, NodeCompleted)] == ["tests"]
+
+
+def test_other_sessions_are_not_shown(program: Program, tmp_path: Path) -> None:
+    """What belongs to another session is not this command's."""
+    ended = program(
+        "run", "--session", "s1", "--dir", tmp_path, "--",
+        "env", "EVENTBUS_SESSION_ID=s2", sys.executable, "-c", INSTRUMENTED,
+    )  # fmt: skip
+    assert ended.returncode == 0
+    assert "tests" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "told"),
+    [
+        (["no-such-command"], 127, "there is no command no-such-command"),
+        (["/etc/passwd"], 126, "/etc/passwd"),
+    ],
+)
+def test_what_cannot_be_run_is_one_line(
+    program: Program, tmp_path: Path, command: list[str], code: int, told: str
+) -> None:
+    """A command that is not there gives 127, one that is no program 126, as shells do, and no run."""
+    ended = program("run", "--dir", tmp_path / "log", "--", *command)
+    assert ended.returncode == code
+    assert ended.stdout == ""
+    assert ended.stderr.startswith("error: ")
+    assert told in ended.stderr
+    assert ended.stderr.count("\n") == 1
+    assert _stored(tmp_path / "log") == []
+
+
+def test_without_a_command_it_is_a_usage_error(program: Program) -> None:
+    """There must be something to run."""
+    ended = program("run")
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: ")
+
+
+WAITS = (
+    "import signal, sys, time\n"
+    "signal.signal(signal.{0}, lambda *_: sys.exit(7))\n"
+    "print('ready', flush=True)\n"
+    "time.sleep(20)\n"
+)
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1"])
+def test_signals_are_passed_on(tmp_path: Path, name: str) -> None:
+    """A signal sent to `run` reaches the command, once, and what it makes of it is the exit code."""
+    command = [sys.executable, "-c", WAITS.format(name)]
+    with subprocess.Popen(
+        [sys.executable, "-m", "eventbus", "run", "--progress", "quiet", "--", *command],
+        cwd=tmp_path, stdout=subprocess.PIPE, text=True,
+    ) as running:  # fmt: skip
+        assert running.stdout is not None
+        assert running.stdout.readline() == "ready\n"
+        running.send_signal(signal.Signals[name])
+        assert running.wait(30) == 7
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_ctrl_c_in_a_terminal_reaches_the_command_once(tmp_path: Path) -> None:
+    """The terminal interrupts both; the command gets one SIGINT, and decides what comes of it."""
+    script = (
+        "import signal, sys, time\n"
+        "came = []\n"
+        "signal.signal(signal.SIGINT, lambda *_: came.append(1))\n"
+        "print('ready', flush=True)\n"
+        "until = time.monotonic() + 20\n"
+        "while not came and time.monotonic() < until:\n"
+        "    time.sleep(0.01)\n"
+        "time.sleep(0.3)\n"
+        "sys.exit(40 + len(came))\n"
+    )
+    pid, terminal = pty.fork()
+    if not pid:
+        os.chdir(tmp_path)
+        os.execv(
+            sys.executable,
+            [
+                sys.executable,
+                "-m",
+                "eventbus",
+                "run",
+                "--progress",
+                "quiet",
+                "--",
+                sys.executable,
+                "-c",
+                script,
+            ],
+        )
+    said, deadline = b"", time.monotonic() + 30
+    while b"ready" not in said and time.monotonic() < deadline:
+        said += os.read(terminal, 1024)
+    os.write(terminal, b"\x03")
+    _, status = os.waitpid(pid, 0)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(status) == 41
+
+
+def test_the_log_stays_out_of_git(program: Program, tmp_path: Path) -> None:
+    """A log that is made within a project does not turn up in its git status."""
+    project = tmp_path / "somewhere"
+    subprocess.run(["git", "init", "-q", project], check=True, timeout=30)
+    assert program("run", "--", "true").returncode == 0
+    assert list((project / ".session-buddy" / "events").iterdir())
+    status = subprocess.run(
+        ["git", "status", "--porcelain"], cwd=project, capture_output=True, text=True, check=True, timeout=30
+    )
+    assert status.stdout == ""
+
+
+def test_a_log_that_cannot_be_written_is_no_reason_not_to_run(program: Program, tmp_path: Path) -> None:
+    """Where there can be no log the command runs all the same, with its exit code, and a note."""
+    (tmp_path / "file").write_text("no directory")
+    ended = program("run", "--dir", tmp_path / "file", "--", "sh", "-c", "echo done; exit 4")
+    assert (ended.returncode, ended.stdout) == (4, "done\n")
+    assert "Traceback" not in ended.stderr
+    assert (tmp_path / "file").read_text() == "no directory"

@@ -1,0 +1,229 @@
+"""The real crackerjack on a real project: as it is without us, and told from its start to its end."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+
+from eventbus import NodeCompleted, NodeProgress, NodeStarted, WorkflowCompleted, WorkflowStarted
+from eventbus.history import EventLog
+
+Run: TypeAlias = "Callable[..., subprocess.CompletedProcess[str]]"
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("crackerjack") is None,
+    reason="SKIPPED: crackerjack is not installed (1.2 GB, it needs Python 3.13): make test-crackerjack",
+)
+
+PLAIN = [str(Path(sys.executable).with_name("crackerjack"))]
+OBSERVED = [sys.executable, "-m", "eventbus", "crackerjack"]
+SUCCEEDS = ["run", "--skip-hooks", "--no-coverage-ratchet"]
+FAILS = ["run", "--skip-hooks", "--run-tests", "--no-coverage-ratchet"]
+HOOKS = ["run", "--fast"]
+PYPROJECT = (
+    '[project]\nname = "sample"\nversion = "0.1.0"\ndescription = "A sample"\nrequires-python = ">=3.13"\n'
+)
+MODULE = '"""A sample."""\n\n\ndef double(n: int) -> int:\n    """Double it."""\n    return 2 * n\n'
+TEST = "from sample import double\n\n\ndef test_double() -> None:\n    assert double(2) == 4\n"
+
+
+def _new_project(directory: Path) -> Path:
+    for place, text in {
+        "pyproject.toml": PYPROJECT,
+        "sample/__init__.py": MODULE,
+        "tests/test_double.py": TEST,
+    }.items():
+        file = directory / place
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    identity = ["-c", "user.name=Nobody", "-c", "user.email=nobody@example.org"]
+    for arguments in (
+        ["init", "-q", "-b", "main", "."],
+        ["add", "-A"],
+        [*identity, "commit", "-qm", "initial"],
+    ):
+        subprocess.run(["git", *arguments], cwd=directory, check=True, timeout=30)
+    return directory
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Run a command in a new project, or in one that is there, always at the same place."""
+
+    def run(command: Sequence[str], project: str = "sample", **environment: str) -> Any:
+        place, kept = tmp_path / "project", tmp_path / project
+        (kept if kept.exists() else _new_project(kept)).rename(place)
+        try:
+            return subprocess.run(
+                command, cwd=place, env=_environment(**environment), capture_output=True, text=True,
+                timeout=300, check=False,
+            )  # fmt: skip
+        finally:
+            place.rename(kept)
+
+    return run
+
+
+def _environment(**more: str) -> dict[str, str]:
+    here = {"UV_PYTHON": sys.executable, "UV_PYTHON_DOWNLOADS": "never", "NO_COLOR": "1", "COLUMNS": "100"}
+    return {**os.environ, **here, **more}
+
+
+def _stored(directory: Path, session_id: str | None = None) -> list[Any]:
+    return list(EventLog(directory).events(session_id=session_id))
+
+
+def _of(events: Sequence[Any], kind: type[Any]) -> list[Any]:
+    return [event for event in events if isinstance(event, kind)]
+
+
+def _timeless(text: str) -> list[str]:
+    """What is shown, but for times; and sorted, for the hooks of a pool end in any order."""
+    text = re.sub(r"ident=\d+", "ident", re.sub(r"\d+\.\d+ ?(s|seconds)\b", "<seconds>", text))
+    return sorted(text.splitlines())
+
+
+def test_a_run_that_succeeds(run: Run, tmp_path: Path) -> None:
+    """Output and exit code are crackerjack's own, to the byte; all of the run is in the log."""
+    plain = run([*PLAIN, *SUCCEEDS], "plain")
+    observed = run(
+        [*OBSERVED, *SUCCEEDS], "observed", EVENTBUS_SESSION_ID="s1", EVENTBUS_DIR=str(tmp_path / "log")
+    )
+    assert plain.returncode == observed.returncode == 0, plain.stderr
+    assert observed.stdout == plain.stdout
+    assert observed.stderr == plain.stderr
+    events = _stored(tmp_path / "log")
+    (start,), (end,) = _of(events, WorkflowStarted), _of(events, WorkflowCompleted)
+    assert (start.workflow_id, start.nodes) == ("crackerjack", ("configuration", "publishing", "commit"))
+    assert [event.node_id for event in _of(events, NodeStarted)] == list(start.nodes)
+    assert [(event.node_id, event.status) for event in _of(events, NodeCompleted)] == [
+        (node, "ok") for node in start.nodes
+    ]
+    assert end.success
+    assert {event.session_id for event in events} == {"s1"}
+
+
+def test_without_a_session_from_outside_it_is_crackerjacks_own(run: Run, tmp_path: Path) -> None:
+    """Nothing names the session: the run has crackerjack's own, of eight hexadecimal digits."""
+    run([*OBSERVED, "--dir", str(tmp_path / "log"), *SUCCEEDS])
+    (session_id,) = {event.session_id for event in _stored(tmp_path / "log")}
+    assert re.fullmatch("[0-9a-f]{8}", session_id)
+
+
+def test_a_run_that_fails_and_is_resumed(run: Run, tmp_path: Path) -> None:
+    """A phase that fails is told with its exception's type; the next run skips what had passed."""
+    log = {"EVENTBUS_DIR": str(tmp_path / "log")}
+    plain = [run([*PLAIN, *FAILS], "plain") for _ in range(2)]
+    observed = [
+        run([*OBSERVED, *FAILS], "observed", EVENTBUS_SESSION_ID=session, **log) for session in ("s1", "s2")
+    ]
+    for theirs, ours in zip(plain, observed, strict=True):
+        assert ours.returncode == theirs.returncode != 0
+        assert _timeless(ours.stdout) == _timeless(theirs.stdout)
+        assert _timeless(ours.stderr) == _timeless(theirs.stderr)
+    first, second = (_of(_stored(tmp_path / "log", session), NodeCompleted) for session in ("s1", "s2"))
+    assert [(event.node_id, event.status) for event in first] == [
+        ("configuration", "ok"),
+        ("tests", "failed"),
+    ]
+    assert first[1].error_type
+    assert first[1].error_message is None
+    assert [(event.node_id, event.status) for event in second] == [
+        ("configuration", "skipped"),
+        ("tests", "failed"),
+    ]
+
+
+def test_hooks_are_told_as_progress_of_their_phase(run: Run, tmp_path: Path) -> None:
+    """Each hook gives its start and its end, those in a pool's threads, too, with its session."""
+    plain = run([*PLAIN, *HOOKS], "plain")
+    observed = run(
+        [*OBSERVED, *HOOKS], "observed", EVENTBUS_SESSION_ID="s1", EVENTBUS_DIR=str(tmp_path / "log")
+    )
+    assert observed.returncode == plain.returncode
+    assert _timeless(observed.stdout) == _timeless(plain.stdout)
+    assert _timeless(observed.stderr) == _timeless(plain.stderr)
+    progress = _of(_stored(tmp_path / "log"), NodeProgress)
+    started = [event.metadata["hook"] for event in progress if event.metadata["status"] == "running"]
+    ended = [event.metadata["hook"] for event in progress if "duration_seconds" in event.metadata]
+    assert len(started) >= 16
+    assert sorted(started) == sorted(ended)
+    assert {(event.session_id, event.node_id, event.total) for event in progress} == {
+        ("s1", "fast_hooks", len(set(started)))
+    }
+
+
+def test_one_session_in_two_processes(run: Run, tmp_path: Path) -> None:
+    """A skill in one process and crackerjack in another, with one id, are one session in the report."""
+    skill = (
+        "import subprocess, sys\n"
+        "from eventbus import EventBus, track_skill\n"
+        "from subscribers import JsonPersister\n"
+        "with EventBus([JsonPersister()]):\n"
+        "    complete = track_skill('crackerjack-run', 'daily')\n"
+        f"    code = subprocess.run({[*OBSERVED, *SUCCEEDS]!r}).returncode\n"
+        "    complete(completed=code == 0, follow_up_actions=['git commit'])\n"
+    )
+    log = {"EVENTBUS_SESSION_ID": "s1", "EVENTBUS_DIR": str(tmp_path / "log")}
+    assert run([sys.executable, "-c", skill], **log).returncode == 0
+    report = run([sys.executable, "-m", "eventbus", "report", "s1"], **log)
+    assert report.returncode == 0, report.stderr
+    assert "Total Sessions: 1" in report.stdout
+    assert "Skills Completed: 1" in report.stdout
+    assert "Workflow Nodes: 3" in report.stdout
+    assert len({event.run_id for event in _of(_stored(tmp_path / "log"), WorkflowStarted)}) == 1
+
+
+def test_the_order_of_imports_does_not_matter(run: Run, tmp_path: Path) -> None:
+    """Crackerjack that was imported before it is observed is observed all the same, in a program, too."""
+    script = (
+        "import sys\n"
+        "from crackerjack.__main__ import cli\n"
+        "from eventbus import EventBus\n"
+        "from eventbus.integrations.crackerjack import observe_crackerjack\n"
+        "from subscribers import JsonPersister\n"
+        "with EventBus([JsonPersister()]) as bus, observe_crackerjack(bus):\n"
+        f"    sys.argv = ['crackerjack', *{SUCCEEDS!r}]\n"
+        "    cli()\n"
+    )
+    assert run([sys.executable, "-c", script], EVENTBUS_DIR=str(tmp_path / "log")).returncode == 0
+    events = _stored(tmp_path / "log")
+    assert [event.status for event in _of(events, NodeCompleted)] == ["ok"] * 3
+    (session_id,) = {event.session_id for event in events}
+    assert re.fullmatch("[0-9a-f]{8}", session_id)
+
+
+def test_help_and_wrong_usage_are_crackerjacks_own(run: Run) -> None:
+    """Every argument is crackerjack's, `--help` and those it does not know included."""
+    for arguments in (["--help"], ["run", "--help"], ["run", "--no-such-option"]):
+        plain, observed = run([*PLAIN, *arguments]), run([*OBSERVED, *arguments])
+        assert (observed.returncode, observed.stdout, observed.stderr) == (
+            plain.returncode, plain.stdout, plain.stderr,
+        )  # fmt: skip
+
+
+def test_a_termination_closes_the_books(tmp_path: Path) -> None:
+    """SIGTERM ends crackerjack as it would by itself; its run and its open phase are told as cancelled."""
+    project, log = _new_project(tmp_path / "project"), tmp_path / "log"
+    with subprocess.Popen(
+        [*OBSERVED, *HOOKS], cwd=project, env=_environment(EVENTBUS_DIR=str(log)),
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    ) as running:  # fmt: skip
+        until = time.monotonic() + 60
+        while not (log.exists() and _of(_stored(log), NodeProgress)) and time.monotonic() < until:
+            time.sleep(0.1)
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(60) == -signal.SIGTERM
+    events = _stored(log)
+    assert _of(events, NodeCompleted)[-1].status == "cancelled"
+    assert _of(events, WorkflowCompleted)[-1].status == "cancelled"
