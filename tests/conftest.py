@@ -9,10 +9,11 @@ from collections.abc import Iterator
 
 import pytest
 
-# A shell that runs the tests in the background has them ignore Ctrl-C, and with them every program
-# that they start and interrupt.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# Run in the background, or under nohup, the tests ignore these signals, and with them would every
+# program that they start and interrupt.
+for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _handler)
 
 
 @pytest.fixture(params=["asyncio", "trio"])
