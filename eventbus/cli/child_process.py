@@ -63,9 +63,13 @@ def start_child(command: Sequence[str], environment: Mapping[str, str]) -> int:
             command[0], list(command), environment, setsigmask=[], setsigdef=_numbers(_TO_DEFAULT)
         )
     except FileNotFoundError as error:
-        raise CommandError(f"there is no command {command[0]}", "name one", _NO_SUCH_COMMAND) from error
+        raise CommandError(
+            f"there is no command {command[0]}", "check its spelling, or give its path", _NO_SUCH_COMMAND
+        ) from error
     except (OSError, ValueError) as error:
-        raise CommandError(f"{command[0]} cannot be run: {error}", "name another", _NOT_EXECUTABLE) from error
+        raise CommandError(
+            f"{command[0]} cannot be run: {error}", "make it executable", _NOT_EXECUTABLE
+        ) from error
 
 
 def wait_for_child(pid: int, waited_for: set[int]) -> int:
