@@ -92,7 +92,9 @@ def a_disk_that_hangs() -> Generator[EventBus]:
         opened.set()
         return os.dup(writing)
 
-    with tempfile.TemporaryDirectory() as directory, EventBus([JsonPersister(directory)]) as bus:
+    # When the disk answers again, the persister's thread may be writing there for a moment.
+    place = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+    with place as directory, EventBus([JsonPersister(directory)]) as bus:
         with patch.object(os, "open", open_pipe):
             bus.publish(NodeProgress(workflow_id="reliability", node_id="first"))
             assert opened.wait(PATIENCE_SECONDS)
