@@ -20,7 +20,7 @@ from eventbus import EventBus
 
 __all__ = ["CONTESTS"]
 
-_PAUSE = 0.000_5
+_PAUSE = 0.004
 """Seconds between events, for the consumer to fall asleep again."""
 _BURST, _BURSTS = 100, 20
 

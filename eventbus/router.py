@@ -287,8 +287,11 @@ class Router:
     def _answer(self, doorbell: Doorbell) -> bool:
         """Do what a doorbell was rung for, in its loop; return whether to look again on its next turn."""
         is_busy = self._route() or self._inside(Router._is_getting_on, self)
-        if is_busy and self._doorbells == (doorbell,):
-            return True  # events are coming: publishers are spared the ring
+        if self._doorbells == (doorbell,):  # events are coming: publishers are spared the ring
+            if is_busy:
+                return True
+            if doorbell.gather():
+                return False
         self._inside(self._allow, self._idle_slack())
         if self._pending:  # appended just before: its publisher saw no need to ring
             for each in self._doorbells:

@@ -17,7 +17,15 @@ import anyio.to_thread
 import pytest
 import trio
 
-from eventbus.doorbell import Doorbell, Sleeper, Waiter, current_loop, is_cancellation, new_sleeper
+from eventbus.doorbell import (
+    GATHER_SECONDS,
+    Doorbell,
+    Sleeper,
+    Waiter,
+    current_loop,
+    is_cancellation,
+    new_sleeper,
+)
 
 PATIENCE_SECONDS = 10
 
@@ -104,6 +112,61 @@ async def test_staying_awake() -> None:
     doorbell.ring()
     await _turns(20)
     assert answers == [0, 1]
+
+
+def _ring_from_a_thread(doorbell: Doorbell) -> None:
+    thread = threading.Thread(target=doorbell.ring)
+    thread.start()
+    thread.join()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.anyio
+async def test_gathering() -> None:
+    """A doorbell rung by another thread looks once more a millisecond later, unrung, and then rests."""
+    answers: list[bool] = []
+
+    def answer(mine: Doorbell) -> bool:
+        answers.append(mine.gather())
+        return False
+
+    doorbell = Doorbell(answer)
+    for _ in range(3):
+        answers.clear()
+        _ring_from_a_thread(doorbell)
+        await _until(lambda: len(answers) == 2)
+        assert answers == [True, False]
+    await anyio.sleep(5 * GATHER_SECONDS)  # nothing is awaited: a third answer would come by now
+    assert answers == [True, False]
+
+
+@pytest.mark.anyio
+async def test_gathering_goes_on_while_there_is_something_to_do() -> None:
+    """As long as each look finds something, the next is a millisecond later, unrung; trio has no timers."""
+    looks: list[bool] = []
+
+    def answer(mine: Doorbell) -> bool:
+        looks.append(mine.gather())
+        return not looks[-1] and len(looks) < 10
+
+    doorbell = Doorbell(answer)
+    _ring_from_a_thread(doorbell)
+    await _until(lambda: len(looks) == 10)
+
+
+@pytest.mark.anyio
+async def test_nothing_to_gather_within_one_thread() -> None:
+    """A doorbell rung in its own loop does not wait for more: a ring costs next to nothing there."""
+    answers: list[bool] = []
+
+    def answer(mine: Doorbell) -> bool:
+        answers.append(mine.gather())
+        return False
+
+    doorbell = Doorbell(answer)
+    doorbell.ring()
+    await _until(lambda: answers)
+    assert answers == [False]
 
 
 @pytest.mark.anyio

@@ -8,6 +8,7 @@ import logging
 import random
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -641,3 +642,14 @@ def test_the_bus_says_nothing_of_what_it_was_not_asked(bus: EventBus) -> None:
     bus.publish(_Tick(n=1))
     assert numbers(stream) == [1]
     assert bus.statistics().accepted == 1
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.000_3, 0.001, 0.002])
+def test_events_from_a_thread_at_any_pace(pause: float) -> None:
+    """Events from another thread that follow on each other are gathered, for a millisecond or two."""
+    handled = threading.Semaphore(0)
+    with EventBus([lambda _: handled.release()]) as bus:
+        for _ in range(100):
+            bus.publish(_Tick(n=1))
+            assert handled.acquire(timeout=10)
+            time.sleep(pause)
