@@ -44,7 +44,7 @@ __all__ = ["FAILURES_BEFORE_QUARANTINE", "Subscription", "check_not_handling", "
 FAILURES_BEFORE_QUARANTINE = 10
 """After this many handler calls in a row that raised, a subscription is quarantined."""
 
-EVENTS_PER_TURN = 128
+EVENTS_PER_TURN = 256
 """After this many events a task gives the loop's other tasks a turn, even if no handler waits."""
 
 MAX_CHAIN_DEPTH = 64
