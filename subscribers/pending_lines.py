@@ -19,8 +19,8 @@ class PendingLines:
 
     def __init__(self) -> None:
         self._blocks: deque[tuple[bytes, int]] = deque()
-        self.count = 0
-        self.size = 0
+        self.count: int = 0
+        self.size: int = 0
 
     def add(self, lines: bytes, count: int) -> None:
         """Add lines, each ended by its line feed; `count` of them."""

@@ -45,9 +45,9 @@ class GrowingSegment:
         self._size = -1
         self._seen = self._reader.seq
         self._passed = 0
-        self.changed_at = 0.0
-        self.is_at_end = False
-        self.is_gone = False
+        self.changed_at: float = 0.0
+        self.is_at_end: bool = False
+        self.is_gone: bool = False
         self._has_writer: bool | None = None
 
     @property

@@ -71,7 +71,7 @@ class Chain(Generic[_ItemT]):
         self._positions = positions or {}
         self._leaves_tail = leaves_tail
         self._at_end = True
-        self.last = self._begin(segment)
+        self.last: Place = self._begin(segment)
 
     def load(self, block_size: int) -> bool:
         """Have items, if there are more; answer whether there are."""

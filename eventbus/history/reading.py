@@ -93,7 +93,7 @@ class Reader:
         self._latest = segment.start
         self._told = 0
         self._more: Damage | None = None
-        self.seq = 0
+        self.seq: int = 0
 
     def events(self, block: Block, selection: Selection) -> list[Event]:
         """Return the wanted events of a block."""

@@ -48,8 +48,8 @@ class Selection:
         self._classes = None if Event in classes else classes
         self._since = since and since.astimezone(UTC)
         self._until = until and until.astimezone(UTC)
-        self.takes_all = (session_id, self._classes, since, until) == (None, None, None, None)
-        self.mark = _mark(session_id, self._classes)
+        self.takes_all: bool = (session_id, self._classes, since, until) == (None, None, None, None)
+        self.mark: re.Pattern[bytes] | None = _mark(session_id, self._classes)
 
     def takes(self, event: Event) -> bool:
         """Whether an event is wanted."""

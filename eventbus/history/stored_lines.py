@@ -96,8 +96,8 @@ class StoredLines:
     __slots__ = ("_identity", "_skipped_from", "path", "position")
 
     def __init__(self, path: Path, position: int = 0) -> None:
-        self.path = path
-        self.position = position
+        self.path: Path = path
+        self.position: int = position
         self._identity: tuple[int, int] | None = None
         self._skipped_from: int | None = None
 

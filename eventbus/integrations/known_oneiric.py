@@ -115,7 +115,7 @@ def _check(dag: Any) -> None:
         raise IntegrationError(f"{_DAG} is not as it was: execute_dag or its hooks take other arguments")
 
 
-forget_checks = _check.cache_clear
+forget_checks: Callable[[], None] = _check.cache_clear
 """Look anew, after the module was changed in place."""
 
 

@@ -167,7 +167,7 @@ class ObservedRunner:
     def __init__(self, task: Task, runner: Callable[[], Awaitable[Any]]) -> None:
         self._task = task
         self._key = as_text(task.key)
-        self.runner = runner
+        self.runner: Callable[[], Awaitable[Any]] = runner
         self.users: int = 1
         task.runner = self
 
