@@ -22,11 +22,11 @@ from typing import Any, cast
 
 import anyio.lowlevel
 import msgspec
+from eventbus_subscribers.json_persister import JsonPersister
 
 from benchmarks.rounds import Contest, Round, Rounds, Samples, Scale, elapsed
 from benchmarks.silent import Events, calls, to_the_end
 from eventbus import Event, EventBus, NodeCompleted
-from subscribers.json_persister import JsonPersister
 
 __all__ = ["CONTESTS"]
 

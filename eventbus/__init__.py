@@ -8,7 +8,11 @@ from eventbus.contracts import DEFAULT_CAPACITY, EventSink, EventTypes, Overflow
 from eventbus.coordinator import SessionCoordinator
 from eventbus.correlation import CorrelatedSession, Correlation, correlation_report, detect_patterns
 from eventbus.correlator import SkillsWorkflowCorrelator
-from eventbus.current import current_sink
+from eventbus.delivery.current_bus import current_sink
+from eventbus.delivery.own_thread import OwnThread
+from eventbus.delivery.statistics import BusStatistics, DrainReport, SubscriptionStatistics
+from eventbus.delivery.stream import EventStream
+from eventbus.delivery.subscription import Subscription
 from eventbus.errors import (
     BusStateError,
     DecodeError,
@@ -42,16 +46,12 @@ from eventbus.events import (
     encode_lines,
     event_types,
 )
-from eventbus.from_log import new_to_log
-from eventbus.outgoing import scrubbed_line, scrubbed_lines
-from eventbus.own_thread import OwnThread
-from eventbus.printable import clean
-from eventbus.records import SkillInvocation
-from eventbus.scrubbing import scrub
+from eventbus.events.printable import clean
+from eventbus.events.provenance import new_to_log
+from eventbus.events.records import SkillInvocation
+from eventbus.events.redaction import scrubbed_line, scrubbed_lines
+from eventbus.events.scrubbing import scrub
 from eventbus.session import current_session_id, session_scope
-from eventbus.statistics import BusStatistics, DrainReport, SubscriptionStatistics
-from eventbus.stream import EventStream
-from eventbus.subscription import Subscription
 from eventbus.trackers import (
     PhaseTask,
     SkillMetrics,

@@ -14,14 +14,14 @@ from typing import Any, TypedDict, TypeVar, Unpack, overload
 import blinker
 
 from eventbus.contracts import DEFAULT_CAPACITY, EventT, EventTypes, Overflow, Subscriber
+from eventbus.delivery.handlers import as_subscriber, check_options, classes_in, name_of
+from eventbus.delivery.lifecycle import Lifecycle
+from eventbus.delivery.mailbox import new_mailbox
+from eventbus.delivery.stream import EventStream
+from eventbus.delivery.subscription import Subscription
+from eventbus.delivery.switch_interval import SWITCH_INTERVAL_SECONDS
 from eventbus.errors import BusStateError, SubscriberError
 from eventbus.events import Event, EventsLost
-from eventbus.handlers import as_subscriber, check_options, classes_in, name_of
-from eventbus.lifecycle import Lifecycle
-from eventbus.mailbox import new_mailbox
-from eventbus.stream import EventStream
-from eventbus.subscription import Subscription
-from eventbus.switch_interval import SWITCH_INTERVAL_SECONDS
 
 __all__ = ["EventBus", "SubscriptionOptions"]
 

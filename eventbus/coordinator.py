@@ -27,12 +27,12 @@ from eventbus.bus import EventBus
 from eventbus.contracts import EventSink
 from eventbus.correlation import CorrelatedSession, Correlation, correlation_report
 from eventbus.correlator import SkillsWorkflowCorrelator
-from eventbus.current import current_sink
+from eventbus.delivery.current_bus import current_sink
+from eventbus.delivery.stream import EventStream
 from eventbus.errors import EventBusError
 from eventbus.events import Event, EventsLost, SkillEvent, WorkflowEvent
-from eventbus.historic_records import skill_events
+from eventbus.events.legacy_records import skill_events
 from eventbus.session import current_session_id, mark_active, mark_inactive, new_id, session_scope
-from eventbus.stream import EventStream
 from eventbus.trackers import WorkflowEventTracker, get_tracker
 
 __all__ = ["SessionCoordinator"]

@@ -10,12 +10,12 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from eventbus.correlated_session import newest_first, report_lines, session_summary
 from eventbus.correlation import CorrelatedFigures, CorrelatedSession, Correlation
+from eventbus.correlation.correlated_session import newest_first, report_lines, session_summary
 from eventbus.events import Event, SkillEvent, SkillStarted, WorkflowEvent
-from eventbus.historic_records import skill_events
-from eventbus.historic_records import workflow_events as _workflow_events
-from eventbus.records import SkillInvocation
+from eventbus.events.legacy_records import skill_events
+from eventbus.events.legacy_records import workflow_events as _workflow_events
+from eventbus.events.records import SkillInvocation
 
 if TYPE_CHECKING:
     from eventbus.history import EventLog
@@ -138,7 +138,7 @@ class SkillsWorkflowCorrelator:
             OSError: As for `correlate_by_session`, or the file cannot be written; then what was
                 there is untouched.
         """
-        from eventbus.history.formats import write_correlation  # noqa: PLC0415 - costs an import of eventbus
+        from eventbus.history.legacy_formats import write_correlation  # noqa: PLC0415 - costs an import of eventbus
 
         with self._asked(records=True) as sessions:
             write_correlation(output_file, sessions.sessions())
@@ -200,7 +200,7 @@ class SkillsWorkflowCorrelator:
         ]
 
     def _in_files(self) -> list[SkillEvent | WorkflowEvent]:
-        from eventbus.history.formats import read_skill_metrics, read_workflow_events  # noqa: PLC0415
+        from eventbus.history.legacy_formats import read_skill_metrics, read_workflow_events  # noqa: PLC0415
 
         skills = read_skill_metrics(self.skills_file)
         return [*skill_events(skills), *read_workflow_events(self.workflow_events_file)]

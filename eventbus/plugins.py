@@ -20,9 +20,9 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from eventbus.contracts import Subscriber
+from eventbus.delivery.handlers import check_options, classes_in
 from eventbus.errors import PluginError
-from eventbus.handlers import check_options, classes_in
-from eventbus.printable import clean
+from eventbus.events.printable import clean
 
 __all__ = ["GROUP", "LOAD_SECONDS", "FailedPlugin", "LoadedPlugins", "Plugin", "find_plugins", "load_plugins"]
 

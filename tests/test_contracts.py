@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from eventbus import Event, EventBus, EventSink, NodeStarted, Subscriber, SubscriberFailed
-from eventbus.failures import FailureLog
+from eventbus.delivery.rate_limited_log import FailureLog
 
 
 def _node() -> NodeStarted:

@@ -14,7 +14,7 @@ from eventbus.correlation import CorrelatedSession
 from eventbus.correlator import SkillsWorkflowCorrelator
 from eventbus.errors import DecodeError
 from eventbus.events import NodeCompleted, SkillCompleted, SkillStarted, WorkflowCompleted
-from eventbus.records import SkillInvocation
+from eventbus.events.records import SkillInvocation
 
 NOON = datetime(2025, 6, 1, 12, tzinfo=UTC)
 INVOCATION: dict[str, Any] = {

@@ -9,7 +9,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-from eventbus.cli.exits import USAGE, CommandError
+from eventbus.cli.exit_codes import USAGE, CommandError
 
 __all__ = ["main"]
 

@@ -16,7 +16,7 @@ from eventbus.cli.correlation_report import report
 from eventbus.cli.crackerjack_command import run_crackerjack
 from eventbus.cli.demo import run_demo
 from eventbus.cli.doctor import doctor
-from eventbus.cli.exits import OK, USAGE, CommandError
+from eventbus.cli.exit_codes import OK, USAGE, CommandError
 from eventbus.cli.export import export
 from eventbus.cli.log_statistics import stats
 from eventbus.cli.plugin_list import list_plugins

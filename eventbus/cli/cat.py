@@ -11,11 +11,11 @@ from typing import Annotated, Any, Literal, TypeAlias, cast, get_args
 import anyio
 import typer
 
-from eventbus.cli.exits import DAMAGED, OK
+from eventbus.cli.exit_codes import DAMAGED, OK
 from eventbus.cli.log_access import DamageNotes, log_directory, moment, note, open_log
 from eventbus.events import Event, UnknownEvent, event_types
 from eventbus.history import EventLog, Record
-from eventbus.history.line_formats import cloud_event, csv_header, csv_line
+from eventbus.history.export_formats import cloud_event, csv_header, csv_line
 
 __all__ = ["cat"]
 

@@ -13,7 +13,7 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from eventbus.cli.exits import USAGE, CommandError
+from eventbus.cli.exit_codes import USAGE, CommandError
 
 __all__ = ["signals_waited_for", "start_child", "wait_for_child"]
 

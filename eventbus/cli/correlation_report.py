@@ -6,10 +6,10 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from eventbus.cli.exits import OK
-from eventbus.cli.figures import figures_line
+from eventbus.cli.exit_codes import OK
 from eventbus.cli.session_access import AsJson, LogDirectory, OneSession, find_session, opened_history
-from eventbus.correlated_session import report_lines
+from eventbus.cli.session_json import figures_line
+from eventbus.correlation.correlated_session import report_lines
 
 __all__ = ["print_report", "report"]
 

@@ -17,9 +17,9 @@ from pathlib import Path
 import msgspec
 
 from eventbus.bus import EventBus
-from eventbus.cli.exits import NOT_FOUND, OK, USAGE, CommandError
-from eventbus.cli.last_words import last_words
-from eventbus.cli.log_place import keep_out_of_git
+from eventbus.cli.exit_codes import NOT_FOUND, OK, USAGE, CommandError
+from eventbus.cli.gitignore import keep_out_of_git
+from eventbus.cli.on_termination import last_words
 from eventbus.errors import SettingsError
 from eventbus.integrations.crackerjack import end_executing, observe_crackerjack
 from eventbus.runtime import build_runtime

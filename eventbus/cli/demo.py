@@ -9,10 +9,10 @@ import anyio
 import msgspec
 
 from eventbus.bus import EventBus
-from eventbus.cli.exits import NOT_FOUND, OK, PROBLEMS, USAGE, CommandError
+from eventbus.cli.exit_codes import NOT_FOUND, OK, PROBLEMS, USAGE, CommandError
 from eventbus.cli.quality_workflow import QualityWorkflow
 from eventbus.errors import SettingsError
-from eventbus.printable import clean
+from eventbus.events.printable import clean
 from eventbus.runtime import build_runtime
 from eventbus.session import current_session_id, session_scope
 from eventbus.settings import ProgressMode, Settings, load_settings

@@ -10,14 +10,14 @@ from typing import Annotated
 import msgspec
 import typer
 
-from eventbus.cli.exits import DAMAGED, OK, PROBLEMS
+from eventbus.cli.exit_codes import DAMAGED, OK, PROBLEMS
+from eventbus.cli.humanize import counted
 from eventbus.cli.log_access import DamageNotes, open_log
-from eventbus.cli.wording import counted
+from eventbus.events.printable import clean
 from eventbus.history import EventLog, Finding
 from eventbus.history.index import INDEX_NAME
 from eventbus.history.index_state import index_state
 from eventbus.history.session_history import SessionHistory
-from eventbus.printable import clean
 
 __all__ = ["doctor"]
 

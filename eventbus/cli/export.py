@@ -10,13 +10,13 @@ from typing import Annotated, Literal, TypeAlias, cast, get_args
 
 import typer
 
-from eventbus.cli.exits import OK, PROBLEMS, USAGE, CommandError
+from eventbus.atomic_file import write_whole
+from eventbus.cli.exit_codes import OK, PROBLEMS, USAGE, CommandError
 from eventbus.cli.log_access import note
 from eventbus.cli.session_access import LogDirectory, OneSession, find_session, opened_history
 from eventbus.correlation import CorrelatedSession
-from eventbus.history import formats
+from eventbus.history import legacy_formats as formats
 from eventbus.history.session_history import SessionHistory
-from eventbus.whole_file import write_whole
 
 __all__ = ["ExportFormat", "export", "export_sessions"]
 

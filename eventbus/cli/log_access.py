@@ -7,10 +7,10 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from eventbus.cli.exits import NOT_FOUND, USAGE, CommandError
+from eventbus.cli.exit_codes import NOT_FOUND, USAGE, CommandError
 from eventbus.errors import SettingsError
+from eventbus.events.printable import clean
 from eventbus.history import Damage, EventLog
-from eventbus.printable import clean
 from eventbus.settings import load_settings
 
 __all__ = ["DamageNotes", "log_directory", "moment", "note", "open_log"]

@@ -9,12 +9,12 @@ from typing import Any
 
 import msgspec
 
-from eventbus.cli.exits import OK
+from eventbus.cli.exit_codes import OK
+from eventbus.cli.humanize import began, counted, duration
 from eventbus.cli.session_access import AsJson, LogDirectory, opened_history
-from eventbus.cli.wording import began, counted, duration
 from eventbus.correlation import CorrelatedSession
+from eventbus.events.printable import clean
 from eventbus.history import SegmentFile
-from eventbus.printable import clean
 
 __all__ = ["print_statistics", "stats"]
 

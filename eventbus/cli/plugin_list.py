@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from eventbus.cli.exits import OK, PROBLEMS, USAGE, CommandError
+from eventbus.cli.exit_codes import OK, PROBLEMS, USAGE, CommandError
 from eventbus.errors import SettingsError
+from eventbus.events.printable import clean
 from eventbus.plugins import FailedPlugin, Plugin, find_plugins, load_plugins
-from eventbus.printable import clean
 from eventbus.settings import Settings, load_settings
 
 __all__ = ["list_plugins"]

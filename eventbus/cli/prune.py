@@ -10,11 +10,11 @@ from typing import Annotated
 import msgspec
 import typer
 
-from eventbus.cli.exits import NOT_FOUND, OK, USAGE, CommandError
+from eventbus.cli.exit_codes import NOT_FOUND, OK, USAGE, CommandError
 from eventbus.cli.log_access import DamageNotes, moment, open_log
+from eventbus.events.printable import clean
 from eventbus.history import PrunedSegment
 from eventbus.history import prune as prune_segments
-from eventbus.printable import clean
 
 __all__ = ["prune"]
 

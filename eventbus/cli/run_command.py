@@ -18,9 +18,9 @@ from anyio.abc import TaskStatus
 from anyio.from_thread import start_blocking_portal
 
 from eventbus.cli.child_process import signals_waited_for, start_child, wait_for_child
-from eventbus.cli.exits import USAGE, CommandError
+from eventbus.cli.exit_codes import USAGE, CommandError
+from eventbus.cli.gitignore import keep_out_of_git
 from eventbus.cli.log_access import note
-from eventbus.cli.log_place import keep_out_of_git
 from eventbus.contracts import EventSink
 from eventbus.errors import SettingsError
 from eventbus.events import Event, WorkflowCompleted, WorkflowStarted, WorkflowStatus

@@ -9,11 +9,11 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from eventbus.cli.exits import NOT_FOUND, PROBLEMS, USAGE, CommandError
+from eventbus.cli.exit_codes import NOT_FOUND, PROBLEMS, USAGE, CommandError
 from eventbus.cli.log_access import DamageNotes, open_log
+from eventbus.events.json_safe import safe_text
+from eventbus.events.printable import clean
 from eventbus.history.session_history import SessionHistory
-from eventbus.json_safe import safe_text
-from eventbus.printable import clean
 
 __all__ = ["AsJson", "LogDirectory", "OneSession", "find_session", "opened_history"]
 

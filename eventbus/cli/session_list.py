@@ -13,12 +13,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from eventbus.cli.exits import OK
-from eventbus.cli.figures import figures_line
+from eventbus.cli.exit_codes import OK
+from eventbus.cli.humanize import began, took
 from eventbus.cli.session_access import AsJson, LogDirectory, opened_history
-from eventbus.cli.wording import began, took
+from eventbus.cli.session_json import figures_line
 from eventbus.correlation import CorrelatedSession
-from eventbus.printable import clean
+from eventbus.events.printable import clean
 
 __all__ = ["list_sessions", "sessions"]
 

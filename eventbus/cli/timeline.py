@@ -10,9 +10,9 @@ from typing import Annotated
 
 import typer
 
-from eventbus.cli.exits import OK
+from eventbus.cli.exit_codes import OK
+from eventbus.cli.humanize import began, duration, took
 from eventbus.cli.session_access import AsJson, LogDirectory, find_session, opened_history
-from eventbus.cli.wording import began, duration, took
 from eventbus.correlation import CorrelatedSession
 from eventbus.events import (
     Event,
@@ -30,7 +30,7 @@ from eventbus.events import (
     WorkflowStarted,
     encode,
 )
-from eventbus.printable import clean
+from eventbus.events.printable import clean
 
 __all__ = ["show", "show_session", "timeline"]
 

@@ -9,7 +9,7 @@ from eventbus.history.index_state import is_current
 from eventbus.history.indexing import MAX_REMEMBERED, time_of
 from eventbus.history.log import EventLog
 from eventbus.history.merging import Chain, merge
-from eventbus.history.mirrors import decode_mirrors, mirrored
+from eventbus.history.raw_decoding import decode_mirrors, mirrored
 from eventbus.history.reading import Reader, _without_header
 from eventbus.history.segment_files import chains
 from eventbus.history.selection import Selection

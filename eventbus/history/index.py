@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from eventbus.correlated_session import CorrelatedSession
+from eventbus.correlation.correlated_session import CorrelatedSession
 
 __all__ = [
     "INDEX_NAME",

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eventbus.correlation import CorrelatedFigures, CorrelatedSession
+from eventbus.history.extents import LaneReader
+from eventbus.history.grouping import holds_several, lane_of, lane_of_name
 from eventbus.history.index import Index, Indexed, Piece
-from eventbus.history.lanes import holds_several, lane_of, lane_of_name
 from eventbus.history.merging import Chain, merge
-from eventbus.history.mirrors import decode_mirrors, mirrored
-from eventbus.history.pieces import LaneReader
+from eventbus.history.raw_decoding import decode_mirrors, mirrored
 from eventbus.history.reading import Reader, _without_header
 from eventbus.history.segment_files import FirstLine, SegmentFile, chains
 from eventbus.history.selection import Selection

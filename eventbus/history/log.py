@@ -13,10 +13,11 @@ from typing import Any, TypeVar, overload
 
 from eventbus.bus import EventBus
 from eventbus.contracts import EventT, EventTypes
+from eventbus.delivery.rate_limited_log import FailureLog
 from eventbus.events import Event
-from eventbus.failures import FailureLog
-from eventbus.history.examination import Finding, examine
-from eventbus.history.following import Following
+from eventbus.events.printable import clean
+from eventbus.history.checking import Finding, examine
+from eventbus.history.directory_watch import Start, Watch
 from eventbus.history.merging import Chain, Decode, merge
 from eventbus.history.reading import OnDamage, Record
 from eventbus.history.repair import Repair, repair_segment
@@ -24,8 +25,7 @@ from eventbus.history.replaying import publish_all
 from eventbus.history.segment_files import SegmentFile, chains, find_segments
 from eventbus.history.selection import Selection
 from eventbus.history.stored_lines import Damage
-from eventbus.history.watching import Start, Watch
-from eventbus.printable import clean
+from eventbus.history.tail import Following
 from eventbus.settings import DEFAULT_DIRECTORY
 
 __all__ = ["EventLog"]

@@ -19,7 +19,8 @@ import msgspec
 from msgspec.structs import force_setattr
 
 from eventbus.errors import DecodeError
-from eventbus.events import Event, UnknownEvent, _decode_unknown, _header_decoder, decode, event_types
+from eventbus.events import Event, UnknownEvent, decode, event_types
+from eventbus.events.vocabulary import _decode_unknown, _header_decoder
 from eventbus.history.segment_files import SegmentFile
 from eventbus.history.selection import Selection
 from eventbus.history.stored_lines import Block, Damage

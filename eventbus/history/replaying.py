@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import anyio.lowlevel
 
 from eventbus.bus import EventBus
+from eventbus.delivery.own_thread import OwnThread
 from eventbus.events import Event
-from eventbus.from_log import mark_from_log
-from eventbus.own_thread import OwnThread
+from eventbus.events.provenance import mark_from_log
 
 __all__ = ["publish_all"]
 

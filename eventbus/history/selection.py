@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 from eventbus.contracts import EventTypes
+from eventbus.delivery.handlers import classes_in
 from eventbus.events import Event, UnknownEvent, event_types
-from eventbus.handlers import classes_in
 
 __all__ = ["Selection"]
 

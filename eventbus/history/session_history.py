@@ -18,11 +18,11 @@ import msgspec
 
 from eventbus.correlation import CorrelatedSession, Correlation
 from eventbus.events import Event, SkillEvent, WorkflowEvent
+from eventbus.history.extents import LaneReader
+from eventbus.history.grouping import lane_of, lane_of_name
 from eventbus.history.index import INDEX_NAME, DistrustedIndexError, ForeignIndexError, Index, as_distrusted
 from eventbus.history.indexing import MAX_REMEMBERED, update
-from eventbus.history.lanes import lane_of, lane_of_name
 from eventbus.history.log import EventLog
-from eventbus.history.pieces import LaneReader
 
 __all__ = ["SessionHistory"]
 

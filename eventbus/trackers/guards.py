@@ -17,7 +17,7 @@ from typing import Any
 from weakref import WeakSet
 
 from eventbus.contracts import EventSink
-from eventbus.current import current_sink
+from eventbus.delivery.current_bus import current_sink
 from eventbus.events import Event
 
 __all__ = ["ForkSafeLock", "QuietSink", "as_text", "as_texts", "copied", "finite", "ordinal", "truth"]

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from eventbus.records import SkillInvocation
+from eventbus.events.records import SkillInvocation
 
 __all__ = ["MAX_KINDS", "OTHER", "SkillMetrics", "render_report", "summarize"]
 

@@ -20,13 +20,13 @@ from typing import Any
 
 import msgspec
 
+from eventbus.atomic_file import write_whole
 from eventbus.contracts import EventSink
 from eventbus.events import SkillStarted
-from eventbus.records import SkillInvocation, skill_invocation
+from eventbus.events.records import SkillInvocation, skill_invocation
 from eventbus.trackers.guards import ForkSafeLock, QuietSink, as_text
 from eventbus.trackers.skill_metrics import MAX_KINDS, OTHER, SkillMetrics, render_report, summarize
 from eventbus.trackers.tracked_skill import SkillCompleter, SkillUse, TrackedSkill
-from eventbus.whole_file import write_whole
 
 __all__ = ["SkillMetricsTracker", "SkillTracker", "get_tracker", "track_skill"]
 

@@ -28,7 +28,7 @@ from eventbus.events import (
     WorkflowStarted,
     WorkflowStatus,
 )
-from eventbus.records import workflow_event_record
+from eventbus.events.records import workflow_event_record
 from eventbus.session import new_id
 from eventbus.trackers.guards import QuietSink, as_text, as_texts, copied, finite, ordinal, truth
 from eventbus.trackers.open_runs import OpenRuns
@@ -278,7 +278,7 @@ class WorkflowEventTracker:
         return list(self._events)
 
     def get_events(self) -> list[dict[str, Any]]:
-        """Return `events` as dictionaries; see `eventbus.records.workflow_event_record`."""
+        """Return `events` as dictionaries; see `eventbus.events.records.workflow_event_record`."""
         return [workflow_event_record(event) for event in self.events]
 
     def get_node_duration(self, node_id: str, *, run_id: str | None = None) -> float | None:

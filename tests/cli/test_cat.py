@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
+from eventbus_subscribers import JsonPersister
 
 from eventbus import (
     Event,
@@ -29,8 +30,7 @@ from eventbus import (
     encode,
 )
 from eventbus.history import EventLog
-from eventbus.history.line_formats import CSV_COLUMNS
-from subscribers import JsonPersister
+from eventbus.history.export_formats import CSV_COLUMNS
 
 Program: TypeAlias = Callable[..., subprocess.CompletedProcess[str]]
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TypeAlias
 
 import pytest
+from eventbus_subscribers import JsonPersister
 
 from eventbus import EventBus, NodeCompleted
 from eventbus.history import EventLog
-from subscribers import JsonPersister
 
 Program: TypeAlias = Callable[..., subprocess.CompletedProcess[str]]
 

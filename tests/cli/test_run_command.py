@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "posix_spawnp"), reason="needs a
 
 INSTRUMENTED = """
 from eventbus import EventBus, PhaseTask, WorkflowEventTracker
-from subscribers import JsonPersister
+from eventbus_subscribers import JsonPersister
 import anyio
 with EventBus([JsonPersister()]) as bus:
     tracker = WorkflowEventTracker(bus)

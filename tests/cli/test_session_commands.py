@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
+from eventbus_subscribers import JsonPersister
 
 from eventbus import EventBus
 from eventbus.cli import main
@@ -28,7 +29,6 @@ from eventbus.events import (
     encode,
 )
 from eventbus.history import EventLog
-from subscribers import JsonPersister
 
 Program: TypeAlias = "Callable[..., subprocess.CompletedProcess[str]]"
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)

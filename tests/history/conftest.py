@@ -70,7 +70,7 @@ def segment(tmp_path: Path) -> Segments:
 _WRITER = """
 import sys, time
 from eventbus import EventBus, NodeProgress
-from subscribers import JsonPersister
+from eventbus_subscribers import JsonPersister
 directory, name, count, pause = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
 with EventBus([JsonPersister(directory)]) as bus:
     print("ready", flush=True)

@@ -20,11 +20,11 @@ from eventbus.events import (
     WorkflowStarted,
     encode,
 )
+from eventbus.events.records import SkillInvocation
 from eventbus.history import EventLog, folded_log
-from eventbus.history.formats import invocations_of, write_skill_metrics, write_workflow_events
 from eventbus.history.index import INDEX_NAME
+from eventbus.history.legacy_formats import invocations_of, write_skill_metrics, write_workflow_events
 from eventbus.history.session_history import SessionHistory
-from eventbus.records import SkillInvocation
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 

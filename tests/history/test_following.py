@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 import anyio
 import pytest
+from eventbus_subscribers import JsonPersister, LiveCorrelator
 
 from eventbus import (
     Event,
@@ -29,7 +30,6 @@ from eventbus import (
     session_scope,
 )
 from eventbus.history import Damage, EventLog, Following, Record
-from subscribers import JsonPersister, LiveCorrelator
 
 Segments: TypeAlias = Callable[..., Path]
 Writers: TypeAlias = Callable[..., subprocess.Popen[str]]
@@ -325,7 +325,7 @@ _REPEATER = """
 import sys, anyio
 from eventbus import EventBus
 from eventbus.history import EventLog
-from subscribers import JsonPersister
+from eventbus_subscribers import JsonPersister
 async def main():
     async with EventBus([JsonPersister(sys.argv[1])]) as bus, EventLog(sys.argv[1]).follow() as records:
         print("ready", flush=True)
@@ -358,7 +358,7 @@ async def test_two_processes_that_follow_each_other_do_not_echo(tmp_path: Path, 
 _SKILL = """
 import sys
 from eventbus import EventBus, SkillTracker
-from subscribers import JsonPersister
+from eventbus_subscribers import JsonPersister
 with EventBus([JsonPersister(sys.argv[1])]) as bus:
     with SkillTracker(bus).track("crackerjack-run", "daily") as skill:
         print("tracking", flush=True)

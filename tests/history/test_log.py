@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
+from eventbus_subscribers import JsonPersister
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -30,7 +31,6 @@ from eventbus import (
     session_scope,
 )
 from eventbus.history import EventLog, Record
-from subscribers import JsonPersister
 
 Segments: TypeAlias = Callable[..., Path]
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

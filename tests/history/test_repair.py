@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
+from eventbus_subscribers import JsonPersister
 
 from eventbus import Event, EventBus, NodeProgress, encode
 from eventbus.history import EventLog, Repair
-from subscribers import JsonPersister
 
 Segments: TypeAlias = Callable[..., Path]
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -195,7 +195,7 @@ def test_without_locks_a_living_process_of_that_number_counts_for_a_day(
 _VICTIM = """
 import sys
 from eventbus import EventBus, NodeProgress
-from subscribers import JsonPersister
+from eventbus_subscribers import JsonPersister
 bus = EventBus([JsonPersister(sys.argv[1])])
 with bus:
     for number in range(1_000_000_000):

@@ -14,11 +14,11 @@ from typing import cast
 
 import anyio
 import pytest
+from eventbus_subscribers.json_persister import JsonPersister
+from eventbus_subscribers.segment import Segment
 
 from eventbus import EventBus, NodeProgress
 from eventbus.history import prune
-from subscribers.json_persister import JsonPersister
-from subscribers.segment import Segment
 
 DAY = 86_400.0
 DEAD = 4_194_305  # more than any process's id
@@ -101,7 +101,7 @@ def test_nothing_else_is_touched(tmp_path: Path) -> None:
 WRITER = """
 import sys, time
 from pathlib import Path
-from subscribers.segment import Segment
+from eventbus_subscribers.segment import Segment
 
 segment = Segment(Path(sys.argv[1]), "0123456789ab", 1)
 segment.append(b"{}\\n")

@@ -17,6 +17,7 @@ from typing import Any
 
 import anyio
 import pytest
+from eventbus_subscribers import JsonPersister, LiveCorrelator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -39,7 +40,6 @@ from eventbus.history import EventLog, indexing
 from eventbus.history.index import INDEX_NAME
 from eventbus.history.index_state import index_state
 from eventbus.history.session_history import SessionHistory
-from subscribers import JsonPersister, LiveCorrelator
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 

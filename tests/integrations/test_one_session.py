@@ -24,7 +24,7 @@ from oneiric.domains.tasks import TaskBridge
 from oneiric.domains.workflows import WorkflowBridge
 from eventbus import EventBus
 from eventbus.integrations.oneiric import observe_oneiric
-from subscribers import JsonPersister
+from eventbus_subscribers import JsonPersister
 
 class Task:
     async def run(self, payload=None):
@@ -45,7 +45,7 @@ with EventBus([JsonPersister()]) as bus, observe_oneiric(bus):
 SKILL = """
 import subprocess, sys
 from eventbus import EventBus, track_skill
-from subscribers import JsonPersister
+from eventbus_subscribers import JsonPersister
 with EventBus([JsonPersister()]):
     complete = track_skill("quality", "daily")
     complete(completed=subprocess.run([sys.executable, "-c", sys.argv[1]]).returncode == 0)

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from eventbus_subscribers.json_persister import JsonPersister
 
 from eventbus import (
     Event,
@@ -20,8 +21,8 @@ from eventbus import (
     encode,
     scrubbed_line,
 )
-from eventbus.events import MAX_EVENT_BYTES, is_oversized
-from subscribers.json_persister import JsonPersister
+from eventbus.events import MAX_EVENT_BYTES
+from eventbus.events.vocabulary import is_oversized
 
 SECONDS = 0.05
 NOISE = 4  # this machine may be doing something else: the best of so many attempts counts

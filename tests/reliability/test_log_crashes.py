@@ -21,11 +21,11 @@ from unittest.mock import patch
 import anyio
 import msgspec
 import pytest
+from eventbus_subscribers.json_persister import JsonPersister
+from eventbus_subscribers.segment import Segment
 
 from eventbus import NodeProgress, encode
 from eventbus.history import EventLog
-from subscribers.json_persister import JsonPersister
-from subscribers.segment import Segment
 
 PATIENCE_SECONDS = 900
 
@@ -34,7 +34,7 @@ import os, random, signal, struct, sys, time
 from types import SimpleNamespace
 import anyio
 from eventbus import NodeProgress
-from subscribers.json_persister import JsonPersister
+from eventbus_subscribers.json_persister import JsonPersister
 
 directory, kills, seed = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 rng = random.Random(seed)
@@ -229,7 +229,7 @@ def test_a_cut_segment_is_never_written_to_again(tmp_path: Path) -> None:
 FORKS = """
     import os, random, signal, sys, threading, time
     from eventbus import EventBus, NodeProgress
-    from subscribers.json_persister import JsonPersister
+    from eventbus_subscribers.json_persister import JsonPersister
 
     directory, forks, seed = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     rng = random.Random(seed)
@@ -307,7 +307,7 @@ ENDS = {
 ENDING = """
 import os, sys, time
 from eventbus import EventBus, NodeProgress
-from subscribers.json_persister import JsonPersister
+from eventbus_subscribers.json_persister import JsonPersister
 
 bus = EventBus([JsonPersister(sys.argv[1])] if {stored} else [])
 bus.__enter__()
@@ -346,7 +346,7 @@ def test_ends(end: str, tmp_path: Path) -> None:
 
 def test_seqs_rise(tmp_path: Path) -> None:
     """Over many segments of one writer the numbers rise by one, from each segment to the next."""
-    with patch("subscribers.json_persister._EVENTS_AT_ONCE", 7):
+    with patch("eventbus_subscribers.json_persister._EVENTS_AT_ONCE", 7):
         anyio.run(_store_small, tmp_path)
     numbers = [record.seq for record in EventLog(tmp_path).records()]
     assert len(list((tmp_path / "events").iterdir())) > 10

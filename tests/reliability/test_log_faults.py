@@ -19,11 +19,11 @@ from typing import Any, cast
 
 import anyio
 import pytest
+from eventbus_subscribers import json_persister
+from eventbus_subscribers.json_persister import JsonPersister
 
 from eventbus import Event, EventBus, NodeCompleted, NodeProgress, SkillStarted, WorkflowStarted
 from eventbus.history import EventLog
-from subscribers import json_persister
-from subscribers.json_persister import JsonPersister
 
 BUS_ID = "0123456789ab"
 FUNCTIONS = [

@@ -14,9 +14,9 @@ from unittest.mock import patch
 
 import anyio
 import pytest
+from eventbus_subscribers.json_persister import JsonPersister
 
 from eventbus import Event, EventBus, NodeCompleted, NodeProgress, Overflow
-from subscribers.json_persister import JsonPersister
 
 if TYPE_CHECKING:
     from tests.reliability.conftest import Numbered

@@ -13,6 +13,9 @@ from collections.abc import Iterable
 from typing import Any, cast
 
 import pytest
+from eventbus_subscribers import plain_progress
+from eventbus_subscribers.console_progress import ConsoleProgress, Mode, choose_mode
+from eventbus_subscribers.plain_progress import PlainProgress
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,9 +36,6 @@ from eventbus import (
     WorkflowStarted,
     encode,
 )
-from subscribers import plain_progress
-from subscribers.console_progress import ConsoleProgress, Mode, choose_mode
-from subscribers.plain_progress import PlainProgress
 
 NODES = ("config_cleanup", "fast_hooks", "docs", "tests", "comprehensive", "publishing")
 HEADER = "eventbus: session=7f3a dir=.session-buddy\n"
@@ -500,7 +500,7 @@ def test_the_exit_code_survives_a_stderr_that_nobody_reads() -> None:
     program = """
 import sys, time
 from eventbus import EventBus, NodeCompleted
-from subscribers.console_progress import ConsoleProgress
+from eventbus_subscribers.console_progress import ConsoleProgress
 bus = EventBus([ConsoleProgress(heartbeat=0)])
 bus.__enter__()
 for i in range(2000):

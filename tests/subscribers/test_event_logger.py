@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 import pytest
+from eventbus_subscribers.event_logger import EventLogger
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,7 +25,6 @@ from eventbus import (
     WorkflowStarted,
     decode,
 )
-from subscribers.event_logger import EventLogger
 
 FAILED = NodeCompleted(
     session_id="7f3a",

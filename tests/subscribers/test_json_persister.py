@@ -19,6 +19,9 @@ from typing import Any, cast
 import anyio
 import anyio.to_thread
 import pytest
+from eventbus_subscribers import json_persister, segment
+from eventbus_subscribers.json_persister import JsonPersister
+from eventbus_subscribers.segment import Segment
 
 from eventbus import (
     Event,
@@ -34,9 +37,6 @@ from eventbus import (
     decode,
     encode,
 )
-from subscribers import json_persister, segment
-from subscribers.json_persister import JsonPersister
-from subscribers.segment import Segment
 
 BUS_ID = "0123456789ab"
 
@@ -659,7 +659,7 @@ def test_a_line_that_lacks_only_its_line_feed_is_not_written_twice(
 UNCLOSED = """
 import sys
 from eventbus import EventBus, NodeCompleted
-from subscribers.json_persister import JsonPersister
+from eventbus_subscribers.json_persister import JsonPersister
 
 bus = EventBus([JsonPersister(sys.argv[1])])
 bus.__enter__()
@@ -686,7 +686,7 @@ from types import SimpleNamespace
 import anyio
 import anyio.to_thread
 from eventbus import NodeCompleted
-from subscribers.json_persister import JsonPersister
+from eventbus_subscribers.json_persister import JsonPersister
 
 async def main():
     persister = JsonPersister(sys.argv[1])

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import pytest
+from eventbus_subscribers.live_correlator import LiveCorrelator
 
 from eventbus import (
     Event,
@@ -25,7 +26,6 @@ from eventbus import (
     WorkflowStarted,
 )
 from eventbus.correlator import SkillsWorkflowCorrelator
-from subscribers.live_correlator import LiveCorrelator
 
 
 class ListBus:

@@ -6,9 +6,8 @@ import json
 import random
 
 import pytest
-
-from subscribers.numbered_lines import numbered
-from subscribers.pending_lines import PendingLines
+from eventbus_subscribers.numbered_lines import numbered
+from eventbus_subscribers.pending_lines import PendingLines
 
 
 @pytest.mark.parametrize("first", [1, 9, 990, 999, 1_000, 1_001, 999_990, 1_000_000, 123_456_789])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from eventbus.records import SkillInvocation
+from eventbus.events.records import SkillInvocation
 from eventbus.trackers.skill_metrics import MAX_KINDS, OTHER, SkillMetrics, render_report, summarize
 
 

@@ -15,8 +15,8 @@ from typing import Any, NoReturn
 import anyio
 import pytest
 
-from eventbus import current
 from eventbus.contracts import EventSink
+from eventbus.delivery import current_bus
 from eventbus.events import Event, SkillCompleted, SkillEvent, SkillStarted
 from eventbus.session import session_scope
 from eventbus.trackers import SkillMetricsTracker, SkillTracker, get_tracker, track_skill
@@ -283,10 +283,10 @@ def test_without_a_bus_the_current_one_is_asked_for_at_each_event(
     tracker = SkillTracker()
     with tracker.track("s"):
         assert published == []
-        current.started(sink)
-        token = current.entered(sink)
-    current.left(token)
-    current.stopped(sink)
+        current_bus.started(sink)
+        token = current_bus.entered(sink)
+    current_bus.left(token)
+    current_bus.stopped(sink)
     tracker.track("s").complete()
     assert [type(event) for event in published] == [SkillCompleted]
     assert tracker.get_summary()["total_invocations"] == 2
@@ -390,14 +390,14 @@ def test_a_wall_clock_that_steps_back_gives_no_negative_duration(
 def test_track_skill_uses_the_tracker_of_the_process(sink: EventSink, published: list[Event]) -> None:
     """It publishes to the current bus, and is bound to none."""
     before = get_tracker().get_summary()["total_invocations"]
-    current.started(sink)
-    token = current.entered(sink)
+    current_bus.started(sink)
+    token = current_bus.entered(sink)
     try:
         complete = track_skill("crackerjack-run", "daily")
         complete(completed=True, follow_up_actions=["git commit"])
     finally:
-        current.left(token)
-        current.stopped(sink)
+        current_bus.left(token)
+        current_bus.stopped(sink)
     assert [type(event) for event in published] == [SkillStarted, SkillCompleted]
     assert get_tracker() is get_tracker()
     assert get_tracker().get_summary()["total_invocations"] == before + 1

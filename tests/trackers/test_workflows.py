@@ -13,9 +13,9 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from eventbus import current
 from eventbus.bus import EventBus
 from eventbus.contracts import EventSink
+from eventbus.delivery import current_bus
 from eventbus.events import (
     Event,
     NodeCompleted,
@@ -755,11 +755,11 @@ def test_without_a_bus_the_current_one_is_asked_for_at_each_event(
     """Events before it came up are kept, not published."""
     tracker = WorkflowEventTracker()
     tracker.workflow_started("w")
-    current.started(sink)
-    token = current.entered(sink)
+    current_bus.started(sink)
+    token = current_bus.entered(sink)
     tracker.workflow_completed()
-    current.left(token)
-    current.stopped(sink)
+    current_bus.left(token)
+    current_bus.stopped(sink)
     assert [type(event) for event in published] == [WorkflowCompleted]
     assert len(tracker.events) == 2
 

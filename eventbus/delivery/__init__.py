@@ -1,0 +1,1 @@
+"""From `publish` to a handler: what carries an event through the bus."""

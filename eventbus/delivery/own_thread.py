@@ -1,0 +1,143 @@
+"""A daemon thread of one's own, for a subscriber whose work may block: files, streams, log handlers.
+
+A call that hangs in it holds up its own subscriber and nobody else: not the loop that all
+subscribers share, and not the end of the program. `anyio.to_thread` can promise only the first:
+under asyncio its threads are no daemons, so the interpreter waits at exit for one that hangs, and
+even for one that is idle while its loop runs on.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import Any, Generic, ParamSpec, TypeAlias, TypeVar, cast
+
+from eventbus.delivery.doorbell import Waiter
+from eventbus.delivery.subscription import depth_here, handling
+
+__all__ = ["OwnThread"]
+
+_logger = logging.getLogger(__name__)
+_Parameters = ParamSpec("_Parameters")
+_Result = TypeVar("_Result")
+_Idle: TypeAlias = "Callable[[], float | None]"
+
+
+class OwnThread:
+    """Makes one subscriber's blocking calls, one at a time and in order.
+
+    The thread is started by the first call, and again by the first call after `end` or after a
+    fork. Use it from one task at a time, as the methods of a `Subscriber` are.
+
+    Args:
+        name: The thread's name, for debuggers and logs.
+        idle: Called in the thread when it has run out of calls, and once more when the number of
+            seconds it answered has passed without one; None means not before the next call.
+    """
+
+    __slots__ = ("_calls", "_idle", "_name", "_thread")
+
+    def __init__(self, name: str, *, idle: _Idle | None = None) -> None:
+        self._name = name
+        self._idle = idle
+        self._calls: SimpleQueue[_Call[Any] | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    async def run(
+        self,
+        function: Callable[_Parameters, _Result],
+        *args: _Parameters.args,
+        **kwargs: _Parameters.kwargs,
+    ) -> _Result:
+        """Return ``function(*args, **kwargs)``, called in the thread.
+
+        Cancelling stops the waiting, not the call: it is still made, and its outcome dropped. Where
+        no thread can be started (late in the interpreter's exit) the call is made at once, here.
+
+        Raises:
+            BaseException: Whatever the function raises.
+        """
+        call = _Call(lambda: function(*args, **kwargs))
+        if self._is_serving():
+            self._calls.put(call)
+            await call.waiter.wait()
+        else:
+            call.make()
+        return call.outcome()
+
+    def end(self) -> None:
+        """Let the thread end when it has made the calls it was given. Never waits for it."""
+        self._calls.put(None)
+        self._thread = None
+
+    def _is_serving(self) -> bool:
+        if self._thread is not None and self._thread.is_alive():
+            return True
+        # A new queue: a forked child's copy may hold calls of the parent, and a lock held for ever.
+        self._calls = SimpleQueue()
+        self._thread = threading.Thread(
+            target=_serve, args=(self._calls, self._idle), name=self._name, daemon=True
+        )
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self._thread = None
+        return self._thread is not None
+
+
+class _Call(Generic[_Result]):
+    __slots__ = ("_depth", "_error", "_function", "_handling", "_result", "waiter")
+
+    def __init__(self, function: Callable[[], _Result]) -> None:
+        self._function = function
+        # What is published in the thread is still part of the chain, and still in the handler. Not
+        # the whole context: it would have anyio believe that a loop runs in the thread.
+        self._depth = depth_here.get()
+        self._handling = handling.get()
+        self._result: _Result | None = None
+        self._error: BaseException | None = None
+        self.waiter = Waiter()
+
+    def make(self) -> None:
+        depth_here.set(self._depth)
+        handling.set(self._handling)
+        try:
+            self._result = self._function()
+        except BaseException as error:  # noqa: BLE001 - it belongs to the task that waits for it
+            self._error = error
+        self.waiter.notify()
+
+    def outcome(self) -> _Result:
+        error, self._error = self._error, None
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error  # its traceback holds this frame: keeping it would make a cycle
+        return cast("_Result", self._result)
+
+
+def _serve(calls: SimpleQueue[_Call[Any] | None], idle: _Idle | None) -> None:
+    # A function of its own, not a method: a thread that waits keeps nothing else alive.
+    pause: float | None = None
+    while True:
+        try:
+            call = calls.get(timeout=pause)
+        except Empty:
+            pass
+        else:
+            if call is None:
+                return
+            call.make()
+            del call
+        pause = _work_when_idle(idle) if idle is not None and calls.empty() else None
+
+
+def _work_when_idle(idle: _Idle) -> float | None:
+    try:
+        return idle()
+    except Exception:
+        _logger.exception("what a subscriber's thread does when it is idle failed")
+        return None

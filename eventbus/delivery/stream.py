@@ -1,0 +1,152 @@
+"""Read events with ``async for``, in any loop, whichever host the bus has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from types import TracebackType
+from typing import Generic, Self, cast
+
+import anyio
+import anyio.lowlevel
+
+from eventbus.contracts import EventT
+from eventbus.delivery.doorbell import Doorbell, Sleeper, current_loop, new_sleeper
+from eventbus.delivery.lifecycle import Lifecycle
+from eventbus.delivery.mailbox import event_of
+from eventbus.delivery.statistics import SubscriptionStatistics
+from eventbus.delivery.subscription import EVENTS_PER_TURN, Subscription
+from eventbus.errors import StreamStateError
+
+__all__ = ["EventStream"]
+
+
+class EventStream(Generic[EventT]):
+    """A subscription that its reader empties, made by `EventBus.stream`.
+
+    It is subscribed from entering its ``async with`` block to leaving it. When the bus closes, its
+    reader still gets what is queued; then the stream ends. One task reads it at a time.
+    """
+
+    def __init__(self, bus: Lifecycle, open_subscription: Callable[[], Subscription]) -> None:
+        self._bus = bus
+        self._open_subscription = open_subscription
+        self._subscription: Subscription | None = None
+        self._settled: tuple[object, Doorbell, Sleeper] | None = None  # the loop it is read in
+        self._is_being_read = False
+        self._turn = EVENTS_PER_TURN
+
+    async def __aenter__(self) -> Self:
+        """Subscribe."""
+        self.open()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Unsubscribe; what is queued is lost."""
+        self.close()
+
+    def __aiter__(self) -> Self:
+        """Iterate over the events that come."""
+        return self
+
+    async def __anext__(self) -> EventT:
+        """Return the next event; stop when the bus has closed and nothing is queued."""
+        try:
+            return await self.receive()
+        except anyio.EndOfStream:
+            raise StopAsyncIteration from None
+
+    def open(self) -> None:
+        """Subscribe, as entering the ``async with`` block does; nothing if it is open."""
+        if self._subscription is None:
+            self._subscription = self._open_subscription()
+
+    def close(self) -> None:
+        """Unsubscribe, as leaving the block does; what is queued is lost. Any number of times."""
+        if self._subscription is not None:
+            self._subscription.unsubscribe()
+        self._unsettle()
+
+    def statistics(self) -> SubscriptionStatistics:
+        """Return the books of its subscription.
+
+        Raises:
+            StreamStateError: It has not been opened.
+        """
+        return self._opened().statistics()
+
+    def receive_nowait(self) -> EventT:
+        """Return the next event if one is queued.
+
+        Raises:
+            anyio.WouldBlock: None is.
+            anyio.EndOfStream: None is, and none will come: the bus or the stream is closed.
+            StreamStateError: The stream has not been opened.
+        """
+        mailbox = self._opened().mailbox
+        is_last_look = mailbox.closed or self._bus._is_sealed  # before the look: nothing is put after
+        if not mailbox.contents:
+            self._bus._route()
+        try:
+            return cast("EventT", event_of(mailbox.take()))
+        except IndexError:
+            if is_last_look:
+                raise anyio.EndOfStream from None
+            raise anyio.WouldBlock from None
+
+    async def receive(self) -> EventT:
+        """Return the next event, waiting for it if none is queued.
+
+        Cancelled while it waits, it has taken nothing.
+
+        Raises:
+            anyio.EndOfStream: None is queued, and none will come: the bus or the stream is closed.
+            StreamStateError: The stream has not been opened, or another task is reading it.
+        """
+        self._turn -= 1
+        if not self._turn:  # a reader of a full mailbox must not keep the loop to itself
+            self._turn = EVENTS_PER_TURN
+            await anyio.lowlevel.checkpoint()
+        while True:
+            try:
+                return self.receive_nowait()
+            except anyio.WouldBlock:
+                await self._wait_for_mail()
+
+    async def _wait_for_mail(self) -> None:
+        if self._is_being_read:
+            raise StreamStateError("another task is reading this stream. Open one stream for each reader")
+        doorbell, sleeper = self._settled_here()
+        subscription = self._opened()
+        mailbox = subscription.mailbox
+        self._is_being_read = True
+        try:
+            # Set before looking again: whoever puts or closes after the look calls it.
+            mailbox.alarm = subscription.wake = partial(doorbell.ring_for, sleeper)
+            self._bus._route()
+            if not (mailbox.contents or mailbox.closed or self._bus._is_sealed):
+                await sleeper.sleep()
+        finally:
+            self._is_being_read = False
+
+    def _settled_here(self) -> tuple[Doorbell, Sleeper]:
+        """Return what wakes a reader in the running loop, which may be another one than before."""
+        loop = current_loop()
+        if self._settled is None or self._settled[0] is not loop:
+            self._unsettle()
+            self._settled = (loop, self._bus._doorbell_here(), new_sleeper())
+        return self._settled[1], self._settled[2]
+
+    def _unsettle(self) -> None:
+        if self._settled is not None:
+            self._bus._give_back(self._settled[1])
+            self._settled = None
+
+    def _opened(self) -> Subscription:
+        if self._subscription is None:
+            raise StreamStateError(
+                "this stream is not open. Read it inside `async with bus.stream(...) as events:`"
+            )
+        return self._subscription

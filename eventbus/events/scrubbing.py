@@ -1,0 +1,133 @@
+"""Take out of a text what nobody else should read: secrets, and who it is about.
+
+What is recognised, and replaced:
+
+- ``***``: private keys (PEM); tokens and keys whose issuer gave them a shape (AWS, GitHub, GitLab,
+  Slack, Stripe, OpenAI, Anthropic, Google, SendGrid, npm, PyPI, Hugging Face, DigitalOcean, JSON Web
+  Tokens); what follows ``Bearer``, ``Authorization:``, ``password=`` and their like; the name and the
+  password in a URL; e-mail addresses; and whatever a mapping holds under such a name.
+- ``~``: the home directory, this user's and anyone's.
+
+A secret without a shape, alone, is not recognised: it looks like a session's or a commit's id, and
+those must survive.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from functools import lru_cache
+from typing import Any, cast
+
+from eventbus.events.json_safe import safe_text
+
+__all__ = ["scrub", "scrub_value"]
+
+_MARK = "***"
+_SHORT = 128  # characters
+_MAX_LENGTH = 65_536
+
+# Bounded repetition throughout: no text, however hostile, takes longer than in proportion to its length.
+_TOKENS = "|".join(
+    [
+        r"A(?:KIA|SIA|BIA|CCA)[0-9A-Z]{16,}",
+        r"gh[opsur]_\w{20,255}",
+        r"github_pat_\w{20,255}",
+        r"glpat-[\w-]{20,}",
+        r"xox[abeoprs]-[\w-]{10,}",
+        r"xapp-[\w-]{10,}",
+        r"sk-[\w-]{16,}",
+        r"(?:sk|rk|pk)_(?:live|test)_\w{16,}",
+        r"whsec_\w{16,}",
+        r"AIza[\w-]{30,}",
+        r"ya29\.[\w-]{20,}",
+        r"SG\.[\w-]{16,}\.[\w-]{16,}",
+        r"npm_\w{30,}",
+        r"pypi-[\w-]{40,}",
+        r"hf_\w{30,}",
+        r"do[opr]_v1_\w{40,}",
+        r"eyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?",
+    ]
+)
+_TELLING_NAME = (
+    r"(?:pass(?:word|wd|phrase)|pwd|secret|token|credential|authorization|cookie"
+    r"|(?:api|access|private|signing|encryption|account|auth)[_-]?key)"
+)
+_VALUE = r"""(?:"[^"]{1,4096}"?|'[^']{1,4096}'?|[^\s"',;&]{1,4096})"""
+
+_PEM = re.compile(
+    r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----.*?(?:-----END [A-Z ]{0,40}PRIVATE KEY-----|\Z)", re.DOTALL
+)
+_CREDENTIALS = re.compile(r"(?<=://)[^\s/@\"'<>]{1,1024}@")
+_AUTHORIZATION = re.compile(
+    rf"(?i:(\b(?:proxy-)?authorization[\"']?\s{{0,3}}[:=]\s{{0,3}}[\"']?)(?:\w{{1,20}}\s{{1,3}})?{_VALUE})"
+    r"|(\b[Bb]earer\s{1,3})[\w.~+/=-]{8,}"
+)
+_ASSIGNED = re.compile(
+    rf"({_TELLING_NAME}[\w-]{{0,40}}[\"']?\s{{0,3}}(?:=>|[=:])\s{{0,3}}"
+    rf"|(?<!-)--(?!-)[\w-]{{0,40}}{_TELLING_NAME}\s{{1,3}}){_VALUE}",
+    re.IGNORECASE,
+)
+_TOKEN = re.compile(rf"(?<![^\W_])(?:{_TOKENS})", re.ASCII)
+_EMAIL = re.compile(r"[\w.%+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}")
+_TELLING = re.compile(_TELLING_NAME, re.IGNORECASE)
+_ANY_HOME = r"/(?:home|Users)/[^\s/\\:;,\"'<>|]{1,64}|[A-Za-z]:\\{1,2}Users\\{1,2}[^\s/\\:;,\"'<>|]{1,64}"
+
+
+def scrub(text: str) -> str:
+    """Return a text without its secrets, e-mail addresses and home directories.
+
+    A text of more than 65,536 characters, which is more than an event may hold, is cut first, and marked.
+    """
+    if type(text) is not str or len(text) > _MAX_LENGTH:
+        text = safe_text(text, _MAX_LENGTH)
+    if "/" in text or "\\" in text:
+        text = _homes(os.environ.get("HOME", "")).sub("~", text)
+    return _scrub_short(text) if len(text) <= _SHORT else _scrub(text)
+
+
+def _scrub(text: str) -> str:
+    if "-----BEGIN" in text:
+        text = _PEM.sub(_MARK, text)
+    if "@" in text:
+        text = _EMAIL.sub(_MARK, _CREDENTIALS.sub(f"{_MARK}@", text))
+    text = _AUTHORIZATION.sub(_keep_name, text)
+    text = _ASSIGNED.sub(_keep_name, text)
+    return _TOKEN.sub(_MARK, text)
+
+
+_scrub_short = lru_cache(maxsize=4_096)(_scrub)
+"""The same names come again and again, those of fields above all."""
+
+
+def scrub_value(value: Any) -> Any:
+    """Return a copy of a JSON value in which each text is scrubbed, names in mappings included."""
+    if isinstance(value, str):
+        return scrub(value)
+    if isinstance(value, dict):
+        named = cast("dict[str, Any]", value).items()
+        return {scrub(name): _MARK if _hides(name, item) else scrub_value(item) for name, item in named}
+    if isinstance(value, list):
+        return [scrub_value(item) for item in value]  # pyright: ignore[reportUnknownVariableType]
+    return value
+
+
+def _hides(name: str, value: Any) -> bool:
+    """Whether a text is a secret by the name it is kept under; a number of tokens is none."""
+    return isinstance(value, str) and value != "" and _is_secret_name(name[:_SHORT])
+
+
+@lru_cache(maxsize=4_096)
+def _is_secret_name(name: str) -> bool:
+    return _TELLING.search(name) is not None
+
+
+def _keep_name(match: re.Match[str]) -> str:
+    return f"{match[1] or match[match.lastindex or 1]}{_MARK}"
+
+
+@lru_cache(maxsize=8)
+def _homes(home: str) -> re.Pattern[str]:
+    own = home.rstrip("/\\")
+    places = f"{re.escape(own)}|{_ANY_HOME}" if own else _ANY_HOME
+    return re.compile(rf"(?<![\w.~-])(?:{places})(?![\w-])")

@@ -1,0 +1,103 @@
+"""Records as lines of other formats: CSV, and CloudEvents 1.0 in JSON.
+
+What each column and attribute means is fixed: files made of different logs go together.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+import msgspec
+
+from eventbus.events import encode
+from eventbus.events.printable import clean
+from eventbus.history.reading import Record
+
+__all__ = ["CSV_COLUMNS", "cloud_event", "csv_header", "csv_line"]
+
+_PLACE = ("bus_id", "seq")
+_BASE = ("timestamp", "event_type", "session_id")
+_FIELDS = (
+    "skill_name",
+    "invocation_id",
+    "workflow_path",
+    "workflow_id",
+    "run_id",
+    "node_id",
+    "attempt",
+    "status",
+    "success",
+    "completed",
+    "duration_seconds",
+    "error_type",
+)
+CSV_COLUMNS = (*_PLACE, *_BASE, *_FIELDS, "other")
+"""Every field has its column, whatever the log holds; ``other`` is the rest, as a JSON object."""
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+_MAX_ATTRIBUTE = 4_096
+
+
+def csv_header() -> bytes:
+    """Return the line that names the columns, with its line feed."""
+    return _csv(CSV_COLUMNS)
+
+
+def csv_line(record: Record) -> bytes:
+    """Return a record as a line of CSV, with its line feed.
+
+    A text that a spreadsheet would take for a formula begins with an apostrophe.
+    """
+    fields = _fields(record)
+    place = {"bus_id": record.bus_id, "seq": record.seq}
+    known = [_cell(fields.pop(name, None)) for name in (*_BASE, *_FIELDS)]
+    other = {name: value for name, value in fields.items() if value not in (None, {}, [])}
+    return _csv([*place.values(), *known, msgspec.json.encode(other).decode() if other else ""])
+
+
+def cloud_event(record: Record) -> bytes:
+    """Return a record as a CloudEvent in JSON, without a line feed.
+
+    ``source`` names the bus and its process, ``id`` the record there; the session is the extension
+    attribute ``sessionid``, and ``sequence`` sorts as the numbers do.
+
+    See https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md.
+    """
+    fields = _fields(record)
+    event: dict[str, Any] = {
+        "specversion": "1.0",
+        "id": str(record.seq),
+        "source": f"/eventbus/{record.bus_id}/{record.pid}",
+        "type": f"eventbus.{clean(fields.pop('event_type'), _MAX_ATTRIBUTE)}",
+        "time": fields.pop("timestamp"),
+        "datacontenttype": "application/json",
+        "sequence": f"{record.seq:020d}",
+    }
+    session_id = fields.pop("session_id", None)
+    if session_id:  # an attribute that is there is never null, nor holds control characters
+        event["sessionid"] = clean(session_id, _MAX_ATTRIBUTE)
+    return msgspec.json.encode(event | {"data": fields})
+
+
+def _fields(record: Record) -> dict[str, Any]:
+    """Return what an event says on the wire: the record's number is none of its fields."""
+    fields: dict[str, Any] = msgspec.json.decode(encode(record.event))
+    return fields
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, dict | list):
+        value = msgspec.json.encode(value).decode()
+    if isinstance(value, str) and value.startswith(_FORMULA):
+        return f"'{value}"
+    return value
+
+
+def _csv(cells: Any) -> bytes:
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerow(cells)
+    return text.getvalue().encode()

@@ -1,0 +1,8 @@
+"""The built-in subscribers, each a plugin like anyone's: they know of `eventbus` only what it offers."""
+
+from eventbus_subscribers.console_progress import ConsoleProgress
+from eventbus_subscribers.event_logger import EventLogger
+from eventbus_subscribers.json_persister import JsonPersister
+from eventbus_subscribers.live_correlator import LiveCorrelator
+
+__all__ = ["ConsoleProgress", "EventLogger", "JsonPersister", "LiveCorrelator"]

@@ -1,0 +1,410 @@
+"""Waking one task from any thread, under asyncio and under trio."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from contextvars import ContextVar
+from functools import partial
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+import pytest
+import trio
+
+from eventbus.delivery.doorbell import (
+    GATHER_SECONDS,
+    Doorbell,
+    Sleeper,
+    Waiter,
+    current_loop,
+    is_cancellation,
+    new_sleeper,
+)
+
+PATIENCE_SECONDS = 10
+
+
+class Answers:
+    """Counts the answers of a doorbell, and where they were given."""
+
+    def __init__(self) -> None:
+        self.threads: list[int] = []
+
+    def __call__(self, doorbell: Doorbell) -> bool:
+        """Answer."""
+        assert doorbell.is_here()
+        self.threads.append(threading.get_ident())
+        return False
+
+    def __len__(self) -> int:
+        return len(self.threads)
+
+
+async def _turns(count: int = 5) -> None:
+    for _ in range(count):
+        await anyio.lowlevel.checkpoint()
+
+
+async def _until(is_so: Callable[[], object]) -> None:
+    with anyio.fail_after(PATIENCE_SECONDS):
+        while not is_so():
+            await anyio.lowlevel.checkpoint()
+
+
+@pytest.mark.anyio
+async def test_a_ring_is_answered_in_the_loop() -> None:
+    """A ring is answered in the loop's own thread, not by whoever rings."""
+    answers = Answers()
+    doorbell = Doorbell(answers)
+    await anyio.to_thread.run_sync(doorbell.ring)
+    await _until(lambda: answers)
+    doorbell.ring()
+    assert len(answers) == 1
+    await _until(lambda: len(answers) == 2)
+    assert set(answers.threads) == {threading.get_ident()}
+
+
+@pytest.mark.anyio
+async def test_many_rings_make_one_answer() -> None:
+    """Any number of rings before the answer make one answer, and a ring after it another."""
+    answers = Answers()
+    doorbell = Doorbell(answers)
+    for _ in range(2):
+        for _ in range(100):
+            doorbell.ring()
+        await _turns()
+    assert len(answers) == 2
+
+
+@pytest.mark.anyio
+async def test_a_ring_while_answering() -> None:
+    """A ring that comes during an answer is answered once more: it may be about later things."""
+    answers: list[int] = []
+
+    def answer(mine: Doorbell) -> bool:
+        answers.append(len(answers))
+        if len(answers) < 4:
+            mine.ring()
+        return False
+
+    doorbell = Doorbell(answer)
+    doorbell.ring()
+    await _turns(20)
+    assert answers == [0, 1, 2, 3]
+
+
+@pytest.mark.anyio
+async def test_staying_awake() -> None:
+    """A doorbell whose answer expects more answers again on the next turn."""
+    answers: list[int] = []
+
+    def answer(_: Doorbell) -> bool:
+        answers.append(len(answers))
+        return len(answers) == 1
+
+    doorbell = Doorbell(answer)
+    doorbell.ring()
+    await _turns(20)
+    assert answers == [0, 1]
+
+
+def _ring_from_a_thread(doorbell: Doorbell) -> None:
+    thread = threading.Thread(target=doorbell.ring)
+    thread.start()
+    thread.join()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.anyio
+async def test_gathering() -> None:
+    """A doorbell rung by another thread looks once more a millisecond later, unrung, and then rests."""
+    answers: list[bool] = []
+
+    def answer(mine: Doorbell) -> bool:
+        answers.append(mine.gather())
+        return False
+
+    doorbell = Doorbell(answer)
+    for _ in range(3):
+        answers.clear()
+        _ring_from_a_thread(doorbell)
+        await _until(lambda: len(answers) == 2)
+        assert answers == [True, False]
+    await anyio.sleep(5 * GATHER_SECONDS)  # nothing is awaited: a third answer would come by now
+    assert answers == [True, False]
+
+
+@pytest.mark.anyio
+async def test_gathering_goes_on_while_there_is_something_to_do() -> None:
+    """As long as each look finds something, the next is a millisecond later, unrung; trio has no timers."""
+    looks: list[bool] = []
+
+    def answer(mine: Doorbell) -> bool:
+        looks.append(mine.gather())
+        return not looks[-1] and len(looks) < 10
+
+    doorbell = Doorbell(answer)
+    _ring_from_a_thread(doorbell)
+    await _until(lambda: len(looks) == 10)
+
+
+@pytest.mark.anyio
+async def test_nothing_to_gather_within_one_thread() -> None:
+    """A doorbell rung in its own loop does not wait for more: a ring costs next to nothing there."""
+    answers: list[bool] = []
+
+    def answer(mine: Doorbell) -> bool:
+        answers.append(mine.gather())
+        return False
+
+    doorbell = Doorbell(answer)
+    doorbell.ring()
+    await _until(lambda: answers)
+    assert answers == [False]
+
+
+@pytest.mark.anyio
+async def test_where_it_is() -> None:
+    """A doorbell is here in the thread of its loop, and nowhere else."""
+    doorbell = Doorbell(Answers())
+    assert doorbell.is_here()
+    assert not await anyio.to_thread.run_sync(doorbell.is_here)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_ring_after_the_loop_has_ended(backend: str) -> None:
+    """A ring for a loop that has ended is not answered, and raises nothing."""
+    answers = Answers()
+
+    async def make() -> tuple[Doorbell, Sleeper]:
+        return Doorbell(answers), new_sleeper()
+
+    doorbell, sleeper = anyio.run(make, backend=backend)
+    doorbell.ring()
+    doorbell.ring_for(sleeper)
+    assert not answers
+
+
+@pytest.mark.anyio
+async def test_rung_from_many_threads() -> None:
+    """However rings from several threads fall, the last of them is followed by an answer."""
+    said: list[int] = []
+    heard = 0
+
+    def answer(_: Doorbell) -> bool:
+        nonlocal heard
+        heard = len(said)
+        return False
+
+    def ring() -> None:
+        for number in range(2_000):
+            said.append(number)
+            doorbell.ring()
+
+    doorbell = Doorbell(answer)
+    async with anyio.create_task_group() as tasks:
+        for _ in range(4):
+            tasks.start_soon(anyio.to_thread.run_sync, ring)
+    await _until(lambda: heard == 8_000)
+
+
+@pytest.mark.anyio
+async def test_a_sleeper_is_woken() -> None:
+    """A sleeper is woken by a ring for it, from its own thread or from another."""
+    sleeper = new_sleeper()
+    doorbell = Doorbell(Answers())
+    woken: list[int] = []
+
+    async def sleep() -> None:
+        for number in range(2):
+            await sleeper.sleep()
+            woken.append(number)
+
+    with anyio.fail_after(PATIENCE_SECONDS):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(sleep)
+            await anyio.wait_all_tasks_blocked()
+            assert woken == []
+            doorbell.ring_for(sleeper)
+            await anyio.wait_all_tasks_blocked()
+            assert woken == [0]
+            await anyio.to_thread.run_sync(doorbell.ring_for, sleeper)
+    assert woken == [0, 1]
+
+
+@pytest.mark.anyio
+async def test_a_wake_up_that_nobody_sleeps_for() -> None:
+    """A wake-up that nobody sleeps for is forgotten: the next sleep waits for the next one."""
+    sleeper = new_sleeper()
+    sleeper.wake()
+    with anyio.move_on_after(0.01) as scope:
+        await sleeper.sleep()
+    assert scope.cancelled_caught
+    sleeper.wake()  # of one that was cancelled
+    sleeper.wake()
+
+
+@pytest.mark.anyio
+async def test_woken_and_cancelled_in_one_turn() -> None:
+    """A sleeper that is woken and cancelled in the same turn ends, either way, and may sleep again."""
+    for first_woken in (True, False):
+        sleeper = new_sleeper()
+        scope = anyio.CancelScope()
+
+        async def sleep(sleeper: Sleeper = sleeper, scope: anyio.CancelScope = scope) -> None:
+            with scope:
+                await sleeper.sleep()
+
+        with anyio.fail_after(PATIENCE_SECONDS):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(sleep)
+                await anyio.wait_all_tasks_blocked()
+                for step in (sleeper.wake, scope.cancel) if first_woken else (scope.cancel, sleeper.wake):
+                    step()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(sleeper.sleep)
+                await anyio.wait_all_tasks_blocked()
+                sleeper.wake()
+
+
+@pytest.mark.anyio
+async def test_a_waiter_is_notified_once_and_for_all() -> None:
+    """A waiter waits until it has been notified, from any thread; after that it never waits."""
+    waiter = Waiter()
+    done: list[bool] = []
+
+    async def wait() -> None:
+        await waiter.wait()
+        done.append(True)
+
+    with anyio.fail_after(PATIENCE_SECONDS):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wait)
+            await anyio.wait_all_tasks_blocked()
+            assert not done
+            await anyio.to_thread.run_sync(waiter.notify)
+        await waiter.wait()
+        waiter.notify()
+        await waiter.wait()
+
+
+@pytest.mark.anyio
+async def test_notified_before_it_waits() -> None:
+    """A waiter that was notified before it waits does not wait."""
+    waiter = Waiter()
+    waiter.notify()
+    with anyio.fail_after(PATIENCE_SECONDS):
+        await waiter.wait()
+
+
+@pytest.mark.anyio
+async def test_answers_are_in_nobodys_context(anyio_backend: str) -> None:
+    """What is woken does not run in the context of whoever rang."""
+    variable: ContextVar[str] = ContextVar("variable", default="nobody's")
+    seen: list[str] = []
+    doorbell = Doorbell(lambda _: bool(seen.append(variable.get())))  # type: ignore[func-returns-value]
+    variable.set("the publisher's")
+    doorbell.ring()
+    await _until(lambda: seen)
+    assert seen == ["nobody's"]
+
+
+@pytest.mark.anyio
+async def test_which_loop() -> None:
+    """Two calls in one loop name the same loop, and another loop is another."""
+    here = current_loop()
+    assert current_loop() is here
+
+    async def elsewhere() -> object:
+        return current_loop()
+
+    for backend in ("asyncio", "trio"):
+        run = partial(anyio.run, elsewhere, backend=backend)
+        assert await anyio.to_thread.run_sync(run) is not here
+
+
+def test_no_loop() -> None:
+    """Outside any loop there is none to name."""
+    with pytest.raises(RuntimeError):
+        current_loop()
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs signals")
+@pytest.mark.anyio
+async def test_rung_in_a_signal_handler_while_the_loop_sleeps() -> None:
+    """A ring in a signal handler wakes a loop that sleeps, without anything else to wake it."""
+    answers = Answers()
+    waiter = Waiter()
+
+    def answer(mine: Doorbell) -> bool:
+        answers(mine)
+        waiter.notify()
+        return False
+
+    doorbell = Doorbell(answer)
+
+    def ring(number: int, frame: object) -> None:
+        doorbell.ring()
+
+    before = signal.signal(signal.SIGUSR1, ring)
+    main = threading.main_thread().ident
+    assert main is not None
+    timer = threading.Timer(0.05, signal.pthread_kill, (main, signal.SIGUSR1))
+    timer.start()
+    try:
+        with anyio.fail_after(PATIENCE_SECONDS):
+            await waiter.wait()
+    finally:
+        timer.join()
+        signal.signal(signal.SIGUSR1, before)
+    assert len(answers) == 1
+
+
+def test_what_cancellation_is() -> None:
+    """Both loops' cancellations are known, whichever runs, and nothing else is one."""
+    assert is_cancellation(asyncio.CancelledError())
+    for error in (
+        ValueError(),
+        KeyboardInterrupt(),
+        GeneratorExit(),
+        BaseExceptionGroup("x", [ValueError()]),
+    ):
+        assert not is_cancellation(error)
+
+
+def test_trios_cancellation() -> None:
+    """Trio's own cancellation is known for what it is."""
+    known: list[bool] = []
+
+    async def be_cancelled() -> None:
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            try:
+                await trio.lowlevel.checkpoint()
+            except BaseException as error:
+                known.append(is_cancellation(error))
+                raise
+
+    trio.run(be_cancelled)
+    assert known == [True]
+
+
+def test_trio_is_not_imported() -> None:
+    """A program that uses asyncio never loads trio for it."""
+    script = (
+        "import anyio, sys\n"
+        "from eventbus import EventBus, Event\n"
+        "async def main():\n"
+        "    async with EventBus([lambda event: None]) as bus:\n"
+        "        bus.publish(Event())\n"
+        "        await bus.drain()\n"
+        "anyio.run(main)\n"
+        "assert 'trio' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)

@@ -1,0 +1,884 @@
+"""How handlers are called, and what becomes of those that fail."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from types import SimpleNamespace
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from eventbus import (
+    Event,
+    EventBus,
+    EventsLost,
+    Overflow,
+    Subscriber,
+    SubscriberError,
+    SubscriberFailed,
+    current_session_id,
+    session_scope,
+)
+
+
+class _Tick(Event, frozen=True, kw_only=True):
+    n: int = 0
+
+
+class _Tock(Event, frozen=True, kw_only=True):
+    n: int = 0
+
+
+async def settle(bus: EventBus) -> None:
+    """Wait for what was published, and for what handling that published."""
+    for _ in range(3):
+        await bus.drain()
+
+
+def publish(bus: EventBus, *numbers: int) -> None:
+    for n in numbers:
+        assert bus.publish(_Tick(n=n))
+
+
+class _Recorder(Subscriber[_Tick]):
+    events = _Tick
+
+    def __init__(self) -> None:
+        self.trace: list[str] = []
+
+    async def start(self, bus: EventBus) -> None:
+        self.trace.append("start")
+
+    async def handle(self, event: _Tick) -> None:
+        self.trace.append(str(event.n))
+
+    async def stop(self) -> None:
+        self.trace.append("stop")
+
+
+class _Raising(Subscriber[_Tick]):
+    """Raises on the numbers it was told to."""
+
+    events = _Tick
+
+    def __init__(self, *numbers: int, error: BaseException | None = None) -> None:
+        self.numbers = numbers
+        self.error = error or ValueError("as told")
+        self.got: list[int] = []
+
+    async def handle(self, event: _Tick) -> None:
+        self.got.append(event.n)
+        if event.n in self.numbers:
+            raise self.error
+
+
+# 23. What may be a handler.
+
+_got: list[int] = []
+
+
+def _function(event: _Tick) -> None:
+    _got.append(event.n)
+
+
+async def _coroutine(event: _Tick) -> None:
+    await anyio.lowlevel.checkpoint()
+    _got.append(event.n)
+
+
+def _returns_awaitable(event: _Tick) -> Awaitable[None]:
+    return _coroutine(event)
+
+
+def _with_prefix(prefix: str, event: _Tick) -> None:
+    assert prefix == "prefix"
+    _got.append(event.n)
+
+
+async def _with_prefix_later(prefix: str, event: _Tick) -> None:
+    _with_prefix(prefix, event)
+
+
+class _Methods:
+    def method(self, event: _Tick) -> None:
+        _got.append(event.n)
+
+    async def coroutine(self, event: _Tick) -> None:
+        _got.append(event.n)
+
+    @classmethod
+    def of_class(cls, event: _Tick) -> None:
+        _got.append(event.n)
+
+    @staticmethod
+    async def static(event: _Tick) -> None:
+        _got.append(event.n)
+
+
+class _Callable:
+    def __call__(self, event: _Tick) -> None:
+        _got.append(event.n)
+
+
+class _AsyncCallable:
+    async def __call__(self, event: _Tick) -> None:
+        _got.append(event.n)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "handler",
+    [
+        _function,
+        _coroutine,
+        _returns_awaitable,
+        functools.partial(_with_prefix, "prefix"),
+        functools.partial(_with_prefix_later, "prefix"),
+        functools.partial(functools.partial(_with_prefix, "prefix")),
+        _Methods().method,
+        _Methods().coroutine,
+        _Methods.of_class,
+        _Methods.static,
+        _Callable(),
+        _AsyncCallable(),
+    ],
+)
+async def test_what_may_be_a_handler(handler: Callable[[_Tick], object]) -> None:
+    """Handlers may be functions, methods, partials or callable objects, sync or async; an awaitable that a
+    sync one returns is awaited.
+    """
+    _got.clear()
+    async with EventBus() as bus:
+        subscription = bus.subscribe(handler, _Tick)
+        publish(bus, 1, 2)
+        await bus.drain()
+        assert subscription.statistics().failed == 0
+    assert _got == [1, 2]
+
+
+@pytest.mark.parametrize("handler", [None, 1, "handler", _Recorder, _Callable, _Tick])
+def test_what_may_not(handler: Any) -> None:
+    """What is neither callable nor a `Subscriber`, or a class where an instance is meant, is refused."""
+    bus = EventBus()
+    with pytest.raises(SubscriberError):
+        bus.subscribe(handler, _Tick)
+    assert bus.statistics().subscriptions == {}
+
+
+@pytest.mark.anyio
+async def test_on() -> None:
+    """The decorator subscribes the function, by the events given or by its annotation, and returns it."""
+    got: list[str] = []
+    bus = EventBus()
+
+    @bus.on(_Tick, name="first")
+    def first(event: Any) -> None:
+        got.append(f"first {event.n}")
+
+    @bus.on
+    async def second(event: _Tock) -> None:
+        got.append(f"second {event.n}")
+
+    @bus.on()
+    def third(event: _Tick | _Tock) -> None:
+        got.append(f"third {event.n}")
+
+    async with bus:
+        bus.publish(_Tick(n=1))
+        await bus.drain()
+        bus.publish(_Tock(n=2))
+        await bus.drain()
+    assert sorted(got) == ["first 1", "second 2", "third 1", "third 2"]
+    assert set(bus.statistics().subscriptions) == {"first", "second", "third"}
+    first(_Tick(n=9))
+    assert got[-1] == "first 9"
+
+
+@pytest.mark.anyio
+async def test_a_handler_sees_no_session_of_the_publisher() -> None:
+    """An event is stamped with its session when it is built; a handler never sees the publisher's session
+    scope.
+    """
+    seen: list[tuple[str | None, str | None]] = []
+
+    def handle(event: _Tick) -> None:
+        seen.append((event.session_id, current_session_id()))
+
+    with session_scope("around the bus"):
+        async with EventBus([handle]) as bus:
+            with session_scope("the publisher"):
+                publish(bus, 1)
+                await bus.drain()
+        with session_scope("another"), EventBus([handle]) as own_thread:
+            publish(own_thread, 2)
+    assert seen == [("the publisher", None), ("another", None)]
+
+
+# 24, 25, 26. Batches, start and stop, one at a time.
+
+
+class _Batches(Subscriber[_Tick]):
+    events = _Tick
+    max_batch = 10
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+
+    async def handle_batch(self, events: Sequence[_Tick]) -> None:
+        self.batches.append([event.n for event in events])
+
+
+@pytest.mark.anyio
+async def test_batches() -> None:
+    """A `Subscriber` with `handle_batch` gets all that is queued, at most `max_batch` events at a time, in
+    order.
+    """
+    batches = _Batches()
+    bus = EventBus([batches])
+    publish(bus, *range(25))
+    async with bus:
+        await bus.drain()
+        publish(bus, 25)
+        await bus.drain()
+    sizes = [len(batch) for batch in batches.batches]
+    assert sizes == [10, 10, 5, 1]
+    assert [n for batch in batches.batches for n in batch] == list(range(26))
+    assert bus.statistics().subscriptions["_Batches"].delivered == 26
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("host", ["task", "thread"])
+async def test_start_and_stop(host: str) -> None:
+    """`start` is called before a subscriber's first event, and `stop` after its last, each once."""
+    recorder = _Recorder()
+    bus = EventBus([recorder])
+    publish(bus, 1)
+    if host == "task":
+        async with bus:
+            publish(bus, 2)
+    else:
+        with bus:
+            publish(bus, 2)
+    assert recorder.trace == ["start", "1", "2", "stop"]
+
+
+@pytest.mark.anyio
+async def test_start_is_given_the_bus() -> None:
+    """`start` is given the bus, and may publish on it and subscribe to it."""
+
+    class Starting(_Recorder):
+        async def start(self, bus: EventBus) -> None:
+            bus.subscribe(lambda event: self.trace.append(f"tock {event.n}"), _Tock)
+            bus.publish(_Tock(n=7))
+            bus.publish(_Tick(n=8))
+
+    starting = Starting()
+    async with EventBus([starting]) as bus:
+        await anyio.wait_all_tasks_blocked()
+        await settle(bus)
+    assert sorted(starting.trace) == ["8", "stop", "tock 7"]
+
+
+@pytest.mark.anyio
+async def test_stop_after_unsubscribing() -> None:
+    """A subscriber that is unsubscribed is stopped, though the bus goes on."""
+    recorder = _Recorder()
+    stopped = anyio.Event()
+
+    class Stopping(_Recorder):
+        async def stop(self) -> None:
+            await recorder.stop()
+            stopped.set()
+
+    async with EventBus() as bus:
+        subscription = bus.subscribe(Stopping())
+        publish(bus, 1)
+        await bus.drain()
+        subscription.unsubscribe()
+        with anyio.fail_after(5):
+            await stopped.wait()
+        publish(bus, 2)
+    assert recorder.trace == ["stop"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("batched", [False, True])
+async def test_one_call_at_a_time(batched: bool) -> None:
+    """One handler call runs at a time per subscription, and others run meanwhile."""
+    running: dict[str, int] = {}
+    most: dict[str, int] = {}
+    both = anyio.Event()
+
+    async def work(name: str) -> None:
+        running[name] = running.get(name, 0) + 1
+        most[name] = max(most.get(name, 0), running[name])
+        if len([each for each in running.values() if each]) == 2:
+            both.set()
+        with anyio.fail_after(5):
+            await both.wait()
+        await anyio.lowlevel.checkpoint()
+        running[name] -= 1
+
+    class Worker(Subscriber[_Tick]):
+        events = _Tick
+
+        async def handle(self, event: _Tick) -> None:
+            await work(self.name or "")
+
+    class BatchWorker(Subscriber[_Tick]):
+        events = _Tick
+
+        async def handle_batch(self, events: Sequence[_Tick]) -> None:
+            await work(self.name or "")
+
+    async with EventBus() as bus:
+        for name in ("one", "two"):
+            worker = BatchWorker() if batched else Worker()
+            worker.name = name
+            bus.subscribe(worker)
+        for n in range(20):
+            publish(bus, n)
+            await anyio.lowlevel.checkpoint()
+        await bus.drain()
+    assert most == {"one": 1, "two": 1}
+
+
+# 27, 28. Failure.
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("x"),
+        StopIteration(),
+        StopAsyncIteration(),
+        RecursionError(),
+        MemoryError(),
+        ExceptionGroup("several", [ValueError()]),
+        anyio.EndOfStream(),
+        TimeoutError(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_a_failure_harms_nobody_else(error: Exception) -> None:
+    """A handler that raises harms nobody else: its subscription gets the next event, and other
+    subscriptions all of theirs.
+    """
+    raising, recorder = _Raising(2, error=error), _Recorder()
+    async with EventBus([raising, recorder]) as bus:
+        publish(bus, 1, 2, 3)
+        await bus.drain()
+        assert bus.statistics().subscriptions["_Raising"].state == "running"
+        assert bus.statistics().subscriptions["_Raising"].failed == 1
+    assert raising.got == [1, 2, 3]
+    assert recorder.trace == ["start", "1", "2", "3", "stop"]
+
+
+@pytest.mark.anyio
+async def test_a_sync_handler_that_raises_too() -> None:
+    """A sync handler that raises, or whose awaitable does, harms nobody else."""
+    got: list[int] = []
+
+    def raise_now(event: _Tick) -> None:
+        raise ValueError
+
+    def raise_later(event: _Tick) -> Awaitable[None]:
+        return _Raising(*range(9)).handle(event)
+
+    async with EventBus([raise_now, raise_later]) as bus:
+        bus.subscribe(lambda event: got.append(event.n), _Tick)
+        publish(bus, 1, 2, 3)
+        await bus.drain()
+        failed = {name: each.failed for name, each in bus.statistics().subscriptions.items()}
+    assert failed == {"raise_now": 3, "raise_later": 3, "<lambda>": 0}
+    assert got == [1, 2, 3]
+
+
+@pytest.mark.anyio
+async def test_a_failure_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """A failure is counted, logged once per cause and 20 s, and published as `SubscriberFailed`."""
+    failures: list[SubscriberFailed] = []
+    async with EventBus([_Raising(1, 2)]) as bus:
+        bus.subscribe(failures.append, SubscriberFailed)
+        with session_scope("the session of the event"):
+            publish(bus, 1, 3, 2, 4)
+        await settle(bus)
+        assert bus.statistics().subscriptions["_Raising"].failed == 2
+    said = [(each.subscriber, each.error_type, each.quarantined, each.session_id) for each in failures]
+    assert said == [("_Raising", "ValueError", False, "the session of the event")] * 2
+    assert [record.getMessage() for record in caplog.records] == [
+        "subscriber '_Raising': failed to handle a _Tick: ValueError"
+    ]
+    assert caplog.records[0].levelno == logging.WARNING
+    assert caplog.records[0].exc_info is not None
+    assert "as told" not in "".join(each.error_type for each in failures)
+
+
+@pytest.mark.anyio
+async def test_once_per_cause_and_20_seconds(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A failure is logged once per cause and 20 s; what went unsaid is counted the next time."""
+    now = [1_000.0]
+    monkeypatch.setattr("eventbus.delivery.rate_limited_log.time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def fail(event: _Tick) -> None:
+        if event.n >= 0:
+            raise (KeyError if event.n == 99 else ValueError)("as told")
+
+    async def at(seconds: float, *numbers: int) -> int:
+        caplog.clear()
+        now[0] = 1_000.0 + seconds
+        publish(bus, *numbers)
+        await settle(bus)
+        publish(bus, -1)  # a success: no quarantine
+        await settle(bus)
+        return len(caplog.records)
+
+    async with EventBus([fail]) as bus:
+        assert await at(0, 1, 2, 3) == 1
+        assert await at(19.9, 4) == 0
+        assert await at(19.9, 99) == 1  # another cause is told at once
+        assert await at(20, 5) == 1
+        assert caplog.records[0].getMessage().endswith("(3 more like it went unsaid)")
+        assert await at(39, 6) == 0
+        assert await at(40.1, 7) == 1
+        assert caplog.records[0].getMessage().endswith("(1 more like it went unsaid)")
+
+
+@pytest.mark.anyio
+async def test_failing_to_handle_a_failure_makes_none() -> None:
+    """A failure to handle `SubscriberFailed` or `EventsLost` publishes none."""
+    failures: list[SubscriberFailed] = []
+
+    def fail(event: SubscriberFailed | EventsLost) -> None:
+        raise ValueError
+
+    def fail_at_ticks(event: _Tick) -> None:
+        raise TypeError
+
+    async with EventBus() as bus:
+        bus.subscribe(fail, SubscriberFailed | EventsLost, name="fails at the bus's own")
+        small = bus.subscribe(fail, EventsLost | _Tock, name="fails at losses", capacity=1)
+        bus.subscribe(fail_at_ticks)
+        bus.subscribe(failures.append, SubscriberFailed)
+        publish(bus, 1)
+        await settle(bus)
+        for _ in range(3):
+            bus.publish(_Tock())
+        await settle(bus)
+        # One loss, which made no failure, and one tock, which did.
+        assert small.statistics().failed == 2
+        assert bus.statistics().subscriptions["fails at the bus's own"].failed == 2
+    assert [each.subscriber for each in failures] == ["fail_at_ticks", "fails at losses"]
+
+
+@pytest.mark.anyio
+async def test_a_failed_batch_is_one_failure() -> None:
+    """A batch whose handling raises is one failure; the next batch is delivered."""
+    failures: list[SubscriberFailed] = []
+
+    class Failing(_Batches):
+        async def handle_batch(self, events: Sequence[_Tick]) -> None:
+            await super().handle_batch(events)
+            if len(self.batches) == 1:
+                raise ValueError
+
+    failing = Failing()
+    bus = EventBus([failing])
+    bus.subscribe(failures.append, SubscriberFailed)
+    publish(bus, *range(15))
+    async with bus:
+        await settle(bus)
+        assert bus.statistics().subscriptions["Failing"].failed == 1
+    assert [len(batch) for batch in failing.batches] == [10, 5]
+    assert len(failures) == 1
+
+
+@pytest.mark.anyio
+async def test_a_failure_at_the_end_of_a_chain_is_told() -> None:
+    """A failure is published as `SubscriberFailed`, though what the handler publishes is cut there."""
+    failures: list[SubscriberFailed] = []
+
+    def chain(event: _Tick) -> None:
+        if not bus.publish(_Tick(n=event.n + 1)):
+            raise ValueError
+
+    async with EventBus([chain]) as bus:
+        bus.subscribe(failures.append, SubscriberFailed)
+        publish(bus, 0)
+        while not bus.statistics().subscriptions["chain"].failed:
+            await bus.drain()
+        await settle(bus)
+    assert [each.subscriber for each in failures] == ["chain"]
+
+
+@pytest.mark.anyio
+async def test_a_failed_batch_is_told_whatever_it_ends_with() -> None:
+    """A failed batch is published as `SubscriberFailed` unless it held nothing but the bus's own events."""
+    failures: list[SubscriberFailed] = []
+
+    class Failing(Subscriber[Event]):
+        async def handle_batch(self, events: Sequence[Event]) -> None:
+            raise ValueError
+
+    bus = EventBus([Failing()])
+    bus.subscribe(failures.append, SubscriberFailed)
+    publish(bus, 1)
+    bus.publish(SubscriberFailed(subscriber="another", error_type="KeyError"))
+    async with bus:
+        await settle(bus)
+        assert bus.statistics().subscriptions["Failing"].failed == 2  # and once at its own failure
+    assert [each.subscriber for each in failures] == ["another", "Failing"]
+
+
+# 29. Quarantine.
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("batched", [False, True])
+async def test_quarantine(batched: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """After ten failures in a row a subscription is quarantined: it gets no more events, and a last
+    `SubscriberFailed` says so.
+    """
+    failures: list[SubscriberFailed] = []
+    calls: list[int] = []
+    stopped: list[bool] = []
+
+    class Failing(Subscriber[_Tick]):
+        events = _Tick
+
+        async def stop(self) -> None:
+            stopped.append(True)
+
+    class Singly(Failing):
+        async def handle(self, event: _Tick) -> None:
+            calls.append(event.n)
+            raise ValueError
+
+    class InBatches(Failing):
+        max_batch = 1
+
+        async def handle_batch(self, events: Sequence[_Tick]) -> None:
+            calls.append(events[0].n)
+            raise ValueError
+
+    recorder = _Recorder()
+    async with EventBus([recorder]) as bus:
+        subscription = bus.subscribe(InBatches() if batched else Singly(), name="failing")
+        bus.subscribe(failures.append, SubscriberFailed)
+        publish(bus, *range(12))
+        await settle(bus)
+        publish(bus, 12)
+        await settle(bus)
+        books = subscription.statistics()
+        assert (books.state, books.failed, books.delivered) == ("quarantined", 10, 10)
+        assert books.accepted == books.delivered + books.lost
+        assert bus.statistics().subscriptions["failing"] == books
+    assert calls == list(range(10))
+    assert stopped == [True]
+    assert [each.quarantined for each in failures] == [*[False] * 9, True]
+    assert recorder.trace == ["start", *map(str, range(13)), "stop"]
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 2
+    assert "'failing'" in said[1]
+    assert "quarantined: it failed 10 times in a row" in said[1]
+
+
+@pytest.mark.anyio
+async def test_a_success_starts_the_count_anew() -> None:
+    """A success in between starts the count anew."""
+    raising = _Raising(*(n for n in range(100) if n % 10 != 9))
+    async with EventBus([raising]) as bus:
+        publish(bus, *range(100))
+        await bus.drain()
+        books = bus.statistics().subscriptions["_Raising"]
+    assert (books.state, books.failed, books.delivered) == ("running", 90, 100)
+
+
+@pytest.mark.anyio
+async def test_quarantine_of_who_fails_at_everything() -> None:
+    """A last `SubscriberFailed` tells of a quarantine even if the tenth failure was to handle a
+    `SubscriberFailed`.
+    """
+    failures: list[SubscriberFailed] = []
+
+    def fail(event: Event) -> None:
+        raise ValueError
+
+    async with EventBus([fail]) as bus:
+        bus.subscribe(failures.append, SubscriberFailed)
+        for n in range(12):
+            publish(bus, n)
+            await settle(bus)
+        assert bus.statistics().subscriptions["fail"].state == "quarantined"
+    assert [each.quarantined for each in failures].count(True) == 1
+    assert failures[-1].quarantined
+
+
+class _SlowLog(logging.Handler):
+    """Takes its time to say that something has ended."""
+
+    def __init__(self, go_on: threading.Event) -> None:
+        super().__init__()
+        self.go_on = go_on
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "quarantined" in record.getMessage() or "ended" in record.getMessage():
+            self.go_on.wait(0.5)
+
+
+@pytest.mark.parametrize(
+    ("error", "failures"), [(ValueError(), 10), (SystemExit(), 1)], ids=["quarantined", "ended"]
+)
+def test_a_drain_waits_for_the_last_word(error: BaseException, failures: int) -> None:
+    """`drain` returns when every event was handled: what a failure published is accepted by then."""
+    begin, go_on = threading.Event(), threading.Event()
+    slow = _SlowLog(go_on)
+
+    def fail(event: _Tick) -> None:
+        begin.wait(5)
+        raise error
+
+    async def drain(bus: EventBus) -> int:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(bus.drain)
+            await anyio.wait_all_tasks_blocked()
+            begin.set()
+        return bus.statistics().accepted
+
+    logging.getLogger("eventbus").addHandler(slow)
+    bus = EventBus([fail])
+    publish(bus, *range(10))
+    try:
+        bus.__enter__()
+        assert anyio.run(drain, bus) == 10 + failures
+    finally:
+        go_on.set()
+        logging.getLogger("eventbus").removeHandler(slow)
+        with suppress(SystemExit):
+            bus.__exit__(None, None, None)
+
+
+class _BrokenLog(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        raise RuntimeError("the log is broken")
+
+
+@pytest.mark.anyio
+async def test_a_broken_log_changes_nothing() -> None:
+    """A logging handler that raises changes nothing: failures are counted and published, quarantine is
+    told.
+    """
+    failures: list[SubscriberFailed] = []
+    logger, broken = logging.getLogger("eventbus"), _BrokenLog()
+    logger.addHandler(broken)
+    try:
+        async with EventBus([_Raising(*range(20))]) as bus:
+            bus.subscribe(failures.append, SubscriberFailed)
+            publish(bus, *range(12))
+            await settle(bus)
+            books = bus.statistics().subscriptions["_Raising"]
+    finally:
+        logger.removeHandler(broken)
+    assert (books.state, books.failed) == ("quarantined", 10)
+    assert {each.error_type for each in failures} == {"ValueError"}
+    assert failures[-1].quarantined
+
+
+# 30, 31. What is no mere failure.
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_what_must_come_out(kind: type[BaseException]) -> None:
+    """A handler that raises `KeyboardInterrupt` or `SystemExit` ends its subscription; the exception comes
+    out of the bus once, after the others have drained.
+    """
+    raising, recorder = _Raising(2, error=kind("out")), _Recorder()
+    bus = EventBus([raising, recorder])
+    publish(bus, *range(1, 6))
+    bus.__enter__()
+    with pytest.raises(kind, match="out"):
+        bus.close()
+    assert raising.got == [1, 2]
+    assert recorder.trace == ["start", "1", "2", "3", "4", "5", "stop"]
+    report = bus.close()
+    assert report.subscriptions["_Raising"].state == "failed"
+    assert report.subscriptions["_Raising"].lost == 3
+    bus.__exit__(None, None, None)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+async def test_what_must_come_out_of_a_task(kind: type[BaseException]) -> None:
+    """In the caller's loop it comes out of the `async with` block, once, after the others have drained."""
+    raising, recorder = _Raising(2, error=kind("out")), _Recorder()
+    bus = EventBus([raising, recorder])
+
+    async def run() -> None:
+        async with bus:
+            publish(bus, *range(1, 6))
+            with anyio.fail_after(5):
+                await anyio.sleep_forever()
+
+    with pytest.raises(kind, match="out"):
+        await run()
+    assert recorder.trace == ["start", "1", "2", "3", "4", "5", "stop"]
+    assert await bus.aclose()
+
+
+@pytest.mark.anyio
+async def test_a_handler_that_cancels_itself() -> None:
+    """A handler that raises `CancelledError` itself ends its own subscription, and no other, in any loop."""
+    raising, recorder = _Raising(2, error=asyncio.CancelledError()), _Recorder()
+    async with EventBus([raising, recorder]) as bus:
+        publish(bus, 1, 2, 3)
+        await bus.drain()
+        publish(bus, 4)
+        await bus.drain()
+        assert bus.statistics().subscriptions["_Raising"].state in ("cancelled", "failed")
+    assert raising.got == [1, 2]
+    assert recorder.trace == ["start", "1", "2", "3", "4", "stop"]
+
+
+@pytest.mark.anyio
+async def test_a_handlers_own_timeout_is_its_own() -> None:
+    """A handler that cancels a scope of its own, and goes on, goes on."""
+    got: list[int] = []
+
+    async def with_timeout(event: _Tick) -> None:
+        with anyio.move_on_after(0):
+            await anyio.sleep_forever()
+        got.append(event.n)
+
+    async with EventBus([with_timeout]) as bus:
+        publish(bus, 1, 2)
+        await bus.drain()
+    assert got == [1, 2]
+
+
+@pytest.mark.anyio
+async def test_a_start_that_fails(caplog: pytest.LogCaptureFixture) -> None:
+    """A subscriber whose `start` fails gets no events, and is reported; the others do not notice."""
+    failures: list[SubscriberFailed] = []
+
+    class Unable(_Recorder):
+        async def start(self, bus: EventBus) -> None:
+            raise OSError("no such file")
+
+    unable, recorder = Unable(), _Recorder()
+    bus = EventBus([unable, recorder])
+    bus.subscribe(failures.append, SubscriberFailed)
+    publish(bus, 1, 2)
+    async with bus:
+        await settle(bus)
+        publish(bus, 3)
+        await settle(bus)
+        books = bus.statistics().subscriptions["Unable"]
+    assert (books.state, books.delivered, books.lost, books.failed) == ("failed", 0, 2, 1)
+    assert "start" not in unable.trace
+    assert not {"1", "2", "3"} & set(unable.trace)
+    assert recorder.trace == ["start", "1", "2", "3", "stop"]
+    assert [(each.subscriber, each.error_type) for each in failures] == [("Unable", "OSError")]
+    assert [record.getMessage() for record in caplog.records] == ["subscriber 'Unable': is ended: OSError"]
+
+
+@pytest.mark.anyio
+async def test_a_stop_that_fails(caplog: pytest.LogCaptureFixture) -> None:
+    """A subscriber whose `stop` fails is counted and logged; the others do not notice."""
+
+    class Unable(_Recorder):
+        async def stop(self) -> None:
+            raise OSError("disk full")
+
+    unable, recorder = Unable(), _Recorder()
+    async with EventBus([unable, recorder]) as bus:
+        publish(bus, 1)
+    assert unable.trace == ["start", "1"]
+    assert recorder.trace == ["start", "1", "stop"]
+    assert bus.statistics().subscriptions["Unable"].failed == 1
+    assert len(caplog.records) == 1
+    assert "'Unable'" in caplog.text
+    assert "OSError" in caplog.text
+
+
+# 33. The end of a subscription.
+
+
+def test_no_call_starts_after_unsubscribe() -> None:
+    """After `unsubscribe` has returned, no new handler call starts; one under way runs to its end."""
+    under_way, go_on, ended = threading.Event(), threading.Event(), threading.Event()
+    trace: list[str] = []
+
+    def handle(event: _Tick) -> None:
+        trace.append(f"begin {event.n}")
+        under_way.set()
+        go_on.wait(5)
+        trace.append(f"end {event.n}")
+        ended.set()
+
+    with EventBus() as bus:
+        subscription = bus.subscribe(handle)
+        publish(bus, 1, 2, 3)
+        assert under_way.wait(5)
+        subscription.unsubscribe()
+        publish(bus, 4)
+        go_on.set()
+        assert ended.wait(5)
+        books = subscription.statistics()
+        assert (books.accepted, books.delivered, books.lost, books.queued) == (3, 1, 2, 0)
+    assert trace == ["begin 1", "end 1"]
+
+
+@pytest.mark.anyio
+async def test_unsubscribing_in_the_handler() -> None:
+    """A handler may end its own subscription: the call under way is its last."""
+    got: list[int] = []
+
+    async def once(event: _Tick) -> None:
+        subscription.unsubscribe()
+        await anyio.lowlevel.checkpoint()
+        got.append(event.n)
+
+    async with EventBus() as bus:
+        subscription = bus.subscribe(once)
+        publish(bus, 1, 2, 3)
+        await bus.drain()
+        await anyio.wait_all_tasks_blocked()
+        subscription.unsubscribe()
+        assert bus.statistics().subscriptions == {}
+    assert got == [1]
+
+
+def test_unsubscribing_in_many_threads() -> None:
+    """A subscription may be ended from anywhere, any number of times, while others look at the books."""
+    errors: list[BaseException] = []
+
+    def end(barrier: threading.Barrier, bus: EventBus, subscriptions: list[Any]) -> None:
+        barrier.wait()
+        try:
+            for each in subscriptions:
+                each.unsubscribe()
+                bus.statistics()
+        except BaseException as error:
+            errors.append(error)
+
+    for _ in range(200):
+        bus = EventBus()
+        subscriptions = [bus.subscribe(_function, overflow=Overflow.DROP_NEWEST) for _ in range(5)]
+        barrier = threading.Barrier(3)
+        threads = [threading.Thread(target=end, args=(barrier, bus, subscriptions)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert bus.statistics().subscriptions == {}
+    assert errors == []

@@ -1,0 +1,350 @@
+"""The mailbox, against a model too simple to be wrong."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from eventbus.contracts import Overflow
+from eventbus.delivery.critical_section import CriticalSection
+from eventbus.delivery.mailbox import Entry, Mailbox, new_mailbox
+from eventbus.events import Event, EventsLost
+
+
+class _Tick(Event, frozen=True, kw_only=True):
+    n: int
+
+
+def mailbox_of(
+    capacity: int, overflow: Overflow = Overflow.DROP_OLDEST, *, tells_losses: bool = True
+) -> Mailbox:
+    return new_mailbox(CriticalSection(lambda: None), capacity, overflow, tells_losses=tells_losses)
+
+
+def tick(seq: int) -> Entry:
+    return _Tick(n=seq)
+
+
+def put(mailbox: Mailbox, *seqs: int) -> None:
+    for seq in seqs:
+        mailbox.put(seq, (tick(seq),))
+
+
+def word(entry: Entry) -> int | tuple[int, int, int]:
+    """Say what was taken: an event by its number, a loss by its count, first and last."""
+    if isinstance(entry, EventsLost):
+        return (entry.count, entry.first_seq, entry.last_seq)
+    assert isinstance(entry, _Tick)
+    return entry.n
+
+
+def words(entries: list[Entry]) -> list[int | tuple[int, int, int]]:
+    return [word(entry) for entry in entries]
+
+
+def take_all(mailbox: Mailbox) -> list[int | tuple[int, int, int]]:
+    taken: list[Entry] = []
+    with suppress(IndexError):
+        while True:
+            taken.append(mailbox.take())
+    return words(taken)
+
+
+class _Place:
+    """One accepted event of the model: still queued, or lost."""
+
+    def __init__(self, seq: int, key: int) -> None:
+        self.seq = seq
+        self.key = key
+        self.is_lost = False
+
+
+class _Model:
+    """Everything that was put and not yet passed by, in order; what is lost stays in its place."""
+
+    def __init__(self, capacity: int, overflow: Overflow, *, tells_losses: bool) -> None:
+        self.capacity = capacity
+        self.overflow = overflow
+        self.tells_losses = tells_losses
+        self.places: list[_Place] = []
+        self.accepted = self.delivered = self.lost = self.high_water = 0
+
+    def queued(self) -> list[_Place]:
+        return [place for place in self.places if not place.is_lost]
+
+    def put(self, seq: int, key: int) -> None:
+        self.accepted += 1
+        new = _Place(seq, key)
+        if self.overflow is Overflow.COALESCE:
+            self._lose([place for place in self.queued() if place.key == key])
+        self.places.append(new)
+        if len(self.queued()) > self.capacity:
+            drops_oldest = self.overflow in (Overflow.DROP_OLDEST, Overflow.COALESCE)
+            self._lose([self.queued()[0] if drops_oldest else new])
+        self.high_water = max(self.high_water, len(self.queued()))
+
+    def _lose(self, places: list[_Place]) -> None:
+        for place in places:
+            place.is_lost = True
+            self.lost += 1
+
+    def take(self) -> list[int | tuple[int, int, int]]:
+        """Return the next thing there is to take, in a list, or an empty one."""
+        missing = 0
+        while missing < len(self.places) and self.places[missing].is_lost:
+            missing += 1
+        gap, self.places = self.places[:missing], self.places[missing:]
+        if gap and self.tells_losses:
+            return [(len(gap), gap[0].seq, gap[-1].seq)]
+        if not self.places:
+            return []
+        self.delivered += 1
+        return [self.places.pop(0).seq]
+
+    def close(self) -> None:
+        self._lose(self.queued())
+        self.places = []
+
+
+class _MailboxMachine(RuleBasedStateMachine):
+    """Puts, takes and closes in any order."""
+
+    @initialize(
+        capacity=st.integers(1, 5), overflow=st.sampled_from(list(Overflow)), tells_losses=st.booleans()
+    )
+    def begin(self, capacity: int, overflow: Overflow, *, tells_losses: bool) -> None:
+        self.mailbox = mailbox_of(capacity, overflow, tells_losses=tells_losses)
+        self.model = _Model(capacity, overflow, tells_losses=tells_losses)
+        self.seq = 0
+        self.is_closed = False
+
+    @rule(key=st.integers(1, 4), skipped=st.integers(0, 3))
+    def put_one(self, key: int, skipped: int) -> None:
+        self.seq += 1 + skipped  # the bus's numbers have holes where an event was not for this mailbox
+        self.mailbox.put_keyed(self.seq, tick(self.seq), key)
+        if not self.is_closed:
+            self.model.put(self.seq, key)
+
+    @rule(count=st.integers(1, 12), skipped=st.integers(0, 3))
+    def put_batch(self, count: int, skipped: int) -> None:
+        first, self.seq = self.seq + 1 + skipped, self.seq + skipped + count
+        self.mailbox.put(first, [tick(seq) for seq in range(first, self.seq + 1)])
+        if not self.is_closed:
+            for seq in range(first, self.seq + 1):
+                self.model.put(seq, key=-seq)
+
+    @rule()
+    def take(self) -> None:
+        taken: list[Entry] = []
+        with suppress(IndexError):
+            taken.append(self.mailbox.take())
+        assert words(taken) == self.model.take()
+
+    @rule(limit=st.integers(1, 8))
+    def take_batch(self, limit: int) -> None:
+        expected: list[int | tuple[int, int, int]] = []
+        while len(expected) < limit and (taken := self.model.take()):
+            expected += taken
+        assert words(self.mailbox.take_batch(limit)) == expected
+
+    @precondition(lambda self: self.seq > 20)
+    @rule()
+    def close(self) -> None:
+        self.mailbox.close()
+        self.model.close()
+        self.is_closed = True
+
+    @invariant()
+    def books_agree(self) -> None:
+        mailbox, model = self.mailbox, self.model
+        assert len(mailbox) == len(model.queued()) <= mailbox.capacity
+        assert mailbox.is_full() == (len(model.queued()) == model.capacity)
+        books = (mailbox.accepted, mailbox.lost, mailbox.high_water)
+        assert books == (model.accepted, model.lost, model.high_water)
+        assert mailbox.accepted == model.delivered + mailbox.lost + len(mailbox)
+        if model.queued() or (model.places and model.tells_losses):
+            assert mailbox.contents
+
+
+def test_model() -> None:
+    """A mailbox does what a list would do that remembers each event it lost, in its place."""
+    run_state_machine_as_test(
+        _MailboxMachine, settings=settings(max_examples=150, stateful_step_count=50, deadline=None)
+    )
+
+
+@pytest.mark.nightly
+def test_model_at_length() -> None:
+    """A mailbox does what a list would do that remembers each event it lost, in its place."""
+    run_state_machine_as_test(
+        _MailboxMachine, settings=settings(max_examples=5_000, stateful_step_count=60, deadline=None)
+    )
+
+
+@pytest.mark.parametrize("overflow", list(Overflow))
+def test_nothing_is_lost_within_the_capacity(overflow: Overflow) -> None:
+    """Up to its capacity a mailbox gives back all that was put, in order."""
+    mailbox = mailbox_of(3, overflow)
+    put(mailbox, 1, 2, 3)
+    assert take_all(mailbox) == [1, 2, 3]
+    assert mailbox.lost == 0
+
+
+@pytest.mark.parametrize(
+    ("overflow", "taken"),
+    [
+        (Overflow.DROP_OLDEST, [(2, 1, 2), 3, 4, 5]),
+        (Overflow.DROP_NEWEST, [1, 2, 3, (2, 4, 5)]),
+        (Overflow.WAIT, [1, 2, 3, (2, 4, 5)]),
+        (Overflow.COALESCE, [(2, 1, 2), 3, 4, 5]),
+    ],
+)
+def test_what_is_sacrificed(overflow: Overflow, taken: list[object]) -> None:
+    """Each overflow loses what it says, and an `EventsLost` stands where events are missing."""
+    mailbox = mailbox_of(3, overflow)
+    put(mailbox, 1, 2, 3, 4, 5)
+    assert take_all(mailbox) == taken
+
+
+def test_two_gaps_are_two_words() -> None:
+    """An `EventsLost` stands exactly where events are missing: losses apart are told apart."""
+    mailbox = mailbox_of(2, Overflow.DROP_NEWEST)
+    put(mailbox, 1, 2, 3)
+    assert word(mailbox.take()) == 1
+    put(mailbox, 4, 5, 6)
+    assert take_all(mailbox) == [2, (1, 3, 3), 4, (2, 5, 6)]
+
+
+def test_the_latest_of_a_key_stands_at_its_own_place() -> None:
+    """`COALESCE` keeps the latest of the queued events with equal keys, at the place of the latest."""
+    mailbox = mailbox_of(5, Overflow.COALESCE)
+    for seq, key in enumerate("abab", 1):
+        mailbox.put_keyed(seq, tick(seq), key)
+    assert take_all(mailbox) == [(2, 1, 2), 3, 4]
+
+
+def test_a_taken_event_is_replaced_by_none() -> None:
+    """An event that was taken is replaced by none: only queued events are."""
+    mailbox = mailbox_of(5, Overflow.COALESCE)
+    mailbox.put_keyed(1, tick(1), "a")
+    assert word(mailbox.take()) == 1
+    mailbox.put_keyed(2, tick(2), "a")
+    assert take_all(mailbox) == [2]
+    assert mailbox.lost == 0
+
+
+def test_gaps_stay_fewer_than_events() -> None:
+    """100,000 events with one key leave one event and one gap, not a gap for each."""
+    mailbox = mailbox_of(10, Overflow.COALESCE)
+    for seq in range(1, 100_001):
+        mailbox.put_keyed(seq, tick(seq), "the only one")
+    assert len(mailbox.contents) <= 11
+    assert take_all(mailbox) == [(99_999, 1, 99_999), 100_000]
+
+
+def test_losses_go_untold() -> None:
+    """Without `tells_losses` nothing but events is taken, and the books still balance."""
+    mailbox = mailbox_of(2, Overflow.DROP_NEWEST, tells_losses=False)
+    put(mailbox, 1, 2, 3)
+    assert words(mailbox.take_batch(9)) == [1, 2]
+    assert mailbox.take_batch(9) == []
+    assert (mailbox.accepted, mailbox.lost, len(mailbox)) == (3, 1, 0)
+
+
+@pytest.mark.parametrize("overflow", list(Overflow))
+def test_closed(overflow: Overflow) -> None:
+    """A closed mailbox has lost what was queued, and takes nothing more."""
+    mailbox = mailbox_of(2, overflow)
+    put(mailbox, 1, 2, 3)
+    mailbox.close()
+    put(mailbox, 4)
+    assert (len(mailbox), mailbox.accepted, mailbox.lost) == (0, 3, 3)
+    assert not mailbox.contents
+    with pytest.raises(IndexError):
+        mailbox.take()
+
+
+@pytest.mark.usefixtures("_threads_switch_often")
+@pytest.mark.parametrize("overflow", list(Overflow))
+def test_closed_while_it_is_emptied(overflow: Overflow) -> None:
+    """Nothing is taken from behind what a mailbox lost by being closed."""
+    entries = [tick(seq) for seq in range(1, 3_001)]
+    for _ in range(20):
+        section = CriticalSection(lambda: None)
+        mailbox = new_mailbox(section, len(entries), overflow, tells_losses=True)
+        mailbox.put(1, entries)
+        taken: list[Entry] = []
+        closer = threading.Thread(target=section.run, args=(Mailbox.close, mailbox))
+        with suppress(IndexError):
+            while True:
+                taken.append(mailbox.take())
+                if len(taken) == 5:
+                    closer.start()
+        closer.join()
+        assert words(taken) == list(range(1, len(taken) + 1))
+        assert mailbox.lost == len(entries) - len(taken)
+
+
+def test_lag() -> None:
+    """Lag is the age of the oldest queued event, whatever was lost before it; 0.0 with none queued."""
+    mailbox = mailbox_of(1)
+    assert mailbox.lag() == 0.0
+    for minutes, seq in ((9, 1), (5, 2)):
+        happened = datetime.now(UTC) - timedelta(minutes=minutes)
+        mailbox.put(seq, (_Tick(n=seq, timestamp=happened),))
+    assert 300 <= mailbox.lag() < 360
+    mailbox.put(3, (_Tick(n=3, timestamp=datetime.now(UTC) + timedelta(days=1)),))
+    assert mailbox.lag() == 0.0
+
+
+@pytest.fixture
+def _threads_switch_often() -> Iterator[None]:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("_threads_switch_often")
+@pytest.mark.parametrize("overflow", list(Overflow))
+@pytest.mark.parametrize("batch", [0, 7])
+def test_every_event_is_taken_or_told_of_once(overflow: Overflow, batch: int) -> None:
+    """While another thread puts, each event is taken, or in one `EventsLost`, once and in order."""
+    section = CriticalSection(lambda: None)
+    mailbox = new_mailbox(section, 8, overflow, tells_losses=True)
+    last = 20_000
+    taken: list[Entry] = []
+
+    def produce() -> None:
+        for seq in range(1, last + 1):
+            section.run(lambda one: mailbox.put_keyed(one, tick(one), one % 5), seq)
+
+    producer = threading.Thread(target=produce)
+    producer.start()
+    while producer.is_alive() or mailbox.contents:
+        with suppress(IndexError):
+            taken += mailbox.take_batch(batch) if batch else [mailbox.take()]
+    producer.join()
+    covered = delivered = 0
+    for said in words(taken):
+        count, first, until = (1, said, said) if isinstance(said, int) else said
+        assert (first, until) == (covered + 1, covered + count)
+        covered = until
+        delivered += isinstance(said, int)
+    assert covered == last
+    assert (mailbox.accepted, mailbox.lost) == (last, last - delivered)

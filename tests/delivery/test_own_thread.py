@@ -1,0 +1,152 @@
+"""`OwnThread`: a subscriber's blocking calls, made where they hold up nobody else."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+
+import anyio
+import pytest
+
+from eventbus import EventBus
+from eventbus.delivery.own_thread import OwnThread
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def thread() -> Iterator[OwnThread]:
+    own = OwnThread("own")
+    yield own
+    own.end()
+
+
+async def test_calls_are_made_in_one_daemon_thread_of_that_name(thread: OwnThread) -> None:
+    """Every call runs in the same daemon thread, which bears the name given, and its result comes back."""
+    first = await thread.run(threading.current_thread)
+    assert (first.name, first.daemon) == ("own", True)
+    assert await thread.run(threading.current_thread) is first is not threading.current_thread()
+    assert await thread.run(divmod, 7, 2) == (3, 1)
+
+
+async def test_what_a_call_raises_comes_out_where_it_is_waited_for(thread: OwnThread) -> None:
+    """An exception reaches the caller, and the thread goes on."""
+    with pytest.raises(ZeroDivisionError):
+        await thread.run(divmod, 1, 0)
+    with pytest.raises(SystemExit):
+        await thread.run(sys.exit)
+    assert await thread.run(abs, -1) == 1
+
+
+async def test_cancelling_leaves_a_hung_call_alone(thread: OwnThread) -> None:
+    """A caller that is cancelled stops waiting at once; later calls are made after the hung one."""
+    hangs, made = threading.Event(), list[int]()
+
+    async def append() -> None:
+        await thread.run(made.append, 1)
+
+    with anyio.move_on_after(0.02) as scope:
+        await thread.run(hangs.wait)
+    assert scope.cancelled_caught
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(append)
+        await anyio.wait_all_tasks_blocked()
+        assert made == []
+        hangs.set()
+    assert made == [1]
+
+
+async def test_it_ends_after_its_calls_and_starts_again_on_the_next(thread: OwnThread) -> None:
+    """`end` ends the thread; the next call starts another."""
+    first = await thread.run(threading.current_thread)
+    thread.end()
+    first.join(5)
+    assert not first.is_alive()
+    assert await thread.run(threading.current_thread) is not first
+
+
+async def test_without_a_thread_the_call_is_made_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the interpreter refuses to start a thread the call is made by the caller."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert await OwnThread("own").run(threading.current_thread) is threading.current_thread()
+
+
+async def test_idle_is_called_after_calls_and_when_it_asked_to_be() -> None:
+    """The idle function runs in the thread, again after the pause it asked for, and then no more."""
+    pauses: list[float | None] = [0.001, 0.001, None]
+    done = threading.Event()
+
+    def idle() -> float | None:
+        pause = pauses.pop(0)
+        if not pauses:
+            done.set()
+        return pause
+
+    thread = OwnThread("own", idle=idle)
+    await thread.run(abs, 1)
+    assert done.wait(5)
+    thread.end()
+
+
+async def test_an_idle_function_that_raises_does_not_end_the_thread(caplog: pytest.LogCaptureFixture) -> None:
+    """A failing idle function is logged, and calls are still made."""
+    looked = threading.Event()
+
+    def look() -> float | None:
+        looked.set()
+        raise ZeroDivisionError
+
+    thread = OwnThread("own", idle=look)
+    assert await thread.run(abs, -1) == 1
+    assert await anyio.to_thread.run_sync(looked.wait, 5)
+    assert await thread.run(abs, -1) == 1  # in the same thread, and so after the log was written
+    thread.end()
+    assert "ZeroDivisionError" in caplog.text
+
+
+async def test_a_call_is_still_part_of_its_handler() -> None:
+    """What a handler has done in the thread is part of its chain of events: close can't deadlock."""
+    from eventbus.delivery.subscription import depth_here, handling
+
+    thread = OwnThread("own")
+    bus = EventBus()
+    subscription = bus.subscribe(lambda _: None)
+    token, other = handling.set(subscription), depth_here.set(5)
+    try:
+        assert await thread.run(handling.get) is subscription
+        assert await thread.run(depth_here.get) == 5
+    finally:
+        handling.reset(token)
+        depth_here.reset(other)
+    assert await thread.run(handling.get) is None
+    thread.end()
+    bus.close()
+
+
+@pytest.mark.parametrize("ends", ["hung", "idle"])
+def test_it_never_keeps_the_program_from_ending(ends: str) -> None:
+    """A program ends at once though a call hangs, or its thread idles on a loop that still runs."""
+    program = f"""
+import threading, anyio
+from eventbus.delivery.own_thread import OwnThread
+async def main():
+    own = OwnThread("own")
+    with anyio.move_on_after(0.05):
+        await own.run(threading.Event().wait if {ends!r} == "hung" else abs, 1e6)
+    if {ends!r} == "idle":
+        print("ready", flush=True)
+        await anyio.sleep_forever()
+threading.Thread(target=anyio.run, args=(main,), daemon=True).start()
+import time; time.sleep(0.3)
+"""
+    environ = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    assert (
+        subprocess.run([sys.executable, "-c", program], timeout=10, env=environ, check=False).returncode == 0
+    )

@@ -1,0 +1,221 @@
+"""The interpreter's switch interval, short while events wait for a loop of another thread."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Generator
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+import pytest
+
+from eventbus import Event, EventBus
+from eventbus.delivery.doorbell import Doorbell
+from eventbus.delivery.switch_interval import SWITCH_INTERVAL_SECONDS, restore, shorten
+
+NORMAL, SHORT, SHORTER, OTHER = 0.004, 0.000_1, 0.000_02, 0.002
+PATIENCE_SECONDS = 10
+
+
+class Ticked(Event):
+    """A clock ticked."""
+
+
+@pytest.fixture(autouse=True)
+def normal() -> Generator[None]:
+    """Each test begins with an interval of its own."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(NORMAL)
+    yield
+    sys.setswitchinterval(before)
+
+
+def _interval() -> float:
+    return round(sys.getswitchinterval(), 6)
+
+
+def _wait_until_it_is(seconds: float) -> None:
+    deadline = threading.Event()
+    timer = threading.Timer(PATIENCE_SECONDS, deadline.set)
+    timer.start()
+    while _interval() != seconds and not deadline.is_set():
+        pass
+    timer.cancel()
+    timer.join()
+    assert _interval() == seconds
+
+
+def test_short_until_nobody_waits() -> None:
+    """The interval is short while anybody waits, and as it was when nobody does."""
+    first, second = object(), object()
+    shorten(first, SHORT)
+    shorten(second, SHORT)
+    restore(first)
+    assert _interval() == SHORT
+    restore(second)
+    assert _interval() == NORMAL
+
+
+def test_the_shortest_wins() -> None:
+    """Of two who wait the shorter interval holds, whoever came first; then it is as it was."""
+    for first, second in ((SHORT, SHORTER), (SHORTER, SHORT)):
+        shorten("first", first)
+        shorten("second", second)
+        assert _interval() == SHORTER
+        restore("first")
+        restore("second")
+        assert _interval() == NORMAL
+
+
+def test_for_one_twice() -> None:
+    """Shortening twice for the same one is undone once, and undoing it again changes nothing."""
+    shorten("one", SHORT)
+    shorten("one", SHORT)
+    restore("one")
+    assert _interval() == NORMAL
+    sys.setswitchinterval(OTHER)
+    restore("one")
+    assert _interval() == OTHER
+
+
+def test_what_the_program_sets_meanwhile_is_kept() -> None:
+    """An interval that the program sets meanwhile is kept."""
+    shorten("one", SHORT)
+    sys.setswitchinterval(OTHER)
+    restore("one")
+    assert _interval() == OTHER
+
+
+def test_what_is_short_already_is_kept() -> None:
+    """An interval as short as that, or shorter, is left alone."""
+    for found in (SHORT, SHORTER):
+        sys.setswitchinterval(found)
+        shorten("one", SHORT)
+        assert _interval() == found
+        restore("one")
+        assert _interval() == found
+
+
+def test_from_many_threads() -> None:
+    """However shortening and restoring fall, at the end the interval is as it was."""
+    started = threading.Barrier(4)
+
+    def work(who: int) -> None:
+        started.wait()
+        for _ in range(2_000):
+            shorten(who, SHORT if who % 2 else SHORTER)
+            restore(who)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert _interval() == NORMAL
+
+
+def test_short_while_events_wait_for_another_thread() -> None:
+    """While events wait for a loop of another thread the interval is 10 us; then it is put back."""
+    handling, published = threading.Event(), threading.Event()
+    seen: list[float] = []
+
+    def note(_: Ticked) -> None:
+        handling.set()
+        published.wait(PATIENCE_SECONDS)
+        seen.append(_interval())
+
+    with EventBus([note]) as bus:
+        _wait_until_it_is(NORMAL)
+        bus.publish(Ticked())
+        assert handling.wait(PATIENCE_SECONDS)
+        for _ in range(600):  # more than a task handles in one turn of its loop
+            bus.publish(Ticked())
+        assert _interval() == SWITCH_INTERVAL_SECONDS
+        published.set()
+        _wait_until_it_is(NORMAL)
+        assert seen == [SWITCH_INTERVAL_SECONDS] * 601
+
+
+@pytest.mark.anyio
+async def test_put_back_while_a_handler_waits() -> None:
+    """While a handler waits for something else, the interval is as it was, however many events are queued."""
+    waiting = threading.Event()
+
+    async def wait(_: Ticked) -> None:
+        waiting.set()
+        await anyio.sleep_forever()
+
+    bus = EventBus([wait])
+    with bus:
+        for _ in range(600):
+            bus.publish(Ticked())
+        assert await anyio.to_thread.run_sync(waiting.wait, PATIENCE_SECONDS)
+        await anyio.to_thread.run_sync(_wait_until_it_is, NORMAL)
+        bus.close(timeout=0)
+
+
+def test_turned_off() -> None:
+    """`EventBus(switch_interval=None)` leaves the interval alone, and another value is what it becomes."""
+    for asked, expected in ((None, NORMAL), (SHORT, SHORT)):
+        seen: list[float] = []
+
+        def note(_: Ticked, seen: list[float] = seen) -> None:
+            seen.append(_interval())
+
+        with EventBus([note], switch_interval=asked) as bus:
+            bus.publish(Ticked())
+        assert seen == [expected]
+        assert _interval() == NORMAL
+
+
+@pytest.mark.parametrize("seconds", [0, -1.0, float("nan")])
+def test_no_time(seconds: float) -> None:
+    """An interval that is no time is refused, and the message says what to do."""
+    with pytest.raises(ValueError, match="Pass None to turn it off"):
+        EventBus(switch_interval=seconds)
+
+
+@pytest.mark.anyio
+async def test_left_alone_within_one_thread() -> None:
+    """Events published in the thread of the loop that handles them change nothing."""
+    seen: list[float] = []
+    async with EventBus([lambda _: seen.append(_interval())]) as bus:
+        bus.publish(Ticked())
+        await bus.drain()
+    assert seen == [NORMAL]
+
+
+@pytest.mark.anyio
+async def test_short_for_a_reader_in_another_loop() -> None:
+    """A stream's reader in a loop of another thread is waited for as a handler is."""
+    seen: list[float] = []
+    async with EventBus() as bus, bus.stream(Ticked) as stream:
+        await anyio.to_thread.run_sync(bus.publish, Ticked())
+        await stream.receive()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(anyio.to_thread.run_sync, bus.publish, Ticked())
+            await stream.receive()
+            seen.append(_interval())
+    assert seen == [SWITCH_INTERVAL_SECONDS]
+    assert _interval() == NORMAL
+
+
+@pytest.mark.anyio
+async def test_a_bell_that_is_retired_unanswered() -> None:
+    """A bell that nobody will answer any more hurries for nobody, nor does ringing it again."""
+    bell = Doorbell(lambda _: False, SHORT)
+    _ring_from_a_thread(bell)
+    assert _interval() == SHORT
+    bell.retire()
+    assert _interval() == NORMAL
+    await anyio.lowlevel.checkpoint()
+    _ring_from_a_thread(bell)
+    assert _interval() == NORMAL
+
+
+def _ring_from_a_thread(bell: Doorbell) -> None:
+    thread = threading.Thread(target=bell.ring)
+    thread.start()
+    thread.join()  # the loop is kept from answering

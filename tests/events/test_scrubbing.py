@@ -1,0 +1,263 @@
+"""Secrets, e-mail addresses and home directories do not leave the process."""
+
+from __future__ import annotations
+
+import io
+import time
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+import pytest
+from eventbus_subscribers.console_progress import ConsoleProgress
+from eventbus_subscribers.event_logger import EventLogger
+from eventbus_subscribers.json_persister import JsonPersister
+
+from eventbus import (
+    Event,
+    EventBus,
+    NodeCompleted,
+    NodeProgress,
+    SkillCompleted,
+    UnknownEvent,
+    encode,
+    encode_lines,
+    scrub,
+    scrubbed_line,
+    scrubbed_lines,
+)
+
+SECRETS = {
+    "aws": "AKIAIOSFODNN7EXAMPLE",
+    "github": "ghp_" + "a1B2" * 9,
+    "github, fine-grained": "github_pat_" + "a1B2" * 20,
+    "gitlab": "glpat-" + "a1B2" * 5,
+    "slack": "xoxb-123456789012-abcdefABCDEF",
+    "openai": "sk-proj-" + "a1B2" * 12,
+    "anthropic": "sk-ant-api03-" + "a1B2" * 12,
+    "stripe": "sk_live_" + "a1B2" * 6,
+    "google": "AIza" + "a1B2c" * 7,
+    "npm": "npm_" + "a1B2" * 9,
+    "pypi": "pypi-" + "a1B2" * 20,
+    "jwt": "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.c2lnbmF0dXJl",
+    "url": "postgres://bob:hunter2@db.example.com:5432/app",
+    "url with a token": "https://t0ken-of-mine@example.com/repo.git",
+    "password": "password=hunter2-of-mine",
+    "environment": "AWS_SECRET_ACCESS_KEY='hunter2-of-mine'",
+    "json": '{"api_key": "hunter2-of-mine"}',
+    "option": "deploy --token hunter2-of-mine",
+    "bearer": "Authorization: Bearer hunter2-of-mine",
+    "basic": "authorization: Basic aHVudGVyMi1vZi1taW5l",
+    "pem": "-----BEGIN RSA PRIVATE KEY-----\nhunter2-of-mine\n-----END RSA PRIVATE KEY-----",
+    "pem, cut": "-----BEGIN PRIVATE KEY-----\nhunter2-of-mine",
+    "email": "joe.bloggs+ci@mail.example.co.uk",
+    "home": "/home/joebloggs/project/secret_plan.py",
+    "home on a Mac": "/Users/joebloggs/project",
+    "home on Windows": r"C:\Users\joebloggs\project",
+}
+TELLING = [
+    "AKIAIOSF",
+    "a1B2a1B2",
+    "abcdefABCDEF",
+    "a1B2ca1B2c",
+    "eyJhbGci",
+    "hunter2",
+    "t0ken",
+    "aHVudGVy",
+    "joe",
+    "bloggs",
+]
+
+INNOCENT = [
+    "fast_hooks",
+    "0123456789abcdef0123456789abcdef01234567",
+    "7f3a9c1e-4b2d-4c8e-9f1a-2b3c4d5e6f70",
+    "tests/test_api.py::test_login[token-3]",
+    "AssertionError: expected 200, got 500",
+    "unexpected token at line 3, column 7",
+    "risk-assessment-of-the-whole",
+    "see https://example.com/path?page=2",
+    "2 passed in 0.31s",
+    "@pytest.mark.anyio",
+    "",
+]
+
+
+class Own(Event):
+    """An event of one's own, whose fields may hold anything."""
+
+    text: str = ""
+    inner: dict[str, object] = msgspec.field(default_factory=dict)
+
+
+def of_every_field(secret: str) -> list[Event]:
+    return [
+        NodeCompleted(
+            session_id="s-1",
+            workflow_id=secret,
+            run_id=secret,
+            node_id=f"at {secret}",
+            error_type=secret,
+            error_message=f"failed: {secret} was refused",
+            metadata={"a": [secret, {"b": f"<{secret}>"}], secret: 1},
+        ),
+        NodeProgress(session_id="s-1", workflow_id="w", node_id="n", message=secret),
+        SkillCompleted(
+            session_id="s-1", skill_name=secret, workflow_path=secret, follow_up_actions=(f"run {secret}",)
+        ),
+        Own(session_id="s-1", text=secret, inner={secret: {"deep": [secret]}}),
+        UnknownEvent(session_id="s-1", unknown_type="of_tomorrow", fields={"what": secret}),
+    ]
+
+
+def found_in(text: str) -> list[str]:
+    return [each for each in TELLING if each in text]
+
+
+@pytest.mark.parametrize("kind", SECRETS)
+def test_a_planted_secret_is_found(kind: str) -> None:
+    """Every known kind of secret is taken out of a text, and what is around it stays."""
+    scrubbed = scrub(f"before {SECRETS[kind]}")
+    assert scrubbed.startswith("before ")
+    assert not found_in(scrubbed)
+
+
+@pytest.mark.parametrize("text", INNOCENT)
+def test_an_innocent_text_stays(text: str) -> None:
+    """Names, ids, paths and messages without secrets are not touched."""
+    assert scrub(text) == text
+
+
+def test_the_home_directory_becomes_a_tilde(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This user's home directory is found wherever it is, and no longer path that begins alike."""
+    monkeypatch.setenv("HOME", "/srv/people/jo")
+    assert (
+        scrub("in /srv/people/jo/x, /srv/people/joan and /srv/people/jo") == "in ~/x, /srv/people/joan and ~"
+    )
+
+
+@pytest.mark.parametrize("many", [1, 40])
+@pytest.mark.parametrize("kind", SECRETS)
+def test_no_field_lets_a_secret_out(kind: str, many: int) -> None:
+    """A secret in whichever field of whichever event is not in its line, alone or in company."""
+    innocent: list[Event] = [
+        NodeProgress(session_id="s-1", workflow_id="w", node_id=f"n{i}") for i in range(many)
+    ]
+    events = [*innocent, *of_every_field(SECRETS[kind]), *innocent]
+    lines = scrubbed_lines(events)
+    assert lines == b"".join([scrubbed_line(event) + b"\n" for event in events])
+    assert lines.count(b"\n") == len(events)
+    for line in lines.splitlines():
+        assert not found_in(line.decode())
+        fields = msgspec.json.decode(line)
+        assert fields["session_id"] == "s-1"
+        assert next(iter(fields)) == "event_type"
+
+
+@pytest.mark.parametrize("many", [1, 40])
+def test_a_session_survives_whatever_it_looks_like(many: int) -> None:
+    """What joins events is not scrubbed."""
+    event = NodeProgress(
+        session_id="joe@example.com", workflow_id="w", node_id="n", message="to joe@example.com"
+    )
+    for line in scrubbed_lines([event] * many).splitlines():
+        fields = msgspec.json.decode(line)
+        assert (fields["session_id"], fields["message"]) == ("joe@example.com", "to ***")
+
+
+def test_what_is_clean_is_written_as_it_is() -> None:
+    """Without secrets a line is the one that `encode` makes, the first time and ever after."""
+    events = [
+        NodeCompleted(workflow_id="w", node_id=text or "n", error_message=text, metadata={"said": text})
+        for text in INNOCENT
+    ] * 4
+    assert scrubbed_lines(events) == scrubbed_lines(events) == encode_lines(events)
+
+
+def test_what_is_kept_under_a_telling_name_is_hidden() -> None:
+    """A text under a name such as `password` is taken out, whatever it looks like; a number is not."""
+    event = Own(inner={"db_password": "x", "tokens": 512, "Authorization": "y", "password": ""})
+    assert msgspec.json.decode(scrubbed_line(event))["inner"] == {
+        "db_password": "***",
+        "tokens": 512,
+        "Authorization": "***",
+        "password": "",
+    }
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a", "a@", "://", "-----BEGIN ", "/home/", "token ", "eyJa.", "--", "password=", "Bearer ", "a.b@c.d."],
+)
+def test_a_hostile_text_takes_no_longer_than_its_length(text: str) -> None:
+    """No text makes the search take more than in proportion to its length."""
+    scrub("warm")
+    began = time.process_time()
+    scrub(text * (1_000_000 // len(text)))
+    assert time.process_time() - began < 0.25
+
+
+def test_no_secret_reaches_the_log(tmp_path: Path) -> None:
+    """Of all secrets, planted in every field, none is in any file of the log; every event is."""
+    with EventBus([JsonPersister(tmp_path)]) as bus:
+        for secret in SECRETS.values():
+            for event in of_every_field(secret):
+                bus.publish(event)
+    (segment,) = (tmp_path / "events").iterdir()
+    content = segment.read_text()
+    assert not found_in(content)
+    assert content.count('"s-1"') == 5 * len(SECRETS)
+
+
+def test_an_ordinary_event_is_not_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event of names seen before costs no search."""
+    event = NodeCompleted(workflow_id="w", node_id="n", run_id="r")
+    scrubbed_line(event)
+    monkeypatch.setattr("eventbus.events.redaction.scrub_value", None)
+    assert scrubbed_line(event) == encode(event)
+
+
+@pytest.mark.parametrize("kind", SECRETS)
+def test_no_secret_is_shown_or_logged(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    """What the console and the event logger show is scrubbed, too; the session is not."""
+    secret = SECRETS[kind]
+    events = [msgspec.structs.replace(event, session_id="jo@x.org") for event in of_every_field(secret)]
+    out = {mode: io.StringIO() for mode in ("plain", "json")}
+    shows = [ConsoleProgress(mode=cast("Any", mode), stream=stream) for mode, stream in out.items()]
+    with caplog.at_level("INFO"), EventBus([EventLogger(), *shows]) as bus:
+        for event in events:
+            bus.publish(event)
+    for text in (*(stream.getvalue() for stream in out.values()), caplog.text):
+        assert "jo@x.org" in text
+        assert not found_in(text)
+
+
+@pytest.mark.parametrize("many", [1, 40])
+def test_what_a_field_should_not_hold_is_searched_too(many: int) -> None:
+    """A list for a name, or what cannot be compared, keeps no event from being written and scrubbed."""
+
+    class Refusing:
+        def __eq__(self, other: object) -> bool:
+            raise RuntimeError("hands off")
+
+        __hash__ = None  # type: ignore[assignment]
+
+    events = [
+        NodeProgress(workflow_id=cast("Any", ["joe@bloggs.org"]), node_id="n"),
+        NodeProgress(workflow_id="w", node_id=cast("Any", Refusing())),
+        Own(inner=cast("Any", Refusing())),
+    ] * many
+    lines = scrubbed_lines(events)
+    assert lines.count(b"\n") == 3 * many
+    assert not found_in(lines.decode())
+
+
+@pytest.mark.parametrize("many", [1, 40])
+def test_a_session_that_looks_like_a_secret_vouches_for_no_other_field(many: int) -> None:
+    """A text that was let through as a session is still searched for where it is something else."""
+    telling = f"bloggs{many}@example.org"
+    scrubbed_line(NodeProgress(session_id=telling, workflow_id="w", node_id="n"))
+    for line in scrubbed_lines(
+        [NodeProgress(session_id=None, workflow_id=telling, node_id="n")] * many
+    ).splitlines():
+        assert telling.encode() not in line
