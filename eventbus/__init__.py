@@ -8,7 +8,7 @@ from eventbus.contracts import DEFAULT_CAPACITY, EventSink, EventTypes, Overflow
 from eventbus.coordinator import SessionCoordinator
 from eventbus.correlation import CorrelatedSession, Correlation, correlation_report, detect_patterns
 from eventbus.correlator import SkillsWorkflowCorrelator
-from eventbus.delivery.current_bus import current_sink
+from eventbus.delivery.current_bus import current_bus
 from eventbus.delivery.own_thread import OwnThread
 from eventbus.delivery.statistics import BusStatistics, DrainReport, SubscriptionStatistics
 from eventbus.delivery.stream import EventStream
@@ -46,8 +46,8 @@ from eventbus.events import (
     encode_lines,
     event_types,
 )
-from eventbus.events.printable import clean
-from eventbus.events.provenance import new_to_log
+from eventbus.events.printable import printable
+from eventbus.events.provenance import exclude_read_from
 from eventbus.events.records import SkillInvocation
 from eventbus.events.redaction import scrubbed_line, scrubbed_lines
 from eventbus.events.scrubbing import scrub
@@ -112,17 +112,17 @@ __all__ = [
     "WorkflowEventTracker",
     "WorkflowStarted",
     "WouldDeadlockError",
-    "clean",
     "correlation_report",
+    "current_bus",
     "current_session_id",
-    "current_sink",
     "decode",
     "detect_patterns",
     "encode",
     "encode_lines",
     "event_types",
+    "exclude_read_from",
     "get_tracker",
-    "new_to_log",
+    "printable",
     "scrub",
     "scrubbed_line",
     "scrubbed_lines",

@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["make_private_directory", "write_whole"]
+__all__ = ["make_private_directory", "write_atomically"]
 
 
-def write_whole(path: Path, content: bytes | Iterable[bytes]) -> None:
+def write_atomically(path: Path, content: bytes | Iterable[bytes]) -> None:
     """Replace a file by one of mode 0600 with this content, making its directory if there is none.
 
     Args:

@@ -27,7 +27,7 @@ from eventbus.bus import EventBus
 from eventbus.contracts import EventSink
 from eventbus.correlation import CorrelatedSession, Correlation, correlation_report
 from eventbus.correlator import SkillsWorkflowCorrelator
-from eventbus.delivery.current_bus import current_sink
+from eventbus.delivery.current_bus import current_bus
 from eventbus.delivery.stream import EventStream
 from eventbus.errors import EventBusError
 from eventbus.events import Event, EventsLost, SkillEvent, WorkflowEvent
@@ -79,7 +79,7 @@ class SessionCoordinator:
         """Begin to track the session; nothing if that was done before."""
         if self._told is not None:
             return
-        bus = current_sink() if self._bus is None else self._bus
+        bus = current_bus() if self._bus is None else self._bus
         self.workflow_events = tracker = WorkflowEventTracker(bus, self.session_id)
         # Neither knows the coordinator: it must become garbage as soon as nobody holds it.
         self._told = told = _Told(self.session_id, tracker, bus)

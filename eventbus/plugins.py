@@ -22,7 +22,7 @@ from typing import Any
 from eventbus.contracts import Subscriber
 from eventbus.delivery.handlers import check_options, classes_in
 from eventbus.errors import PluginError
-from eventbus.events.printable import clean
+from eventbus.events.printable import printable
 
 __all__ = ["GROUP", "LOAD_SECONDS", "FailedPlugin", "LoadedPlugins", "Plugin", "find_plugins", "load_plugins"]
 
@@ -191,7 +191,7 @@ def _kind(value: object) -> str:
 def _reason(error: BaseException) -> str:
     name = type(error).__name__
     try:
-        text = clean(str(error))
+        text = printable(str(error))
     except Exception:  # noqa: BLE001 - a hostile __str__
         return name
     return f"{name}: {text}" if text else name

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from eventbus.atomic_file import write_whole
+from eventbus.atomic_file import write_atomically
 
 
 def test_a_new_file_and_its_directories_are_private(tmp_path: Path) -> None:
     """The file is of mode 0600, each new directory of 0700, and one that was there stays as it is."""
     tmp_path.chmod(0o755)
     path = tmp_path / "a" / "b" / "file.json"
-    write_whole(path, b"{}")
+    write_atomically(path, b"{}")
     assert path.read_bytes() == b"{}"
     modes = [oct(each.stat().st_mode & 0o777) for each in (path, path.parent, path.parent.parent, tmp_path)]
     assert modes == ["0o600", "0o700", "0o700", "0o755"]
@@ -25,7 +25,7 @@ def test_a_file_is_replaced_and_nothing_is_left_beside_it(tmp_path: Path) -> Non
     path = tmp_path / "file"
     path.write_bytes(b"old")
     path.chmod(0o644)
-    write_whole(path, b"new")
+    write_atomically(path, b"new")
     assert path.read_bytes() == b"new"
     assert path.stat().st_mode & 0o777 == 0o600
     assert list(tmp_path.iterdir()) == [path]
@@ -42,7 +42,7 @@ def test_a_failure_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(os, step, full)
     with pytest.raises(OSError, match="No space"):
-        write_whole(path, b"new")
+        write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -50,8 +50,8 @@ def test_a_failure_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_directory_in_its_place_is_an_error_and_stays(tmp_path: Path) -> None:
     """Nothing but a file is replaced."""
     with pytest.raises(OSError, match="directory"):
-        write_whole(tmp_path / "sub" / "..", b"x")
+        write_atomically(tmp_path / "sub" / "..", b"x")
     (tmp_path / "taken").mkdir()
     with pytest.raises(IsADirectoryError):
-        write_whole(tmp_path / "taken", b"x")
+        write_atomically(tmp_path / "taken", b"x")
     assert (tmp_path / "taken").is_dir()

@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from eventbus import Event, EventBus, EventSink, NodeStarted, Subscriber, SubscriberFailed
-from eventbus.delivery.rate_limited_log import FailureLog
+from eventbus.delivery.rate_limited_log import RateLimitedLog
 
 
 def _node() -> NodeStarted:
@@ -112,7 +112,7 @@ def test_representations() -> None:
 
 def test_many_causes(caplog: pytest.LogCaptureFixture) -> None:
     """A log of failures remembers a bounded number of causes."""
-    log = FailureLog(logging.getLogger("eventbus.tests"), "it")
+    log = RateLimitedLog(logging.getLogger("eventbus.tests"), "it")
     for number in range(1_000):
         log.warn(f"cause {number}", "failed")
     log.warn("cause 999", "failed")

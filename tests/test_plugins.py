@@ -1,4 +1,4 @@
-"""Finding and loading subscribers by entry point, from distributions made for the test."""
+"""Problem and loading subscribers by entry point, from distributions made for the test."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from eventbus.bus import EventBus
 from eventbus.cli.exit_codes import NOT_FOUND, OK, PROBLEMS, USAGE, CommandError
 from eventbus.cli.quality_workflow import QualityWorkflow
 from eventbus.errors import SettingsError
-from eventbus.events.printable import clean
+from eventbus.events.printable import printable
 from eventbus.runtime import build_runtime
 from eventbus.session import current_session_id, session_scope
 from eventbus.settings import ProgressMode, Settings, load_settings
@@ -71,10 +71,10 @@ def _print_outcome(workflow: QualityWorkflow, report: str | None) -> None:
         _note(f"{problem} [{phase}]")
     summary = workflow.results.get("summary")
     if summary is not None:
-        print(clean(summary, _MAX_PROBLEM))
+        print(printable(summary, _MAX_PROBLEM))
     if report is not None:
         print(report)
 
 
 def _note(text: str) -> None:
-    print(clean(text, _MAX_PROBLEM), file=sys.stderr)
+    print(printable(text, _MAX_PROBLEM), file=sys.stderr)

@@ -13,8 +13,8 @@ import typer
 from eventbus.cli.exit_codes import DAMAGED, OK, PROBLEMS
 from eventbus.cli.humanize import counted
 from eventbus.cli.log_access import DamageNotes, open_log
-from eventbus.events.printable import clean
-from eventbus.history import EventLog, Finding
+from eventbus.events.printable import printable
+from eventbus.history import EventLog, Problem
 from eventbus.history.index import INDEX_NAME
 from eventbus.history.index_state import index_state
 from eventbus.history.session_history import SessionHistory
@@ -56,25 +56,25 @@ def _run(directory: Path | None, repair: bool, as_json: bool) -> int:
         show(_of_index(log, f"{state.condition}: {state.detail}; the answers are the same, slower"), False)
     if not kinds and not as_json:
         segments = counted(len(log.segments()), "segment")
-        print(clean(f"ok: {segments} in {log.directory}; the index is {state.condition}", _MAX_LINE))
+        print(printable(f"ok: {segments} in {log.directory}; the index is {state.condition}", _MAX_LINE))
     return DAMAGED if "damage" in kinds else PROBLEMS if kinds else OK
 
 
-def _of_index(log: EventLog, message: str) -> Finding:
-    return Finding(kind="index", path=log.directory / INDEX_NAME, message=message)
+def _of_index(log: EventLog, message: str) -> Problem:
+    return Problem(kind="index", path=log.directory / INDEX_NAME, message=message)
 
 
-def _repair(log: EventLog, show: Callable[[Finding, bool], None]) -> None:
+def _repair(log: EventLog, show: Callable[[Problem, bool], None]) -> None:
     for path in (log.directory, log.directory / "events", *(each.path for each in log.segments())):
         mode = stat.S_IMODE(path.stat().st_mode)
         if mode & 0o077:
             path.chmod(mode & 0o700)
             message = f"mode {mode:04o} was changed to {mode & 0o700:04o}"
-            show(Finding(kind="permissions", path=path, message=message), True)
+            show(Problem(kind="permissions", path=path, message=message), True)
     for done in log.repair():
         kept = f"kept in {done.kept_in.name}" if done.kept_in else "only a line feed was missing"
         message = f"its writer died amid a line: {done.length} bytes were set aside, {kept}"
-        finding = Finding(
+        finding = Problem(
             kind="torn tail", path=done.path, offset=done.offset, length=done.length, message=message
         )
         show(finding, True)
@@ -83,12 +83,12 @@ def _repair(log: EventLog, show: Callable[[Finding, bool], None]) -> None:
         show(_of_index(log, "it was brought up to date"), True)
 
 
-def _show(finding: Finding, repaired: bool) -> None:
+def _show(finding: Problem, repaired: bool) -> None:
     place = str(finding.path) if finding.offset is None else f"{finding.path}:{finding.offset}"
     state = "repaired" if repaired else finding.kind
-    print(clean(f"{state:<16}{place}: {finding.message}", _MAX_LINE))
+    print(printable(f"{state:<16}{place}: {finding.message}", _MAX_LINE))
 
 
-def _show_json(finding: Finding, repaired: bool) -> None:
-    line = {**msgspec.structs.asdict(finding), "path": clean(finding.path, 4_096), "repaired": repaired}
+def _show_json(finding: Problem, repaired: bool) -> None:
+    line = {**msgspec.structs.asdict(finding), "path": printable(finding.path, 4_096), "repaired": repaired}
     print(msgspec.json.encode(line).decode())

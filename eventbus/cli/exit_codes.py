@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eventbus.events.printable import clean
+from eventbus.events.printable import printable
 
 __all__ = ["DAMAGED", "NOT_FOUND", "OK", "PROBLEMS", "USAGE", "CommandError", "error_line"]
 
@@ -33,4 +33,4 @@ class CommandError(Exception):
 
 def error_line(what: str, hint: str) -> str:
     """Return ``error: what. hint: do this`` as one line."""
-    return clean(f"error: {what.rstrip('.')}. hint: {hint.rstrip('.')}", _MAX_ERROR)
+    return printable(f"error: {what.rstrip('.')}. hint: {hint.rstrip('.')}", _MAX_ERROR)

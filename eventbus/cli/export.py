@@ -10,7 +10,7 @@ from typing import Annotated, Literal, TypeAlias, cast, get_args
 
 import typer
 
-from eventbus.atomic_file import write_whole
+from eventbus.atomic_file import write_atomically
 from eventbus.cli.exit_codes import OK, PROBLEMS, USAGE, CommandError
 from eventbus.cli.log_access import note
 from eventbus.cli.session_access import LogDirectory, OneSession, find_session, opened_history
@@ -102,7 +102,7 @@ def _parts(format_: ExportFormat, sessions: Iterator[CorrelatedSession]) -> Iter
 
 def _write(output: Path, parts: Iterable[bytes]) -> None:
     try:
-        write_whole(output, parts)
+        write_atomically(output, parts)
     except OSError as error:
         raise CommandError(f"{output} cannot be written: {error}", "name another file", PROBLEMS) from error
     note(f"wrote {output}")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from eventbus.cli.exit_codes import NOT_FOUND, USAGE, CommandError
 from eventbus.errors import SettingsError
-from eventbus.events.printable import clean
+from eventbus.events.printable import printable
 from eventbus.history import Damage, EventLog
 from eventbus.settings import load_settings
 
@@ -94,4 +94,4 @@ def moment(text: str) -> datetime:
 
 def note(text: str) -> None:
     """Tell something that is not part of the result."""
-    print(clean(f"note: {text}", _MAX_NOTE), file=sys.stderr)
+    print(printable(f"note: {text}", _MAX_NOTE), file=sys.stderr)

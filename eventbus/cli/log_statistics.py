@@ -13,7 +13,7 @@ from eventbus.cli.exit_codes import OK
 from eventbus.cli.humanize import began, counted, duration
 from eventbus.cli.session_access import AsJson, LogDirectory, opened_history
 from eventbus.correlation import CorrelatedSession
-from eventbus.events.printable import clean
+from eventbus.events.printable import printable
 from eventbus.history import SegmentFile
 
 __all__ = ["print_statistics", "stats"]
@@ -88,7 +88,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
     period = f"{began(found['first_start'])} to {began(found['last_start'])}" if found["sessions"] else "-"
     abandoned = found["skills_ended"] - found["skills_completed"]
     lines = (
-        ("log", clean(found["directory"])),
+        ("log", printable(found["directory"])),
         ("", _segments_of(found)),
         ("sessions", f"{found['sessions']}, {found['sessions_open']} of them open"),
         ("", f"begun {period}"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from eventbus.cli.exit_codes import OK, PROBLEMS, USAGE, CommandError
 from eventbus.errors import SettingsError
-from eventbus.events.printable import clean
+from eventbus.events.printable import printable
 from eventbus.plugins import FailedPlugin, Plugin, find_plugins, load_plugins
 from eventbus.settings import Settings, load_settings
 
@@ -35,5 +35,6 @@ def _settings() -> Settings:
 def _line(plugin: Plugin, disabled: tuple[str, ...], failed: list[FailedPlugin]) -> str:
     reason = next((each.reason for each in failed if each.plugin is plugin), "")
     state = "FAILED" if reason else "disabled" if plugin.name in disabled else "ok"
-    columns = f"{state:<9}{clean(plugin.name):<18}{clean(plugin.distribution):<10}{clean(plugin.target)}"
+    name, distribution = printable(plugin.name), printable(plugin.distribution)
+    columns = f"{state:<9}{name:<18}{distribution:<10}{printable(plugin.target)}"
     return f"{columns}  {reason}" if reason else columns

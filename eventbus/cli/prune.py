@@ -12,7 +12,7 @@ import typer
 
 from eventbus.cli.exit_codes import NOT_FOUND, OK, USAGE, CommandError
 from eventbus.cli.log_access import DamageNotes, moment, open_log
-from eventbus.events.printable import clean
+from eventbus.events.printable import printable
 from eventbus.history import PrunedSegment
 from eventbus.history import prune as prune_segments
 
@@ -45,7 +45,7 @@ def _run(given: Path | None, older_than: str, dry_run: bool, as_json: bool) -> i
     for segment in pruned:
         print(_as_json(segment, dry_run) if as_json else _as_text(segment, dry_run))
     if not pruned and not as_json:
-        print(clean(f"nothing to remove in {directory}"))
+        print(printable(f"nothing to remove in {directory}"))
     return OK
 
 
@@ -60,7 +60,7 @@ def _age(text: str) -> timedelta:
 def _as_text(segment: PrunedSegment, dry_run: bool) -> str:
     verb = "would remove" if dry_run else "removed"
     days = segment.age_seconds / _DAY_SECONDS
-    return f"{verb} {clean(segment.path.name)}: {segment.size} bytes, last written {days:.1f} days ago"
+    return f"{verb} {printable(segment.path.name)}: {segment.size} bytes, last written {days:.1f} days ago"
 
 
 def _as_json(segment: PrunedSegment, dry_run: bool) -> str:

@@ -12,7 +12,7 @@ import typer
 from eventbus.cli.exit_codes import NOT_FOUND, PROBLEMS, USAGE, CommandError
 from eventbus.cli.log_access import DamageNotes, open_log
 from eventbus.events.json_safe import safe_text
-from eventbus.events.printable import clean
+from eventbus.events.printable import printable
 from eventbus.history.session_history import SessionHistory
 
 __all__ = ["AsJson", "LogDirectory", "OneSession", "find_session", "opened_history"]
@@ -63,10 +63,10 @@ def find_session(history: SessionHistory, name: str) -> str:
     found = history.names(name, _MAX_NAMED + 1) if name else []
     if len(found) == 1:
         return found[0]
-    shown = clean(name)
+    shown = printable(name)
     if not found:
         raise CommandError(
             f"no session begins with {shown!r}", "list them with: eventbus sessions", NOT_FOUND
         )
-    named = ", ".join(map(clean, found[:_MAX_NAMED])) + (", …" if len(found) > _MAX_NAMED else "")
+    named = ", ".join(map(printable, found[:_MAX_NAMED])) + (", …" if len(found) > _MAX_NAMED else "")
     raise CommandError(f"{shown!r} may be any of {named}", "type more of its name", USAGE)

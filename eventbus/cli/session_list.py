@@ -18,7 +18,7 @@ from eventbus.cli.humanize import began, took
 from eventbus.cli.session_access import AsJson, LogDirectory, opened_history
 from eventbus.cli.session_json import figures_line
 from eventbus.correlation import CorrelatedSession
-from eventbus.events.printable import clean
+from eventbus.events.printable import printable
 
 __all__ = ["list_sessions", "sessions"]
 
@@ -76,7 +76,7 @@ def _print_table(found: Iterable[CorrelatedSession], count: int) -> None:
 def _cells(session: CorrelatedSession) -> list[Text]:
     failed = session.workflow_nodes_failed
     return [
-        Text(clean(session.session_id, _MAX_NAME)),
+        Text(printable(session.session_id, _MAX_NAME)),
         Text(began(session.start_time)),
         Text(took(session.start_time, session.end_time), style="yellow" if session.is_open else ""),
         Text(_of(session.skills_completed, session.skills)),

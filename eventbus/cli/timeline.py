@@ -30,7 +30,7 @@ from eventbus.events import (
     WorkflowStarted,
     encode,
 )
-from eventbus.events.printable import clean
+from eventbus.events.printable import printable
 
 __all__ = ["show", "show_session", "timeline"]
 
@@ -83,7 +83,7 @@ def timeline(events: Sequence[Event]) -> Iterator[str]:
 
 def _summary(session: CorrelatedSession) -> Iterator[str]:
     state = took(session.start_time, session.end_time)
-    yield f"session {clean(session.session_id)}  began {began(session.start_time)}  {state}"
+    yield f"session {printable(session.session_id)}  began {began(session.start_time)}  {state}"
     nodes = [
         f"{count} {word}"
         for count, word in (
@@ -113,51 +113,51 @@ def _told(event: Event) -> tuple[str, str] | None:
         case WorkflowEvent():
             return _of_workflow(event)
         case PatternDetected():
-            return "note", clean(event.message)
+            return "note", printable(event.message)
         case UnknownEvent():
-            return "event", clean(event.unknown_type)
+            return "event", printable(event.unknown_type)
         case _:
-            return "event", clean(event.__struct_config__.tag)
+            return "event", printable(event.__struct_config__.tag)
 
 
 def _of_skill(event: SkillEvent) -> tuple[str, str]:
-    name = f"skill {clean(event.skill_name)}"
+    name = f"skill {printable(event.skill_name)}"
     match event:
         case SkillStarted():
-            return "start", f"{name} ({clean(event.workflow_path)})" if event.workflow_path else name
+            return "start", f"{name} ({printable(event.workflow_path)})" if event.workflow_path else name
         case SkillCompleted():
             ending = _ending(event.duration_seconds, event.error_type)
             if event.follow_up_actions:
-                ending += f", then {', '.join(map(clean, event.follow_up_actions))}"
+                ending += f", then {', '.join(map(printable, event.follow_up_actions))}"
             return ("end" if event.completed else "left"), name + ending
         case _:
-            return "event", f"{clean(event.__struct_config__.tag)} {name}"
+            return "event", f"{printable(event.__struct_config__.tag)} {name}"
 
 
 def _of_workflow(event: WorkflowEvent) -> tuple[str, str]:
     match event:
         case WorkflowStarted():
-            return "start", f"workflow {clean(event.workflow_id)}"
+            return "start", f"workflow {printable(event.workflow_id)}"
         case WorkflowCompleted():
             outcome = "" if event.success else f" {event.status.upper()}"
             ending = _ending(event.duration_seconds, event.error_type)
-            return "end", f"workflow {clean(event.workflow_id)}{outcome}{ending}"
+            return "end", f"workflow {printable(event.workflow_id)}{outcome}{ending}"
         case NodeStarted():
             return "start", _node(event.node_id, event.attempt)
         case NodeCompleted():
-            message = f": {clean(event.error_message, _MAX_MESSAGE)}" if event.error_message else ""
+            message = f": {printable(event.error_message, _MAX_MESSAGE)}" if event.error_message else ""
             ending = _ending(event.duration_seconds, event.error_type)
             return _VERBS.get(event.status, event.status), _node(
                 event.node_id, event.attempt
             ) + ending + message
         case _:
-            return "event", f"{clean(event.__struct_config__.tag)} {clean(event.workflow_id)}"
+            return "event", f"{printable(event.__struct_config__.tag)} {printable(event.workflow_id)}"
 
 
 def _node(node_id: str, attempt: int) -> str:
-    return clean(node_id) if attempt == 1 else f"{clean(node_id)}, attempt {attempt}"
+    return printable(node_id) if attempt == 1 else f"{printable(node_id)}, attempt {attempt}"
 
 
 def _ending(seconds: float | None, error_type: str | None) -> str:
     taken = "" if seconds is None else f" ({duration(seconds)})"
-    return taken if error_type is None else f"{taken} {clean(error_type)}"
+    return taken if error_type is None else f"{taken} {printable(error_type)}"

@@ -8,13 +8,13 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-__all__ = ["Remembered", "forget_first", "forget_oldest"]
+__all__ = ["BoundedMap", "evict_first", "evict_oldest"]
 
 _K = TypeVar("_K", bound=Hashable)
 _T = TypeVar("_T")
 
 
-class Remembered(msgspec.Struct, Generic[_K, _T], gc=False):
+class BoundedMap(msgspec.Struct, Generic[_K, _T], gc=False):
     """Things by id, the open ones apart: what goes on is forgotten last.
 
     Not looked at by the garbage collector: what is remembered must not lead back to it.
@@ -32,14 +32,14 @@ class Remembered(msgspec.Struct, Generic[_K, _T], gc=False):
         if is_open:
             self.others.pop(key, None)
             self.still_open[key] = thing
-            return forget_oldest(self.still_open, limit)
+            return evict_oldest(self.still_open, limit)
         if self.still_open.pop(key, None) is not None and not self.still_open:
             self.still_open = {}  # an emptied one stays as large as it was
         self.others[key] = thing
-        return forget_oldest(self.others, limit)
+        return evict_oldest(self.others, limit)
 
 
-def forget_oldest(remembered: dict[Any, _T], limit: int | None) -> list[_T]:
+def evict_oldest(remembered: dict[Any, _T], limit: int | None) -> list[_T]:
     """Keep a mapping to about a limit, by dropping its oldest entries; return what was dropped.
 
     An eighth at a time: a `dict` that loses its first entry over and over takes ever longer to find
@@ -47,9 +47,9 @@ def forget_oldest(remembered: dict[Any, _T], limit: int | None) -> list[_T]:
     """
     if limit is None or len(remembered) <= limit:
         return []
-    return forget_first(remembered, 1 + limit // 8)
+    return evict_first(remembered, 1 + limit // 8)
 
 
-def forget_first(remembered: dict[Any, _T], count: int) -> list[_T]:
+def evict_first(remembered: dict[Any, _T], count: int) -> list[_T]:
     """Drop up to so many of a mapping's oldest entries; return what was dropped."""
     return [remembered.pop(key) for key in list(islice(remembered, max(count, 0)))]

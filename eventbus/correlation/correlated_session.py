@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from eventbus.events.printable import clean
+from eventbus.events.printable import printable
 
 __all__ = [
     "CorrelatedSession",
@@ -170,7 +170,7 @@ def newest_first(sessions: Iterable[CorrelatedSession]) -> list[CorrelatedSessio
 def _session_lines(session: CorrelatedSession) -> list[str]:
     patterns = [f"  Pattern: {pattern.message}" for pattern in detect_patterns(session)]
     return [
-        f"Session: {clean(session.session_id)}",
+        f"Session: {printable(session.session_id)}",
         f"  Skills Used: {session.skills}",
         f"  Skills Completed: {session.skills_completed}",
         f"  Workflow Nodes: {session.workflow_nodes_completed}",
@@ -182,4 +182,4 @@ def _session_lines(session: CorrelatedSession) -> list[str]:
 
 
 def _note(text: str) -> str:
-    return f"Note: {clean(text)}"
+    return f"Note: {printable(text)}"

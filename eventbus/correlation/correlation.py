@@ -24,14 +24,14 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
-from eventbus.correlation.bounded_memory import forget_oldest
+from eventbus.correlation.bounded_memory import evict_oldest
 from eventbus.correlation.correlated_session import (
     CorrelatedSession,
     Pattern,
     correlation_report,
     detect_patterns,
 )
-from eventbus.correlation.inferred_runs import AttemptKey, RunKey, UnnamedRuns
+from eventbus.correlation.inferred_runs import AttemptKey, InferredRuns, RunKey
 from eventbus.correlation.session_fold import SessionFold
 from eventbus.events import (
     Event,
@@ -113,7 +113,7 @@ class Correlation:
         self._latest_key: str | _BucketKey = ""  # which is the key of none
         self._latest = SessionFold("", None, None)
         self._steps = _STEPS
-        self._unnamed: dict[str, UnnamedRuns] = {}
+        self._unnamed: dict[str, InferredRuns] = {}
 
     @property
     def dropped(self) -> int:
@@ -177,8 +177,8 @@ class Correlation:
     def _place_unnamed(self, event: WorkflowEvent) -> tuple[RunKey, AttemptKey]:
         runs = self._unnamed.get(event.workflow_id)
         if runs is None:
-            runs = self._unnamed[event.workflow_id] = UnnamedRuns(event.workflow_id, self._max_records)
-            forget_oldest(self._unnamed, self._max_sessions)
+            runs = self._unnamed[event.workflow_id] = InferredRuns(event.workflow_id, self._max_records)
+            evict_oldest(self._unnamed, self._max_sessions)
         return runs.place(event)
 
     def _touch(self, key: str | _BucketKey) -> SessionFold:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from datetime import datetime
 
-from eventbus.correlation.bounded_memory import forget_oldest
+from eventbus.correlation.bounded_memory import evict_oldest
 from eventbus.events import (
     NodeCompleted,
     NodeEvent,
@@ -21,7 +21,7 @@ from eventbus.events import (
     WorkflowStarted,
 )
 
-__all__ = ["AttemptKey", "RunKey", "UnnamedRuns"]
+__all__ = ["AttemptKey", "InferredRuns", "RunKey"]
 
 RunKey = str | tuple[str, int, datetime]
 """A run's id, or for a run without one its workflow, its number in it, and when it was first seen.
@@ -32,7 +32,7 @@ AttemptKey = int | tuple[int, int]
 _MAX_STARTLESS = 64
 
 
-class UnnamedRuns:
+class InferredRuns:
     """The runs of one workflow that have no id, in one session.
 
     Args:
@@ -58,7 +58,7 @@ class UnnamedRuns:
         placed = self._placed.get(seen_as)
         if placed is None:
             placed = self._placed[seen_as] = self._place(event)
-            forget_oldest(self._placed, self._limit)
+            evict_oldest(self._placed, self._limit)
         return placed
 
     def _place(self, event: WorkflowEvent) -> tuple[RunKey, AttemptKey]:
@@ -86,18 +86,18 @@ class UnnamedRuns:
         self._count += 1
         self._latest = run = (self._workflow_id, self._count, timestamp)
         self._open[run] = None
-        forget_oldest(self._open, self._limit)
+        evict_oldest(self._open, self._limit)
         return run
 
     def _begin_startless(self, timestamp: datetime) -> RunKey:
         run = self._begin(timestamp)
         self._startless[run] = timestamp
-        forget_oldest(self._startless, _MAX_STARTLESS)
+        evict_oldest(self._startless, _MAX_STARTLESS)
         return run
 
     def _attempt(self, run: RunKey, event: NodeEvent) -> AttemptKey:
         attempts = self._attempts.setdefault((run, event.node_id, event.attempt), _Attempts())
-        forget_oldest(self._attempts, self._limit)
+        evict_oldest(self._attempts, self._limit)
         return event.attempt, attempts.end() if isinstance(event, NodeCompleted) else attempts.start()
 
 

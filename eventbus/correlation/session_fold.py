@@ -17,9 +17,9 @@ from typing import Any
 import msgspec
 from msgspec import field
 
-from eventbus.correlation.bounded_memory import Remembered, forget_first, forget_oldest
+from eventbus.correlation.bounded_memory import BoundedMap, evict_first, evict_oldest
 from eventbus.correlation.correlated_session import CorrelatedSession
-from eventbus.correlation.inferred_runs import AttemptKey, RunKey, UnnamedRuns
+from eventbus.correlation.inferred_runs import AttemptKey, InferredRuns, RunKey
 from eventbus.events import (
     NodeCompleted,
     NodeStarted,
@@ -72,11 +72,11 @@ class _Run(msgspec.Struct, gc=False):
         return not self.ended and (self.started or self.open_attempts > 0)
 
 
-class _Skills(Remembered[str, _Invocation], gc=False):
+class _Skills(BoundedMap[str, _Invocation], gc=False):
     """Invocations by id."""
 
 
-class _Runs(Remembered[RunKey, _Run], gc=False):
+class _Runs(BoundedMap[RunKey, _Run], gc=False):
     """Runs by id."""
 
 
@@ -109,7 +109,7 @@ class SessionFold(msgspec.Struct, gc=False):
     _skills_completed: int = 0
     _skill_seconds: float = 0.0
     _runs: _Runs = field(default_factory=_Runs)
-    _unnamed: dict[str, UnnamedRuns] | None = None
+    _unnamed: dict[str, InferredRuns] | None = None
     _workflows_seen: int = 0
     _workflows_ended: int = 0
     _workflow_seconds: float = 0.0
@@ -171,8 +171,8 @@ class SessionFold(msgspec.Struct, gc=False):
             self._unnamed = {}
         runs = self._unnamed.get(event.workflow_id)
         if runs is None:
-            runs = self._unnamed[event.workflow_id] = UnnamedRuns(event.workflow_id, self.limit)
-            forget_oldest(self._unnamed, self.limit)
+            runs = self._unnamed[event.workflow_id] = InferredRuns(event.workflow_id, self.limit)
+            evict_oldest(self._unnamed, self.limit)
         return runs.place(event)
 
     def workflow_started(self, event: WorkflowStarted, run_key: RunKey, _: AttemptKey) -> bool:
@@ -278,7 +278,7 @@ class SessionFold(msgspec.Struct, gc=False):
     def _forget_attempts(self, excess: int) -> None:
         runs = [*self._runs.others.values(), *self._runs.still_open.values()]
         for run in runs:
-            excess -= len(forget_first(run.seen, excess))
+            excess -= len(evict_first(run.seen, excess))
         self._attempts_seen = sum(len(run.seen) for run in runs)
 
     def _count_outcome(self, event: NodeCompleted, seen: int) -> int:
@@ -319,7 +319,7 @@ class SessionFold(msgspec.Struct, gc=False):
         if self._startless is None:
             self._startless = {}
         self._startless[key] = _before(timestamp, seconds)
-        self._earliest = min(self._earliest, *forget_oldest(self._startless, self.limit), _FAR_FUTURE)
+        self._earliest = min(self._earliest, *evict_oldest(self._startless, self.limit), _FAR_FUTURE)
 
     # What comes out.
 

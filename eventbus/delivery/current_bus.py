@@ -12,7 +12,7 @@ from contextvars import ContextVar, Token
 
 from eventbus.contracts import EventSink
 
-__all__ = ["current_sink"]
+__all__ = ["current_bus"]
 
 _entered: ContextVar[EventSink | None] = ContextVar("eventbus_entered", default=None)
 _lock = threading.Lock()
@@ -20,7 +20,7 @@ _running: list[EventSink] = []
 _started_ids: deque[str] = deque(maxlen=4_096)  # of buses: whoever starts more has closed the first
 
 
-def current_sink() -> EventSink | None:
+def current_bus() -> EventSink | None:
     """Return the innermost bus entered in this context, else the only one running, else None."""
     running = _running
     sink = _entered.get()
@@ -30,13 +30,13 @@ def current_sink() -> EventSink | None:
     return running[0] if len(running) == 1 else None
 
 
-def entered(sink: EventSink) -> Token[EventSink | None]:
-    """Make a bus the innermost one of this context, until `left` is called with the token."""
+def push(sink: EventSink) -> Token[EventSink | None]:
+    """Make a bus the innermost one of this context, until `pop` is called with the token."""
     return _entered.set(sink)
 
 
-def left(token: Token[EventSink | None]) -> None:
-    """Undo `entered`."""
+def pop(token: Token[EventSink | None]) -> None:
+    """Undo `push`."""
     try:
         _entered.reset(token)
     except ValueError:
@@ -44,7 +44,7 @@ def left(token: Token[EventSink | None]) -> None:
         return
 
 
-def started(sink: EventSink) -> None:
+def register(sink: EventSink) -> None:
     """Note that a bus runs."""
     global _running  # noqa: PLW0603 - replaced, never changed in place: readers need no lock
     with _lock:
@@ -57,7 +57,7 @@ def has_started(bus_id: str) -> bool:
     return bus_id in tuple(_started_ids)
 
 
-def stopped(sink: EventSink) -> None:
+def unregister(sink: EventSink) -> None:
     """Note that a bus runs no more."""
     global _running  # noqa: PLW0603
     with _lock:

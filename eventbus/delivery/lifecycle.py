@@ -82,7 +82,7 @@ class Lifecycle(Router):
         except RuntimeError:  # no thread can be started: too many, or the interpreter is ending
             self._finish()
             raise
-        self._token = current_bus.entered(self)
+        self._token = current_bus.push(self)
         return self
 
     def __exit__(
@@ -103,7 +103,7 @@ class Lifecycle(Router):
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
         self._tasks.start_soon(host.serve, threading.Event())
-        self._token = current_bus.entered(self)
+        self._token = current_bus.push(self)
         return self
 
     async def __aexit__(
@@ -129,12 +129,12 @@ class Lifecycle(Router):
         for subscription in self._inside(Lifecycle._list_subscriptions, self):
             if not subscription.is_stream:
                 host.adopt(subscription)
-        current_bus.started(self)
+        current_bus.register(self)
         return host
 
     def _leave(self) -> None:
         if self._token is not None:
-            current_bus.left(self._token)
+            current_bus.pop(self._token)
             self._token = None
 
     # Asking.
@@ -287,7 +287,7 @@ class Lifecycle(Router):
                 began = self._close_began or time.monotonic()
                 self.report = self._report_since(began, is_done=self._is_all_delivered())
             self._is_running = False
-            current_bus.stopped(self)
+            current_bus.unregister(self)
         # Before whoever waits for the end goes on, and outside the lock: a log handler is user code.
         self._say_what_is_undelivered(self.report)
         self._ended.set()

@@ -6,7 +6,7 @@ import logging
 import time
 from contextlib import suppress
 
-__all__ = ["SECONDS_BETWEEN_WARNINGS", "FailureLog"]
+__all__ = ["SECONDS_BETWEEN_WARNINGS", "RateLimitedLog"]
 
 SECONDS_BETWEEN_WARNINGS = 20.0
 """The same cause is logged at most this often."""
@@ -14,7 +14,7 @@ SECONDS_BETWEEN_WARNINGS = 20.0
 _MAX_CAUSES = 256
 
 
-class FailureLog:
+class RateLimitedLog:
     """A logger's conscience: counts what it does not say, and says it the next time.
 
     Args:

@@ -29,7 +29,7 @@ from eventbus.contracts import Overflow
 from eventbus.delivery.critical_section import CriticalSection
 from eventbus.delivery.doorbell import Doorbell, Waiter, current_loop
 from eventbus.delivery.mailbox import Entry, Envelope, Mailbox, event_of
-from eventbus.delivery.rate_limited_log import FailureLog
+from eventbus.delivery.rate_limited_log import RateLimitedLog
 from eventbus.delivery.subscription import MAX_CHAIN_DEPTH, Subscription, depth_here, handling
 from eventbus.errors import WouldDeadlockError
 from eventbus.events import Event
@@ -83,7 +83,7 @@ class Router:
         self._is_closed = False
         self._taps: dict[type[Event], blinker.Signal] = {}
         self._history_size = history
-        self._failure_log = FailureLog(_logger, "the bus:")
+        self._failure_log = RateLimitedLog(_logger, "the bus:")
         self._subscriptions: dict[str, Subscription] = {}
         self._wanted: dict[type[Event], tuple[Subscription, ...]] = {}
         self._begin_empty()

@@ -29,7 +29,7 @@ from eventbus.delivery.critical_section import CriticalSection
 from eventbus.delivery.doorbell import Doorbell, Sleeper, is_cancellation, new_sleeper
 from eventbus.delivery.handlers import awaited, call
 from eventbus.delivery.mailbox import Envelope, Mailbox, event_of, new_mailbox
-from eventbus.delivery.rate_limited_log import FailureLog
+from eventbus.delivery.rate_limited_log import RateLimitedLog
 from eventbus.delivery.statistics import SubscriptionState, SubscriptionStatistics
 from eventbus.errors import WouldDeadlockError
 from eventbus.events import Event, EventsLost, SubscriberFailed
@@ -89,7 +89,7 @@ class Subscription:
         self.bus: EventBus = bus
         self.mailbox: Mailbox = mailbox
         self.key: Callable[[Any], Hashable] | None = key
-        self.failure_log: FailureLog = FailureLog(_logger, f"subscriber {name!r}:")
+        self.failure_log: RateLimitedLog = RateLimitedLog(_logger, f"subscriber {name!r}:")
         self._subscriber = subscriber or Subscriber()
         self.is_stream: bool = subscriber is None
         self._begin_new()

@@ -12,7 +12,7 @@ from typing import Any
 from eventbus.events.json_safe import json_safe
 from eventbus.events.scrubbing import scrub
 
-__all__ = ["MAX_SHOWN", "clean"]
+__all__ = ["MAX_SHOWN", "printable"]
 
 MAX_SHOWN = 200
 """A longer text is cut where it is shown, unless the caller says otherwise."""
@@ -21,7 +21,7 @@ _CUT = "…"
 _SEARCHED_AT_LEAST = 4_096
 
 
-def clean(value: Any, limit: int = MAX_SHOWN, *, scrubbed: bool = True) -> str:
+def printable(value: Any, limit: int = MAX_SHOWN, *, scrubbed: bool = True) -> str:
     r"""Return a value as one line of printable characters, without secrets.
 
     Control, bidirectional and other invisible characters, line separators and lone surrogates are

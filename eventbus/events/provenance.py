@@ -1,6 +1,6 @@
 """Tell events that were read from a log from those that are new.
 
-Following a log and publishing what comes onto a bus whose persister writes to that same log would
+Tail a log and publishing what comes onto a bus whose persister writes to that same log would
 write each event again, and two processes that do so would hand one event back and forth for ever.
 So whatever follows or replays marks its events, and a persister leaves out those of its own log.
 
@@ -19,7 +19,7 @@ from msgspec.structs import force_setattr
 
 from eventbus.events.vocabulary import Event
 
-__all__ = ["mark_from_log", "new_to_log"]
+__all__ = ["exclude_read_from", "mark_read_from"]
 
 _EventT = TypeVar("_EventT", bound=Event)
 _marked: set[str] = set()  # the logs that events of this process were read from
@@ -33,7 +33,7 @@ class _MetadataFromLog(dict[str, Any]):
     log: str
 
 
-def mark_from_log(event: _EventT, log: str) -> _EventT:
+def mark_read_from(event: _EventT, log: str) -> _EventT:
     """Note that an event was read from a log; nobody else may hold it yet.
 
     Args:
@@ -47,7 +47,7 @@ def mark_from_log(event: _EventT, log: str) -> _EventT:
     return event
 
 
-def new_to_log(events: Sequence[Event], log: str) -> Sequence[Event]:
+def exclude_read_from(events: Sequence[Event], log: str) -> Sequence[Event]:
     """Return the events that were not read from a log: what whoever writes to it has to write.
 
     Args:

@@ -16,7 +16,7 @@ from eventbus.history.segment_files import FirstLine, SegmentFile, chains, find_
 from eventbus.history.selection import Selection
 from eventbus.history.stored_lines import Block, Damage, StoredLines
 
-__all__ = ["Finding", "FindingKind", "examine"]
+__all__ = ["FindingKind", "Problem", "examine"]
 
 FindingKind: TypeAlias = Literal[
     "permissions", "foreign file", "no header", "schema version", "damage", "torn tail", "gap", "index"
@@ -26,7 +26,7 @@ FindingKind: TypeAlias = Literal[
 _KNOWN_SCHEMA_VERSION = 1
 
 
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
     """Something that is not as it should be.
 
     Attributes:
@@ -44,7 +44,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     length: int | None = None
 
 
-def examine(directory: Path) -> Iterator[Finding]:
+def examine(directory: Path) -> Iterator[Problem]:
     """Yield what is not as it should be, in bounded memory; everything is read.
 
     Raises:
@@ -57,7 +57,7 @@ def examine(directory: Path) -> Iterator[Finding]:
         yield from _segments_of_a_writer(chain)
 
 
-def _permissions(paths: Iterable[Path]) -> Iterator[Finding]:
+def _permissions(paths: Iterable[Path]) -> Iterator[Problem]:
     for path in paths:
         try:
             status = path.stat(follow_symlinks=False)
@@ -67,17 +67,17 @@ def _permissions(paths: Iterable[Path]) -> Iterator[Finding]:
         if mode & 0o077 and not stat.S_ISLNK(status.st_mode):
             wanted = 0o700 if stat.S_ISDIR(status.st_mode) else 0o600
             message = f"others may use it: its mode is {mode:04o}, not {wanted:04o}"
-            yield Finding(kind="permissions", path=path, message=message)
+            yield Problem(kind="permissions", path=path, message=message)
 
 
-def _foreign_files(events: Path, own: set[Path]) -> Iterator[Finding]:
+def _foreign_files(events: Path, own: set[Path]) -> Iterator[Problem]:
     for path in sorted(events.iterdir()) if events.is_dir() else ():
         if path not in own and path.suffix != TORN_SUFFIX:
             message = "no segment of this log: it is left alone"
-            yield Finding(kind="foreign file", path=path, message=message)
+            yield Problem(kind="foreign file", path=path, message=message)
 
 
-def _segments_of_a_writer(chain: list[tuple[SegmentFile, FirstLine]]) -> Iterator[Finding]:
+def _segments_of_a_writer(chain: list[tuple[SegmentFile, FirstLine]]) -> Iterator[Problem]:
     expected: int | None = None  # retention takes the first ones away
     for segment, first in chain:
         if segment.size:
@@ -95,7 +95,7 @@ def _segments_of_a_writer(chain: list[tuple[SegmentFile, FirstLine]]) -> Iterato
         with suppress(OSError):  # told as damage already, or deleted since
             tail = torn_tail(segment)
         if tail is not None:
-            yield Finding(
+            yield Problem(
                 kind="torn tail",
                 path=tail.path,
                 offset=tail.offset,
@@ -104,13 +104,13 @@ def _segments_of_a_writer(chain: list[tuple[SegmentFile, FirstLine]]) -> Iterato
             )
 
 
-def _first_line(segment: SegmentFile, first: FirstLine) -> Iterator[Finding]:
+def _first_line(segment: SegmentFile, first: FirstLine) -> Iterator[Problem]:
     if not first.has_header:
         message = "its first line says nothing of it: it is read by its name"
-        yield Finding(kind="no header", path=segment.path, message=message)
+        yield Problem(kind="no header", path=segment.path, message=message)
     elif first.schema_version != _KNOWN_SCHEMA_VERSION:
         message = f"its schema version is {first.schema_version}, not {_KNOWN_SCHEMA_VERSION}"
-        yield Finding(kind="schema version", path=segment.path, message=message)
+        yield Problem(kind="schema version", path=segment.path, message=message)
 
 
 def _records(segment: SegmentFile, damage: list[Damage]) -> Iterator[list[Record]]:
@@ -129,8 +129,8 @@ def _records(segment: SegmentFile, damage: list[Damage]) -> Iterator[list[Record
         damage.append(Damage(path=segment.path, offset=lines.position, length=0, reason=str(error)))
 
 
-def _damage(damage: Damage) -> Finding:
-    return Finding(
+def _damage(damage: Damage) -> Problem:
+    return Problem(
         kind="damage",
         path=damage.path,
         offset=damage.offset,
@@ -157,11 +157,11 @@ class _Gaps:
                 self._backwards += record.seq < self.expected
             self.expected = record.seq + 1
 
-    def findings(self) -> Iterator[Finding]:
+    def findings(self) -> Iterator[Problem]:
         if self._first is not None:
             told = [f"{self._missing} numbers are missing"] if self._missing else []
             told += [f"{self._backwards} are out of order"] if self._backwards else []
-            yield Finding(
+            yield Problem(
                 kind="gap",
                 path=self._segment.path,
                 offset=self._first.offset,

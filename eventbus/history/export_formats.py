@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from eventbus.events import encode
-from eventbus.events.printable import clean
+from eventbus.events.printable import printable
 from eventbus.history.reading import Record
 
 __all__ = ["CSV_COLUMNS", "cloud_event", "csv_header", "csv_line"]
@@ -70,14 +70,14 @@ def cloud_event(record: Record) -> bytes:
         "specversion": "1.0",
         "id": str(record.seq),
         "source": f"/eventbus/{record.bus_id}/{record.pid}",
-        "type": f"eventbus.{clean(fields.pop('event_type'), _MAX_ATTRIBUTE)}",
+        "type": f"eventbus.{printable(fields.pop('event_type'), _MAX_ATTRIBUTE)}",
         "time": fields.pop("timestamp"),
         "datacontenttype": "application/json",
         "sequence": f"{record.seq:020d}",
     }
     session_id = fields.pop("session_id", None)
     if session_id:  # an attribute that is there is never null, nor holds control characters
-        event["sessionid"] = clean(session_id, _MAX_ATTRIBUTE)
+        event["sessionid"] = printable(session_id, _MAX_ATTRIBUTE)
     return msgspec.json.encode(event | {"data": fields})
 
 

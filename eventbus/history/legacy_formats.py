@@ -8,7 +8,7 @@ Four files are known:
     session-buddy import    the first, with the session of each invocation: never under its name
 
 What makes a file's content is pure, and gives it in parts, so that a history of any length can be
-written; `write_whole` puts it in place whole or not at all.
+written; `write_atomically` puts it in place whole or not at all.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any, cast
 
 import msgspec
 
-from eventbus.atomic_file import write_whole
+from eventbus.atomic_file import write_atomically
 from eventbus.correlation import CorrelatedSession
 from eventbus.errors import DecodeError
 from eventbus.events import WorkflowEvent
@@ -138,7 +138,7 @@ def write_skill_metrics(path: Path | str, invocations: Iterable[SkillInvocation]
     Raises:
         OSError: It cannot be written; what was there is untouched.
     """
-    write_whole(Path(path), skill_metrics_parts(invocations))
+    write_atomically(Path(path), skill_metrics_parts(invocations))
 
 
 def write_workflow_events(path: Path | str, events: Iterable[WorkflowEvent | _Record]) -> None:
@@ -147,7 +147,7 @@ def write_workflow_events(path: Path | str, events: Iterable[WorkflowEvent | _Re
     Raises:
         OSError: It cannot be written; what was there is untouched.
     """
-    write_whole(Path(path), workflow_events_parts(events))
+    write_atomically(Path(path), workflow_events_parts(events))
 
 
 def write_correlation(path: Path | str, sessions: Iterable[CorrelatedSession]) -> None:
@@ -156,7 +156,7 @@ def write_correlation(path: Path | str, sessions: Iterable[CorrelatedSession]) -
     Raises:
         OSError: It cannot be written; what was there is untouched.
     """
-    write_whole(Path(path), correlation_parts(sessions))
+    write_atomically(Path(path), correlation_parts(sessions))
 
 
 def write_session_buddy(path: Path | str, invocations: Iterable[SkillInvocation]) -> None:
@@ -169,7 +169,7 @@ def write_session_buddy(path: Path | str, invocations: Iterable[SkillInvocation]
     """
     if Path(path).name == SKILL_METRICS_NAME:
         raise ValueError(f"{SKILL_METRICS_NAME} is the name of another format. Give this file another one")
-    write_whole(Path(path), session_buddy_parts(invocations))
+    write_atomically(Path(path), session_buddy_parts(invocations))
 
 
 # What is written.

@@ -13,10 +13,10 @@ from typing import Any, TypeVar, overload
 
 from eventbus.bus import EventBus
 from eventbus.contracts import EventT, EventTypes
-from eventbus.delivery.rate_limited_log import FailureLog
+from eventbus.delivery.rate_limited_log import RateLimitedLog
 from eventbus.events import Event
-from eventbus.events.printable import clean
-from eventbus.history.checking import Finding, examine
+from eventbus.events.printable import printable
+from eventbus.history.checking import Problem, examine
 from eventbus.history.directory_watch import Start, Watch
 from eventbus.history.merging import Chain, Decode, merge
 from eventbus.history.reading import OnDamage, Record
@@ -25,7 +25,7 @@ from eventbus.history.replaying import publish_all
 from eventbus.history.segment_files import SegmentFile, chains, find_segments
 from eventbus.history.selection import Selection
 from eventbus.history.stored_lines import Damage
-from eventbus.history.tail import Following
+from eventbus.history.tail import Tail
 from eventbus.settings import DEFAULT_DIRECTORY
 
 __all__ = ["EventLog"]
@@ -67,7 +67,7 @@ class EventLog:
         given = directory or os.environ.get("EVENTBUS_DIR") or DEFAULT_DIRECTORY
         self.directory: Path = Path(os.path.abspath(given))  # noqa: PTH100 - as the persister does: no link is followed
         self._origin = os.path.realpath(self.directory)
-        self._failures = FailureLog(_logger, "the event log:")
+        self._failures = RateLimitedLog(_logger, "the event log:")
         self._on_damage = on_damage or self._warn
 
     def __repr__(self) -> str:
@@ -152,7 +152,7 @@ class EventLog:
         since: datetime | None = None,
         until: datetime | None = None,
         include_own: bool = False,
-    ) -> Following:
+    ) -> Tail:
         """Get what other processes append, within 100 ms, as long as one likes.
 
             async with log.follow() as records:
@@ -167,7 +167,7 @@ class EventLog:
         it leaves them out, they are in the log already.
 
         Args:
-            start: ``"now"``, ``"beginning"``, or a `Following.position` to go on from; of segments
+            start: ``"now"``, ``"beginning"``, or a `Tail.position` to go on from; of segments
                 that it does not know it is the beginning.
             session_id: As for `events`.
             types: As for `events`.
@@ -181,7 +181,7 @@ class EventLog:
         """
         selection = Selection(session_id, types, since, until)
         watch = Watch(self.directory, start, selection, include_own, self._on_damage)
-        return Following(watch, self._origin)
+        return Tail(watch, self._origin)
 
     async def replay(
         self,
@@ -225,7 +225,7 @@ class EventLog:
             pass
         return found
 
-    def examine(self) -> Iterator[Finding]:
+    def examine(self) -> Iterator[Problem]:
         """Read everything, and yield whatever is not as it should be.
 
         Raises:
@@ -256,6 +256,6 @@ class EventLog:
         return merge([Chain(each, decode, time_of, on_damage) for each in chains(self.segments())])
 
     def _warn(self, damage: Damage) -> None:
-        where = clean(f"{damage.path}:{damage.offset}", _MAX_WARNING)
-        what = f"passed over {damage.length} bytes at {where}: {clean(damage.reason)}"
+        where = printable(f"{damage.path}:{damage.offset}", _MAX_WARNING)
+        what = f"passed over {damage.length} bytes at {where}: {printable(damage.reason)}"
         self._failures.warn(str(damage.path), what)

@@ -9,7 +9,7 @@ import anyio.lowlevel
 from eventbus.bus import EventBus
 from eventbus.delivery.own_thread import OwnThread
 from eventbus.events import Event
-from eventbus.events.provenance import mark_from_log
+from eventbus.events.provenance import mark_read_from
 
 __all__ = ["publish_all"]
 
@@ -23,7 +23,7 @@ async def publish_all(batches: Iterator[list[Event]], bus: EventBus, origin: str
     try:
         while batch := await thread.run(next, batches, None):
             for event in batch:
-                if not await bus.publish_wait(mark_from_log(event, origin)):
+                if not await bus.publish_wait(mark_read_from(event, origin)):
                     return accepted
                 accepted += 1
                 if not accepted % _EVENTS_PER_TURN:  # subscribers may live in this very loop

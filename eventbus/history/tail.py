@@ -19,11 +19,11 @@ import anyio.lowlevel
 
 from eventbus.delivery.own_thread import OwnThread
 from eventbus.errors import StreamStateError
-from eventbus.events.provenance import mark_from_log
+from eventbus.events.provenance import mark_read_from
 from eventbus.history.directory_watch import Watch
 from eventbus.history.reading import Record
 
-__all__ = ["POLL_SECONDS", "Following"]
+__all__ = ["POLL_SECONDS", "Tail"]
 
 POLL_SECONDS = 0.05
 """So often the segments are looked at."""
@@ -31,7 +31,7 @@ POLL_SECONDS = 0.05
 _RECORDS_PER_TURN = 64
 
 
-class Following:
+class Tail:
     """The records other processes append to a log, made by `EventLog.follow`.
 
     It follows from entering its ``async with`` block to leaving it, under asyncio or trio, and does
@@ -118,7 +118,7 @@ class Following:
         while not self._ready and not self._is_closing.is_set():
             records = self._watch.look()
             for record in records:
-                mark_from_log(record.event, self._origin)
+                mark_read_from(record.event, self._origin)
             self._ready.extend(records)
             if not records:
                 self._is_closing.wait(POLL_SECONDS)

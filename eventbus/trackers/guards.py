@@ -17,7 +17,7 @@ from typing import Any
 from weakref import WeakSet
 
 from eventbus.contracts import EventSink
-from eventbus.delivery.current_bus import current_sink
+from eventbus.delivery.current_bus import current_bus
 from eventbus.events import Event
 
 __all__ = ["ForkSafeLock", "QuietSink", "as_text", "as_texts", "copied", "finite", "ordinal", "truth"]
@@ -69,7 +69,7 @@ class QuietSink:
 
 
 def _publish_to_current(event: Event) -> bool:
-    sink = current_sink()
+    sink = current_bus()
     return sink is not None and sink.publish(event)
 
 

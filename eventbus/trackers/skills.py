@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from eventbus.atomic_file import write_whole
+from eventbus.atomic_file import write_atomically
 from eventbus.contracts import EventSink
 from eventbus.events import SkillStarted
 from eventbus.events.records import SkillInvocation, skill_invocation
@@ -143,7 +143,7 @@ class SkillTracker:
             "invocations": [invocation.to_dict() for invocation in self.invocations],
             "exported_at": datetime.now(UTC).isoformat(),
         }
-        write_whole(Path(output_file), msgspec.json.format(msgspec.json.encode(document)))
+        write_atomically(Path(output_file), msgspec.json.format(msgspec.json.encode(document)))
 
     def _end(self, use: SkillUse, error_type: str | None) -> None:
         try:

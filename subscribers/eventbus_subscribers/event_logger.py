@@ -2,7 +2,7 @@
 
     node_completed workflow=crackerjack run=4f node=tests attempt=1 status=failed duration=22.4s session=7f3a
 
-A line begins with the event's type, and whatever came from outside is shown by `clean`: nothing in
+A line begins with the event's type, and whatever came from outside is shown by `printable`: nothing in
 an event can end the line, forge another, or move a cursor.
 """
 
@@ -20,7 +20,7 @@ from eventbus import (
     SkillCompleted,
     Subscriber,
     SubscriberFailed,
-    clean,
+    printable,
 )
 
 __all__ = ["EventLogger"]
@@ -114,16 +114,16 @@ def _line(event: Event) -> str:
     fields = {name: getattr(event, name) for name in kind.__struct_fields__ if name not in _LEFT_OUT}
     said = [_field(name, value) for name, value in fields.items() if value is not None and value != ()]
     if event.session_id is not None:
-        said.append(f"session={_quoted(clean(event.session_id, scrubbed=False))}")
-    return " ".join([clean(kind.__struct_config__.tag), *said])
+        said.append(f"session={_quoted(printable(event.session_id, scrubbed=False))}")
+    return " ".join([printable(kind.__struct_config__.tag), *said])
 
 
 def _field(name: str, value: Any) -> str:
     if name == "duration_seconds" and isinstance(value, int | float):
         return f"duration={value:.1f}s" if value >= 10 else f"duration={value:.3f}s"  # noqa: PLR2004
     if isinstance(value, tuple):
-        value = ",".join([clean(item) for item in value])  # pyright: ignore[reportUnknownVariableType]
-    return f"{_SHORT_NAMES.get(name, name)}={_quoted(clean(value))}"
+        value = ",".join([printable(item) for item in value])  # pyright: ignore[reportUnknownVariableType]
+    return f"{_SHORT_NAMES.get(name, name)}={_quoted(printable(value))}"
 
 
 def _quoted(text: str) -> str:

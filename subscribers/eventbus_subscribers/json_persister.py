@@ -38,7 +38,7 @@ from eventbus import (
     Subscriber,
     SubscriberError,
     WorkflowCompleted,
-    new_to_log,
+    exclude_read_from,
     scrubbed_lines,
 )
 from eventbus.history import prune
@@ -221,7 +221,7 @@ class JsonPersister(Subscriber[Event]):
     def _write_batch(self, events: Sequence[Event]) -> None:
         if self._pid != os.getpid():
             self._begin_new()
-        events = new_to_log(events, self._log)
+        events = exclude_read_from(events, self._log)
         self._leave_what_was_taken_away()
         kinds = {*map(type, events)}
         lines_of = self._lines_with_gaps if EventsLost in kinds else self._lines

@@ -29,7 +29,7 @@ from eventbus import (
     WorkflowCompleted,
     WorkflowEvent,
     WorkflowStarted,
-    clean,
+    printable,
 )
 
 __all__ = ["PlainProgress"]
@@ -127,7 +127,7 @@ class PlainProgress:
         """
         if isinstance(event, EventsLost):
             self._lost += event.count
-            return [*self._header(event), self._line(now, "lost", f"{clean(event.count)} events")]
+            return [*self._header(event), self._line(now, "lost", f"{printable(event.count)} events")]
         self._events += 1
         change = self._change(event, now)
         if change is None or (self._quiet and not _is_worth_a_quiet_line(event)):
@@ -168,7 +168,7 @@ class PlainProgress:
         if self._began is not None:
             return []
         self._session = event.session_id
-        return [f"eventbus: session={_shown(event.session_id)} dir={clean(self._directory)}"]
+        return [f"eventbus: session={_shown(event.session_id)} dir={printable(self._directory)}"]
 
     def _other_session(self, event: Event) -> str:
         """Name a session that begins something, and is not the one the header names."""
@@ -186,7 +186,7 @@ class PlainProgress:
         if isinstance(event, SubscriberFailed):
             return self._failed_subscriber(event)
         if isinstance(event, PatternDetected):
-            return "note", f"{clean(event.pattern)}: {clean(event.message)}"
+            return "note", f"{printable(event.pattern)}: {printable(event.message)}"
         return None
 
     def _workflow(self, event: WorkflowEvent) -> tuple[str, str] | None:
@@ -200,7 +200,7 @@ class PlainProgress:
         del self._open[key]
         if event.run_id is not None:
             _remember(self._ended, key, None)
-        outcome = "ok" if event.status == "ok" else clean(event.status).upper()
+        outcome = "ok" if event.status == "ok" else printable(event.status).upper()
         counts = f"{self._events - run.events_before} events, {self._lost - run.lost_before} lost"
         return "end", f"workflow {label} {outcome} {run.tally()}, {counts}{_error(event.error_type)}"
 
@@ -233,8 +233,8 @@ class PlainProgress:
         return None
 
     def _skill(self, event: SkillEvent) -> tuple[str, str] | None:
-        name = f"skill {clean(event.skill_name)}"
-        path = f" ({clean(event.workflow_path)})" if event.workflow_path is not None else ""
+        name = f"skill {printable(event.skill_name)}"
+        path = f" ({printable(event.workflow_path)})" if event.workflow_path is not None else ""
         if isinstance(event, SkillStarted):
             return "start", name + path + self._other_session(event)
         told = ("skill", _hashable(event.session_id), _hashable(event.invocation_id))
@@ -250,31 +250,33 @@ class PlainProgress:
             return None
         _remember(self._told, told, None)
         end = " (quarantined)" if event.quarantined else ""
-        return "warn", f"subscriber {clean(event.subscriber)}{_error(event.error_type)}{end}"
+        return "warn", f"subscriber {printable(event.subscriber)}{_error(event.error_type)}{end}"
 
     def _run(self, event: WorkflowEvent) -> _Run:
         """Return the event's run, which is opened by whatever is first heard of it."""
         key = _run_key(event)
         run = self._open.get(key)
         if run is None:
-            run = _Run(clean(event.workflow_id), self._events - 1, self._lost)
+            run = _Run(printable(event.workflow_id), self._events - 1, self._lost)
             if key not in self._ended:  # a straggler does not open an ended run again
                 _remember(self._open, key, run)
         return run
 
     def _node_name(self, event: NodeEvent) -> str:
-        name = clean(event.node_id) if len(self._open) < 2 else f"{self._label(event)}/{clean(event.node_id)}"  # noqa: PLR2004
-        return name if event.attempt == 1 else f"{name} attempt {clean(event.attempt)}"
+        name = printable(event.node_id)
+        if len(self._open) > 1:
+            name = f"{self._label(event)}/{name}"
+        return name if event.attempt == 1 else f"{name} attempt {printable(event.attempt)}"
 
     def _label(self, event: WorkflowEvent) -> str:
         """Return the workflow's name, and its run's where another run of it is open."""
-        name = clean(event.workflow_id)
+        name = printable(event.workflow_id)
         namesakes = sum(run.workflow_id == name for run in self._open.values())
-        return name if namesakes < 2 or event.run_id is None else f"{name}#{clean(event.run_id)}"  # noqa: PLR2004
+        return name if namesakes < 2 or event.run_id is None else f"{name}#{printable(event.run_id)}"  # noqa: PLR2004
 
 
 def _shown(session_id: str | None) -> str:
-    return "-" if session_id is None else clean(session_id, scrubbed=False)
+    return "-" if session_id is None else printable(session_id, scrubbed=False)
 
 
 def _remember(memory: OrderedDict[_Key, _Value], key: _Key, value: _Value) -> None:
@@ -296,7 +298,7 @@ def _run_key(event: WorkflowEvent) -> tuple[object, ...]:
 
 def _hashable(value: object) -> object:
     """Return what stands for a value in a dict: events take what they are given, lists too."""
-    return value if value is None or isinstance(value, str | int) else clean(value)
+    return value if value is None or isinstance(value, str | int) else printable(value)
 
 
 def _seconds(duration: float | None) -> str:
@@ -304,14 +306,14 @@ def _seconds(duration: float | None) -> str:
 
 
 def _error(error_type: str | None) -> str:
-    return "" if error_type is None else f" {clean(error_type)}"
+    return "" if error_type is None else f" {printable(error_type)}"
 
 
 def _progress(event: NodeProgress) -> str:
     total = "" if event.total is None else f"/{_number(event.total)}"
-    message = "" if event.message is None else f" {clean(event.message)}"
+    message = "" if event.message is None else f" {printable(event.message)}"
     return f" {_number(event.completed)}{total}{message}"
 
 
 def _number(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, int | float) else clean(value)
+    return f"{value:g}" if isinstance(value, int | float) else printable(value)

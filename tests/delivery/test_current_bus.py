@@ -7,14 +7,14 @@ import contextvars
 import anyio
 import pytest
 
-from eventbus import Event, EventBus, current_sink
+from eventbus import Event, EventBus, current_bus
 from eventbus.delivery import current_bus as current_module
 
 
 def test_none() -> None:
     """Without a bus there is none; one that is not entered does not count."""
     bus = EventBus()
-    assert current_sink() is None
+    assert current_bus() is None
     bus.close()
 
 
@@ -22,26 +22,26 @@ def test_innermost_entered() -> None:
     """The innermost entered bus is meant, and the outer one again when it is left."""
     with EventBus(name="outer") as outer:
         with EventBus(name="inner") as inner:
-            assert current_sink() is inner
-        assert current_sink() is outer
-    assert current_sink() is None
+            assert current_bus() is inner
+        assert current_bus() is outer
+    assert current_bus() is None
 
 
 def test_the_only_one_running_elsewhere() -> None:
     """In a context that entered none, the only running bus is meant; of two, neither."""
     elsewhere = contextvars.Context()
     with EventBus() as bus:
-        assert elsewhere.run(current_sink) is bus
+        assert elsewhere.run(current_bus) is bus
         with EventBus():
-            assert elsewhere.run(current_sink) is None
-        assert elsewhere.run(current_sink) is bus
+            assert elsewhere.run(current_bus) is None
+        assert elsewhere.run(current_bus) is bus
 
 
 def test_closed_amid_its_block() -> None:
     """A bus that was closed is not meant, though its block has not been left."""
     with EventBus() as outer, EventBus() as inner:
         inner.close()
-        assert current_sink() is outer
+        assert current_bus() is outer
 
 
 @pytest.mark.anyio
@@ -50,13 +50,13 @@ async def test_entered_in_a_task() -> None:
     seen: list[object] = []
 
     async def look() -> None:
-        seen.append(current_sink())
+        seen.append(current_bus())
 
     async with EventBus() as bus, anyio.create_task_group() as tasks:
-        assert current_sink() is bus
+        assert current_bus() is bus
         tasks.start_soon(look)
     assert seen == [bus]
-    assert current_sink() is None
+    assert current_bus() is None
 
 
 def test_left_in_another_context() -> None:
@@ -75,9 +75,9 @@ def test_forgotten_in_a_forked_child() -> None:
             running = current_module._running
             try:
                 current_module.forget_all()
-                assert current_sink() is None
+                assert current_bus() is None
             finally:
                 current_module._running = running
-            assert current_sink() is bus
+            assert current_bus() is bus
 
     contextvars.copy_context().run(look)

@@ -26,7 +26,7 @@ from eventbus import (
     StreamStateError,
     Subscriber,
     WouldDeadlockError,
-    current_sink,
+    current_bus,
 )
 
 PATIENCE_SECONDS = 10
@@ -155,7 +155,7 @@ def test_thread_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threading.Thread, "start", refuse)
     with pytest.raises(RuntimeError, match="can't start new thread"):
         bus.__enter__()
-    assert current_sink() is None
+    assert current_bus() is None
     began = time.monotonic()
     bus.close()
     assert time.monotonic() - began < 1

@@ -1,4 +1,4 @@
-"""`clean`: whatever is shown is one bounded line of printable characters."""
+"""`printable`: whatever is shown is one bounded line of printable characters."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventbus.events.printable import MAX_SHOWN, clean
+from eventbus.events.printable import MAX_SHOWN, printable
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,7 @@ from eventbus.events.printable import MAX_SHOWN, clean
 )
 def test_a_printable_text_is_shown_as_it_is(text: str) -> None:
     """A printable text is returned unchanged."""
-    assert clean(text) == text
+    assert printable(text) == text
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_a_printable_text_is_shown_as_it_is(text: str) -> None:
 )
 def test_what_is_not_printable_is_shown_as_an_escape(text: str, shown: str) -> None:
     """Control, bidirectional and separator characters and lone surrogates are shown as escapes."""
-    assert clean(text) == shown
+    assert printable(text) == shown
 
 
 class _Hostile:
@@ -52,19 +52,19 @@ class _Hostile:
 )
 def test_a_value_that_is_no_text_is_shown_without_asking_it(value: Any, shown: str) -> None:
     """Of a foreign object only the name of its type is shown; its `__str__` isn't called."""
-    assert clean(value) == shown
+    assert printable(value) == shown
 
 
 def test_a_long_text_is_cut_and_ends_in_an_ellipsis() -> None:
     """A text longer than the limit is cut; one of just the limit isn't."""
-    assert clean("x" * MAX_SHOWN) == "x" * MAX_SHOWN
-    assert clean("x" * 10_000_000) == "x" * (MAX_SHOWN - 1) + "…"
-    assert clean("\x1b" * 3, limit=8) == "\\x1b\\x1…"
+    assert printable("x" * MAX_SHOWN) == "x" * MAX_SHOWN
+    assert printable("x" * 10_000_000) == "x" * (MAX_SHOWN - 1) + "…"
+    assert printable("\x1b" * 3, limit=8) == "\\x1b\\x1…"
 
 
 @given(st.text() | st.integers() | st.binary() | st.lists(st.text()), st.integers(0, 40))
 def test_whatever_is_given_comes_out_printable_and_bounded(value: Any, limit: int) -> None:
     """For any value and any limit the result is printable and no longer than the limit."""
-    shown = clean(value, limit)
+    shown = printable(value, limit)
     assert shown.isprintable()
     assert len(shown) <= limit

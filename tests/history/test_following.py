@@ -1,4 +1,4 @@
-"""Following: what other processes append, each record once, in its writer's order, soon."""
+"""Tail: what other processes append, each record once, in its writer's order, soon."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from eventbus import (
     encode,
     session_scope,
 )
-from eventbus.history import Damage, EventLog, Following, Record
+from eventbus.history import Damage, EventLog, Record, Tail
 
 Segments: TypeAlias = Callable[..., Path]
 Writers: TypeAlias = Callable[..., subprocess.Popen[str]]
@@ -60,7 +60,7 @@ def run(script: str, directory: Path, **environment: str) -> subprocess.Popen[st
     )
 
 
-async def take(following: Following, count: int) -> list[Record]:
+async def take(following: Tail, count: int) -> list[Record]:
     """Return the next records; fails if they do not come."""
     records: list[Record] = []
     with anyio.fail_after(20):
@@ -69,11 +69,11 @@ async def take(following: Following, count: int) -> list[Record]:
     return records
 
 
-async def take_numbers(following: Following, count: int) -> list[int]:
+async def take_numbers(following: Tail, count: int) -> list[int]:
     return [record.seq for record in await take(following, count)]
 
 
-async def nothing_more(following: Following) -> bool:
+async def nothing_more(following: Tail) -> bool:
     """Whether no record comes while the log is looked at several times."""
     with anyio.move_on_after(0.25):
         await anext(following)

@@ -23,7 +23,7 @@ PATIENCE_SECONDS = 60
 PRELUDE = """
 import os, random, signal, sys, threading, time
 import anyio
-from eventbus import EventBus, NodeProgress, current_sink
+from eventbus import EventBus, NodeProgress, current_bus
 
 LOG = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
@@ -248,12 +248,12 @@ FORKS = """
         assert [(each.name, each.state, each.queued) for each in books.subscriptions.values()] == [
             ("store", "waiting", 0)
         ], books
-        assert current_sink() is None
+        assert current_bus() is None
         how = rng.randrange(4)
         number = os.getpid()
         if how == 0:
             with bus:
-                assert current_sink() is bus
+                assert current_bus() is bus
                 bus.publish(NodeProgress(workflow_id="fork", node_id="child", attempt=number))
         elif how == 1:
             async def main():

@@ -283,10 +283,10 @@ def test_without_a_bus_the_current_one_is_asked_for_at_each_event(
     tracker = SkillTracker()
     with tracker.track("s"):
         assert published == []
-        current_bus.started(sink)
-        token = current_bus.entered(sink)
-    current_bus.left(token)
-    current_bus.stopped(sink)
+        current_bus.register(sink)
+        token = current_bus.push(sink)
+    current_bus.pop(token)
+    current_bus.unregister(sink)
     tracker.track("s").complete()
     assert [type(event) for event in published] == [SkillCompleted]
     assert tracker.get_summary()["total_invocations"] == 2
@@ -390,14 +390,14 @@ def test_a_wall_clock_that_steps_back_gives_no_negative_duration(
 def test_track_skill_uses_the_tracker_of_the_process(sink: EventSink, published: list[Event]) -> None:
     """It publishes to the current bus, and is bound to none."""
     before = get_tracker().get_summary()["total_invocations"]
-    current_bus.started(sink)
-    token = current_bus.entered(sink)
+    current_bus.register(sink)
+    token = current_bus.push(sink)
     try:
         complete = track_skill("crackerjack-run", "daily")
         complete(completed=True, follow_up_actions=["git commit"])
     finally:
-        current_bus.left(token)
-        current_bus.stopped(sink)
+        current_bus.pop(token)
+        current_bus.unregister(sink)
     assert [type(event) for event in published] == [SkillStarted, SkillCompleted]
     assert get_tracker() is get_tracker()
     assert get_tracker().get_summary()["total_invocations"] == before + 1

@@ -755,11 +755,11 @@ def test_without_a_bus_the_current_one_is_asked_for_at_each_event(
     """Events before it came up are kept, not published."""
     tracker = WorkflowEventTracker()
     tracker.workflow_started("w")
-    current_bus.started(sink)
-    token = current_bus.entered(sink)
+    current_bus.register(sink)
+    token = current_bus.push(sink)
     tracker.workflow_completed()
-    current_bus.left(token)
-    current_bus.stopped(sink)
+    current_bus.pop(token)
+    current_bus.unregister(sink)
     assert [type(event) for event in published] == [WorkflowCompleted]
     assert len(tracker.events) == 2
 

@@ -31,7 +31,7 @@ from eventbus import (
     session_scope,
     track_skill,
 )
-from eventbus.history import EventLog, Following, Record
+from eventbus.history import EventLog, Record, Tail
 
 
 class DeployFinished(Event):
@@ -116,6 +116,6 @@ async def reading_the_log_says_what_it_gives(log: EventLog) -> None:
     assert_type(log.events(), Iterator[Event])
     assert_type(log.records(), Iterator[Record])
     async with log.follow(types=NodeEvent) as records:
-        assert_type(records, Following)
+        assert_type(records, Tail)
         async for record in records:
             assert_type(record, Record)
