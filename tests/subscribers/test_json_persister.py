@@ -19,7 +19,7 @@ from typing import Any, cast
 import anyio
 import anyio.to_thread
 import pytest
-from eventbus_subscribers import json_persister, segment
+from eventbus_subscribers import json_persister, segment, storage_policy
 from eventbus_subscribers.json_persister import JsonPersister
 from eventbus_subscribers.segment import Segment
 
@@ -343,7 +343,7 @@ async def test_after_a_failure_heals_everything_is_stored_once(
 @pytest.mark.anyio
 async def test_it_tries_again_by_itself(started: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without any further event what is pending is written once the failure has healed."""
-    monkeypatch.setattr(json_persister, "_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(storage_policy, "RETRY_SECONDS", 0.01)
     faults = Faults(monkeypatch, "write")
     faults.error = errno.ENOSPC
     persister = await started()
@@ -512,7 +512,7 @@ async def test_the_interval_syncs_without_further_events(
     started: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was written is synced when the interval has passed, once."""
-    monkeypatch.setattr(json_persister, "_SYNC_SECONDS", 0.01)
+    monkeypatch.setattr(storage_policy, "SYNC_SECONDS", 0.01)
     syncs = Faults(monkeypatch, "fdatasync")
     persister = await started()
     await persister.handle_batch([node("a")])
