@@ -265,11 +265,11 @@ class JsonPersister(Subscriber[Event]):
         self._close_segment()
 
     def _sync(self) -> None:
-        self._policy.nothing_to_sync()
         if self._segment is None or not self._policy.allows_sync():
             return
         try:
             self._segment.sync()
+            self._policy.nothing_to_sync()
         except OSError as error:
             self._fail("synced", error)
             self._close_segment()

@@ -46,7 +46,7 @@ class StoragePolicy:
     def written(self) -> None:
         """Note that something was written."""
         if self._sync_at is None and self._sync != "never":
-            self._sync_at = self._clock() + SYNC_SECONDS
+            self._sync_at = max(self._clock() + SYNC_SECONDS, self._no_sync_before)
 
     def write_failed(self) -> None:
         """Note that a write failed."""

@@ -560,6 +560,24 @@ async def test_a_failed_sync_is_not_repeated_on_the_same_file(
     assert names(persister.path) == ["b", "c", "d"]
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize("policy", ["interval", "always"])
+async def test_after_a_failed_sync_the_next_segment_is_synced_without_further_events(
+    started: Any, monkeypatch: pytest.MonkeyPatch, policy: str
+) -> None:
+    """Events written while syncing rests after a failure are synced when the rest is over."""
+    monkeypatch.setattr(storage_policy, "SYNC_REST_SECONDS", 0.1)
+    monkeypatch.setattr(storage_policy, "SYNC_SECONDS", 0.01)
+    syncs = Faults(monkeypatch, "fdatasync")
+    syncs.error = errno.EIO
+    persister = await started(sync=policy)
+    await persister.handle_batch([node("a", status="failed")])
+    syncs.error = None
+    await persister.handle_batch([node("b", status="failed")])
+    await idle_work_after(syncs, persister)
+    assert syncs.calls == 2
+
+
 # Others are not harmed.
 
 

@@ -114,6 +114,18 @@ def test_syncing_rests_after_a_failure(clock: Clock) -> None:
     assert policy.allows_sync()
 
 
+def test_what_is_written_during_the_rest_is_synced_after_it(clock: Clock) -> None:
+    """Events written while syncing rests are due for a sync when the rest is over."""
+    policy = StoragePolicy("interval", clock)
+    policy.sync_failed()
+    clock.now += 5.0
+    policy.written()
+    assert policy.seconds_until_due(is_pending=False) == SYNC_REST_SECONDS - 5.0
+    clock.now += SYNC_REST_SECONDS - 5.0
+    assert policy.is_sync_due()
+    assert policy.allows_sync()
+
+
 # Retrying.
 
 
