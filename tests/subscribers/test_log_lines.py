@@ -11,7 +11,8 @@ from eventbus_subscribers.blocks import Block, numbered_blocks
 from eventbus_subscribers.numbered_lines import numbered
 from eventbus_subscribers.pending_lines import PendingLines
 
-from eventbus import Event, EventsLost, NodeStarted
+from eventbus import Event
+from tests.subscribers.examples import STARTED, lost
 
 
 @pytest.mark.parametrize("first", [1, 9, 990, 999, 1_000, 1_001, 999_990, 1_000_000, 123_456_789])
@@ -24,13 +25,6 @@ def test_lines_are_numbered(first: int, count: int) -> None:
         [b'{"seq":%d,"a":"%d\\n{"}\n' % (first + number, number) for number in range(count)]
     )
     assert [json.loads(line)["seq"] for line in result.splitlines()] == list(range(first, first + count))
-
-
-def lost(count: int) -> EventsLost:
-    return EventsLost(count=count, first_seq=1, last_seq=count)
-
-
-STARTED = NodeStarted(workflow_id="ci", node_id="tests")
 
 
 @pytest.mark.parametrize(

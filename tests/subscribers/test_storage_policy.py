@@ -12,11 +12,11 @@ from eventbus_subscribers.storage_policy import (
     StoragePolicy,
 )
 
-from eventbus import Event, NodeCompleted, NodeStarted, SkillCompleted, WorkflowCompleted
+from eventbus import Event, SkillCompleted, WorkflowCompleted
+from tests.subscribers.examples import STARTED, node
 
-STARTED = NodeStarted(workflow_id="ci", node_id="tests")
-OK = NodeCompleted(workflow_id="ci", node_id="tests")
-FAILED = NodeCompleted(workflow_id="ci", node_id="tests", status="failed")
+OK = node()
+FAILED = node(status="failed")
 
 
 class Clock:
