@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+
+import msgspec
 
 from eventbus import Event, EventsLost, scrubbed_lines
 from eventbus_subscribers.numbered_lines import numbered
@@ -11,7 +12,7 @@ from eventbus_subscribers.numbered_lines import numbered
 __all__ = ["Block", "numbered_blocks"]
 
 
-class Block(NamedTuple):
+class Block(msgspec.Struct, frozen=True, gc=False):
     """Lines with consecutive numbers.
 
     Attributes:
@@ -30,8 +31,8 @@ class Block(NamedTuple):
         return self.first_seq + self.line_count - 1
 
 
-def numbered_blocks(events: Sequence[Event], last_seq: int, *, has_losses: bool) -> Iterator[Block]:
-    """Yield the events as blocks, one unless events were lost in between.
+def numbered_blocks(events: Sequence[Event], last_seq: int, *, has_losses: bool) -> list[Block]:
+    """Return the events as blocks: one, unless events were lost in between.
 
     Args:
         events: At least one.
@@ -39,12 +40,19 @@ def numbered_blocks(events: Sequence[Event], last_seq: int, *, has_losses: bool)
         has_losses: Whether `EventsLost` may be among them. Before each, as many numbers are left out
             as events were lost.
     """
-    for run in _split_at_losses(events) if has_losses else (events,):
+    if not has_losses:
+        return [_numbered_block(events, last_seq + 1)]
+    blocks: list[Block] = []
+    for run in _split_at_losses(events):
         first = run[0]
-        lost = max(0, first.count) if isinstance(first, EventsLost) else 0
-        block = Block(numbered(scrubbed_lines(run), last_seq + lost + 1), len(run), last_seq + lost + 1)
-        last_seq = block.last_seq
-        yield block
+        last_seq += max(0, first.count) if isinstance(first, EventsLost) else 0
+        blocks.append(_numbered_block(run, last_seq + 1))
+        last_seq = blocks[-1].last_seq
+    return blocks
+
+
+def _numbered_block(events: Sequence[Event], first_seq: int) -> Block:
+    return Block(numbered(scrubbed_lines(events), first_seq), len(events), first_seq)
 
 
 def _split_at_losses(events: Sequence[Event]) -> Iterator[Sequence[Event]]:

@@ -206,15 +206,20 @@ class JsonPersister(Subscriber[Event]):
         kinds = {*map(type, events)}
         for first in range(0, len(events), _EVENTS_AT_ONCE):
             chunk = events[first : first + _EVENTS_AT_ONCE]
-            for block in numbered_blocks(chunk, self._seq, has_losses=EventsLost in kinds):
-                self._pending.add(block)
-                self._seq = block.last_seq
+            self._add_pending(chunk, has_losses=EventsLost in kinds)
             if not first or not self._degraded:  # try a failing disk once per batch
                 self._flush()
         if self._degraded:
             self._bound_pending()
         if self._policy.wants_sync_after(events, kinds):
             self._sync()
+
+    def _add_pending(self, events: Sequence[Event], *, has_losses: bool) -> None:
+        # Not in `_write_batch`, which would keep the last block alive beside the next: then their lines
+        # no longer fit the processor's cache.
+        for block in numbered_blocks(events, self._seq, has_losses=has_losses):
+            self._pending.add(block)
+            self._seq = block.last_seq
 
     def _bound_pending(self) -> None:
         self._lost += self._pending.drop_oldest(max_count=MAX_PENDING_LINES, max_size=MAX_PENDING_BYTES)

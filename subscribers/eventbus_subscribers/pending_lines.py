@@ -38,24 +38,25 @@ class PendingLines:
         """Drop the first `size` bytes, which must end with a line; return the number of lines dropped."""
         before = self.count
         while size:
-            lines, count, first_seq = self._blocks.popleft()
-            if size < len(lines):
-                dropped = lines.count(b"\n", 0, size)
-                self._blocks.appendleft(Block(lines[size:], count - dropped, first_seq + dropped))
-                lines, count = lines[:size], dropped
+            block = self._blocks.popleft()
+            length, count = len(block.lines), block.line_count
+            if size < length:
+                length, count = size, block.lines.count(b"\n", 0, size)
+                rest = Block(block.lines[size:], block.line_count - count, block.first_seq + count)
+                self._blocks.appendleft(rest)
             self.count -= count
-            self.size -= len(lines)
-            size -= len(lines)
+            self.size -= length
+            size -= length
         return before - self.count
 
     def drop_oldest(self, *, max_count: int, max_size: int) -> int:
         """Drop the oldest lines beyond these bounds; return how many."""
         lost = 0
         while self.size > max_size or self.count > max_count:
-            lines, count, _ = self._blocks[0]
-            end = len(lines)
-            if self.size - end < max_size and self.count - count < max_count:
-                end = _end_of_excess(lines, self.count - max_count, self.size - max_size)
+            block = self._blocks[0]
+            end = len(block.lines)
+            if self.size - end < max_size and self.count - block.line_count < max_count:
+                end = _end_of_excess(block.lines, self.count - max_count, self.size - max_size)
             lost += self.drop(end)
         return lost
 
