@@ -13,7 +13,6 @@ hooks is how many are done, and which one it is now. Name, outcome and seconds a
 from __future__ import annotations
 
 import inspect
-import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
@@ -24,6 +23,7 @@ from typing import Any
 
 from eventbus.contracts import EventSink
 from eventbus.errors import IntegrationError
+from eventbus.fork_safety import ForkSafeLock
 from eventbus.integrations.known_oneiric import WORKFLOWS, known_workflows
 from eventbus.integrations.observed_dag import ObservedDag, dag_here, end_executing
 from eventbus.integrations.oneiric import install, observer_added, warn_unknown
@@ -137,7 +137,7 @@ class _Phase:
         self._node_id = node_id
         self._total = total
         self._done = 0
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
 
     def tell(self, hook: str, status: str, seconds: float | None = None) -> None:
         with self._lock:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import copy
 import logging
-import threading
 from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from typing import Any
 
+from eventbus.fork_safety import ForkSafeLock
 from eventbus.integrations.known_oneiric import Graph, Task, known_dag, node_in_log_context
 from eventbus.integrations.observed_run import ObservedRun
 from eventbus.session import session_scope
@@ -24,7 +24,7 @@ __all__ = ["ChainedHook", "ObservedDag", "dag_here", "end_executing"]
 
 
 _here: ContextVar[ObservedDag | None] = ContextVar("eventbus_observed_dag", default=None)
-_lock = threading.Lock()
+_lock = ForkSafeLock()
 _executing: set[ObservedDag] = set()
 _logger = logging.getLogger("eventbus.integrations")
 

@@ -16,7 +16,6 @@ What is not seen: a graph that the program hands to Oneiric's own `execute_dag`,
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from functools import wraps
@@ -25,6 +24,7 @@ from typing import Any
 
 from eventbus.contracts import EventSink
 from eventbus.errors import IntegrationError
+from eventbus.fork_safety import ForkSafeLock
 from eventbus.integrations.dag_hooks import dag_hooks
 from eventbus.integrations.known_oneiric import EXECUTE, known_workflows
 from eventbus.integrations.observed_dag import ObservedDag, dag_here
@@ -57,7 +57,7 @@ class _Observer:
         )
 
 
-_lock = threading.RLock()
+_lock = ForkSafeLock()
 _observers: tuple[_Observer, ...] = ()  # replaced, never changed in place: a run has those it began with
 _layers: list[Replacement] = []  # of the one function; more than one only where others replaced it, too
 

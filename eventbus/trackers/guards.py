@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import logging
 import math
-import os
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from itertools import islice
 from typing import Any
-from weakref import WeakSet
 
 from eventbus.contracts import EventSink
 from eventbus.delivery.current_bus import current_bus
 from eventbus.events import Event
 
-__all__ = ["ForkSafeLock", "QuietSink", "as_text", "as_texts", "copied", "finite", "ordinal", "truth"]
+__all__ = ["QuietSink", "as_text", "as_texts", "copied", "finite", "ordinal", "truth"]
 
 _MAX_TEXTS = 4_096
 _MAX_CAUSES = 32
@@ -71,60 +68,6 @@ class QuietSink:
 def _publish_to_current(event: Event) -> bool:
     sink = current_bus()
     return sink is not None and sink.publish(event)
-
-
-class ForkSafeLock:
-    """A re-entrant lock that a forked child finds open, whichever thread of the parent held it.
-
-    Re-entrant, for a finalizer or a signal handler may interrupt the thread that holds it. Entering
-    answers whether this is the thread's outermost entry: what an inner one finds may be half done.
-    """
-
-    __slots__ = ("__weakref__", "_depth", "_lock")
-
-    def __init__(self) -> None:
-        self.renew()
-        _locks.add(self)
-
-    def renew(self) -> None:
-        """Forget who holds it."""
-        self._lock = threading.RLock()
-        self._depth = 0
-
-    def __enter__(self) -> bool:
-        self._lock.acquire()
-        self._depth += 1
-        return self._depth == 1
-
-    def __exit__(self, *_: object) -> None:
-        self.leave()
-
-    def leave(self) -> None:
-        """Undo one entry."""
-        self._depth -= 1
-        self._lock.release()
-
-    def enter_at_once(self) -> bool:
-        """Enter if this is the outermost entry and nobody has to be waited for; then `leave`."""
-        if not self._lock.acquire(blocking=False):
-            return False
-        if self._depth:
-            self._lock.release()
-            return False
-        self._depth = 1
-        return True
-
-
-_locks: WeakSet[ForkSafeLock] = WeakSet()
-
-
-def _renew_locks() -> None:
-    for lock in list(_locks):
-        lock.renew()
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_renew_locks)
 
 
 def as_text(value: object) -> str:

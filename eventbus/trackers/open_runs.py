@@ -8,8 +8,8 @@ from __future__ import annotations
 from contextvars import ContextVar
 from typing import TypeVar
 
+from eventbus.fork_safety import ForkSafeLock
 from eventbus.session import current_session_id, new_id
-from eventbus.trackers.guards import ForkSafeLock
 from eventbus.trackers.workflow_runs import Attempts, NodeKey, Run
 
 __all__ = ["MAX_DURATIONS", "MAX_ENDED_RUNS", "MAX_OPEN_RUNS", "UNKNOWN_WORKFLOW", "OpenRuns"]

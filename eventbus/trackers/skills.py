@@ -24,7 +24,8 @@ from eventbus.atomic_file import write_atomically
 from eventbus.contracts import EventSink
 from eventbus.events import SkillStarted
 from eventbus.events.records import SkillInvocation, skill_invocation
-from eventbus.trackers.guards import ForkSafeLock, QuietSink, as_text
+from eventbus.fork_safety import ForkSafeLock
+from eventbus.trackers.guards import QuietSink, as_text
 from eventbus.trackers.skill_metrics import MAX_KINDS, OTHER, SkillMetrics, render_report, summarize
 from eventbus.trackers.tracked_skill import SkillCompleter, SkillUse, TrackedSkill
 
@@ -155,7 +156,7 @@ class SkillTracker:
             self._sink.failed(error)
 
     def _count(self) -> None:
-        while self._uncounted and self._counting.enter_at_once():
+        while self._uncounted and self._counting.try_enter():
             # Whoever is inside counts ours too, or the next one does.
             try:
                 self._count_all(True)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import threading
 from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any, NoReturn
@@ -14,7 +12,6 @@ import pytest
 from eventbus.contracts import EventSink
 from eventbus.events import Event
 from eventbus.trackers.guards import (
-    ForkSafeLock,
     QuietSink,
     as_text,
     as_texts,
@@ -176,45 +173,3 @@ def test_an_ordinal_counts_from_one() -> None:
 def test_what_cannot_say_whether_it_is_true_is_not() -> None:
     """Such as an array of several values."""
     assert [truth(value) for value in (True, 1, 0, "", Hostile())] == [True, True, False, False, False]
-
-
-def test_a_lock_is_entered_at_once_only_as_the_outermost_and_when_free() -> None:
-    """A finalizer that interrupts the holder, or meets another one, does not wait."""
-    lock = ForkSafeLock()
-    answers: list[bool] = []
-    with lock as outermost:
-        assert outermost
-        with lock as inner:
-            assert not inner
-        assert not lock.enter_at_once()
-        other = threading.Thread(target=lambda: answers.append(lock.enter_at_once()))
-        other.start()
-        other.join()
-    assert answers == [False]
-    assert lock.enter_at_once()
-    lock.leave()
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning")
-def test_a_forked_child_finds_a_lock_open_that_a_thread_of_its_parent_held() -> None:
-    """No thread of the child could ever give it back."""
-    lock = ForkSafeLock()
-    held, done = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with lock:
-            held.set()
-            done.wait()
-
-    holder = threading.Thread(target=hold)
-    holder.start()
-    held.wait()
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if lock.enter_at_once() else 1)
-    _, status = os.waitpid(child, 0)
-    assert not lock.enter_at_once()
-    done.set()
-    holder.join()
-    assert os.waitstatus_to_exitcode(status) == 0
