@@ -111,10 +111,10 @@ def _replace(
         warn_unknown(what, IntegrationError(f"it is not a method with the parameter {parameter}"))
 
 
-def _in_session(run: Callable[..., Any], layer: Replacement) -> Callable[..., Any]:
+def _in_session(run: Callable[..., Any], replacement: Replacement) -> Callable[..., Any]:
     @wraps(run)
     async def run_complete_workflow(self: Any, *args: Any, **kwargs: Any) -> Any:
-        session_id = _session_of(self) if layer.active else None
+        session_id = _session_of(self) if replacement.active else None
         if session_id is None:
             return await run(self, *args, **kwargs)
         with session_scope(session_id):
@@ -128,7 +128,7 @@ def _session_of(pipeline: Any) -> str | None:
     return current_session_id() or (as_text(own) if own else None)
 
 
-class _Phase:
+class _PhaseHooks:
     """Counts and reports the hooks of one strategy in one phase, from any thread."""
 
     def __init__(self, dag: ObservedDag, node_id: str, total: int | None) -> None:
@@ -155,19 +155,19 @@ class _Phase:
 
 _reported_hook: ContextVar[object] = ContextVar("eventbus_reported_hook", default=None)
 # By executor, since the threads of its pool do not inherit the context of the phase.
-_phases: dict[int, _Phase] = {}
+_phases: dict[int, _PhaseHooks] = {}
 
 
-def _phase_here(total: int | None = None) -> _Phase | None:
+def _phase_here(total: int | None = None) -> _PhaseHooks | None:
     dag = dag_here()
     node_id = None if dag is None else dag.node_here()
-    return None if dag is None or node_id is None else _Phase(dag, node_id, total)
+    return None if dag is None or node_id is None else _PhaseHooks(dag, node_id, total)
 
 
-def _observing_strategy(execute: Callable[..., Any], layer: Replacement) -> Callable[..., Any]:
+def _observing_strategy(execute: Callable[..., Any], replacement: Replacement) -> Callable[..., Any]:
     @wraps(execute)
     def execute_strategy(self: Any, *args: Any, **kwargs: Any) -> Any:
-        phase = _phase_here(_enabled(self, *args, **kwargs)) if layer.active else None
+        phase = _phase_here(_enabled(self, *args, **kwargs)) if replacement.active else None
         if phase is None:
             return execute(self, *args, **kwargs)
         _phases[id(self)] = phase
@@ -187,17 +187,17 @@ def _enabled(executor: Any, strategy: Any = None) -> int | None:
         return None
 
 
-def _reporting_hook(execute: Callable[..., Any], layer: Replacement) -> Callable[..., Any]:
+def _reporting_hook(execute: Callable[..., Any], replacement: Replacement) -> Callable[..., Any]:
     @wraps(execute)
     def execute_single_hook(self: Any, *args: Any, **kwargs: Any) -> Any:
-        phase = (_phases.get(id(self)) or _phase_here()) if layer.active else None
+        phase = (_phases.get(id(self)) or _phase_here()) if replacement.active else None
         hook = args[0] if args else kwargs.get("hook")
         # Nested blocks wrap the method twice; only one wrapper reports.
         if phase is None or _reported_hook.get() is hook:
             return execute(self, *args, **kwargs)
         token = _reported_hook.set(hook)
         try:
-            return _report(
+            return _execute_reported(
                 phase, as_text(getattr(hook, "name", "hook")), partial(execute, self, *args, **kwargs)
             )
         finally:
@@ -206,7 +206,7 @@ def _reporting_hook(execute: Callable[..., Any], layer: Replacement) -> Callable
     return execute_single_hook
 
 
-def _report(phase: _Phase, hook: str, execute: Callable[[], Any]) -> Any:
+def _execute_reported(phase: _PhaseHooks, hook: str, execute: Callable[[], Any]) -> Any:
     phase.report(hook, "running")
     began = time.perf_counter()
     status = "error"

@@ -59,7 +59,7 @@ class _Observer:
 
 _lock = ForkSafeLock()
 _observers: tuple[_Observer, ...] = ()  # replaced, never mutated: a run keeps the observers it began with
-_layers: list[Replacement] = []  # of `EXECUTE`; more than one only if the program has patched it, too
+_replacements: list[Replacement] = []  # of `EXECUTE`; more than one only if the program has patched it, too
 
 
 @contextmanager
@@ -111,11 +111,11 @@ def observer_added(
     """
     if session_id is not None and not session_id:
         raise ValueError("a session id must not be empty. Pass None for the session each run begins in")
-    observer = _enter(_Observer(bus, session_id, error_messages))
+    observer = _add_observer(_Observer(bus, session_id, error_messages))
     try:
         yield
     finally:
-        _leave(observer)
+        _remove_observer(observer)
 
 
 def install(workflows: ModuleType) -> None:
@@ -125,8 +125,8 @@ def install(workflows: ModuleType) -> None:
         workflows: The module that `known_workflows` returned.
     """
     with _lock:
-        if _observers and not any(layer.in_place for layer in _layers):
-            _layers.append(Replacement(workflows, EXECUTE, _observed))
+        if _observers and not any(replacement.in_place for replacement in _replacements):
+            _replacements.append(Replacement(workflows, EXECUTE, _observed))
 
 
 def warn_unknown(what: str, error: Exception) -> None:
@@ -139,7 +139,7 @@ def warn_unknown(what: str, error: Exception) -> None:
     _logger.warning("%s is not observed: %s", what, error)
 
 
-def _enter(new: _Observer) -> _Observer:
+def _add_observer(new: _Observer) -> _Observer:
     global _observers  # noqa: PLW0603
     with _lock:
         observer = next((each for each in _observers if each.bus is new.bus), new)
@@ -149,21 +149,21 @@ def _enter(new: _Observer) -> _Observer:
         return observer
 
 
-def _leave(observer: _Observer) -> None:
+def _remove_observer(observer: _Observer) -> None:
     global _observers  # noqa: PLW0603
     with _lock:
         observer.uses -= 1
         if observer.uses:
             return
         _observers = tuple(each for each in _observers if each is not observer)
-        while not _observers and _layers:
-            _layers.pop().restore()
+        while not _observers and _replacements:
+            _replacements.pop().restore()
 
 
-def _observed(execute: Callable[..., Any], layer: Replacement) -> Callable[..., Any]:
+def _observed(execute: Callable[..., Any], replacement: Replacement) -> Callable[..., Any]:
     @wraps(execute)
     async def execute_dag(*args: Any, **kwargs: Any) -> Any:
-        observed = _observed_dag(args, kwargs) if layer.active else None
+        observed = _observed_dag(args, kwargs) if replacement.active else None
         if observed is None:
             return await execute(*args, **kwargs)
         try:

@@ -128,10 +128,10 @@ async def test_texts_of_exceptions_are_published_on_request(
 
 async def test_each_attempt_has_a_start_and_an_end(new_program: Callable[..., Any], sink: Any) -> None:
     """The attempts at a retried node are numbered."""
-    answers = iter([fails, fails, passes])
+    results = iter([fails, fails, passes])
 
     async def flaky() -> Any:
-        return await next(answers)()
+        return await next(results)()
 
     node = {"id": "a", "task": "a", "retry_policy": {"attempts": 3, "base_delay": 0.001}}
     with observe_oneiric(sink):
@@ -143,10 +143,10 @@ async def test_each_attempt_has_a_start_and_an_end(new_program: Callable[..., An
 
 async def test_each_attempt_ends_once(new_program: Callable[..., Any], sink: Any) -> None:
     """Every attempt ends exactly once, as ok, failed or cancelled."""
-    answers = iter([fails, passes])
+    results = iter([fails, passes])
 
     async def flaky() -> Any:
-        return await next(answers)()
+        return await next(results)()
 
     retry = {"retry_policy": {"attempts": 2, "base_delay": 0.001}}
     nodes = [

@@ -64,10 +64,10 @@ async def says_no() -> None:
 
 
 def flaky() -> Callable[[], Awaitable[Any]]:
-    answers = iter([fails, fails, passes, fails, fails, fails])
+    results = iter([fails, fails, passes, fails, fails, fails])
 
     async def run() -> Any:
-        return await next(answers)()
+        return await next(results)()
 
     return run
 

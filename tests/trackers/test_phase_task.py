@@ -239,8 +239,8 @@ async def test_each_run_of_a_task_is_an_attempt(
 ) -> None:
     """A retry is another attempt in the same run."""
     tracker.workflow_started("w")
-    answers = iter([False, True])
-    task = PhaseTask("phase", lambda: next(answers), tracker)
+    results = iter([False, True])
+    task = PhaseTask("phase", lambda: next(results), tracker)
     with pytest.raises(RuntimeError):
         await task.run()
     await task.run()
