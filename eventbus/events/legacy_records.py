@@ -13,8 +13,8 @@ from typing import Any, TypeVar, cast
 import msgspec
 
 from eventbus.errors import DecodeError
+from eventbus.events.event import Event
 from eventbus.events.vocabulary import (
-    Event,
     NodeCompleted,
     NodeStarted,
     SkillCompleted,

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from msgspec.structs import force_setattr
 
-from eventbus.events.vocabulary import Event
+from eventbus.events.event import Event
 
 __all__ = ["exclude_read_from", "mark_read_from"]
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import msgspec
 
-from eventbus.events.vocabulary import SkillCompleted, SkillEvent, WorkflowEvent, encode
+from eventbus.events.codec import encode
+from eventbus.events.vocabulary import SkillCompleted, SkillEvent, WorkflowEvent
 
 __all__ = ["SkillInvocation", "skill_invocation", "skill_invocation_record", "workflow_event_record"]
 

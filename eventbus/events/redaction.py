@@ -15,8 +15,11 @@ from typing import Any, Literal, TypeAlias, Union, get_args, get_origin, get_typ
 
 import msgspec
 
+from eventbus.events.codec import encode, encode_lines_of_small
+from eventbus.events.event import Event
 from eventbus.events.scrubbing import scrub_value
-from eventbus.events.vocabulary import Event, UnknownEvent, encode, encode_lines_of_small, is_oversized
+from eventbus.events.size import is_oversized
+from eventbus.events.vocabulary import UnknownEvent
 
 __all__ = ["scrubbed_line", "scrubbed_lines"]
 
