@@ -23,7 +23,7 @@ MAX_EVENT_BYTES = 65_536
 """The most bytes an event takes on the wire. A larger one is truncated, and its metadata says so."""
 
 _MAX_ITEMS = MAX_EVENT_BYTES // 2 + 1  # more items than this do not fit: each takes a character and a comma
-_SMALL = {bool, int, float, datetime, type(None)}
+_SMALL = {bool, int, float, datetime, type(None), type(NO_METADATA)}
 
 
 def is_oversized(event: Event) -> bool:
@@ -36,7 +36,7 @@ def is_oversized(event: Event) -> bool:
         kind = type(value)
         if kind is str:
             size += len(value)
-        elif kind not in _SMALL and value is not NO_METADATA:
+        elif kind not in _SMALL:
             return _is_deep_or_oversized(event)
     return size > MAX_EVENT_BYTES
 
@@ -53,25 +53,28 @@ def _exceeds(contents: tuple[Any, ...]) -> bool:
     for _ in range(MAX_DEPTH + 2):
         inner: list[tuple[Any, ...]] = []
         for value in chain.from_iterable(level):
-            if isinstance(value, str | bytes):
+            kind = type(value)
+            if kind is str:
+                size += len(value)
+            elif kind in _SMALL:
+                continue
+            elif isinstance(value, str | bytes):
                 size += str.__len__(value) if isinstance(value, str) else len(value)
-            elif type(value) not in _SMALL and value is not NO_METADATA:
+            else:
                 inner.append(_contents(value))
-                size += 2 * len(inner[-1])
-            if size > MAX_EVENT_BYTES:
-                return True
-        if not inner:
-            return False
+                size += 2 * len(inner[-1])  # each takes a character and a comma at least
+                if size > MAX_EVENT_BYTES:
+                    return True
+        if not inner or size > MAX_EVENT_BYTES:
+            return size > MAX_EVENT_BYTES
         level = inner
     return True
 
 
 def _contents(value: Any) -> tuple[Any, ...]:
     """Return the items of a collection; of a large one only as many as prove that it is too large."""
-    if isinstance(value, Struct):
-        return astuple(value)
     if isinstance(value, dict):
         return tuple(chain.from_iterable(islice(value.items(), _MAX_ITEMS)))
     if isinstance(value, list | tuple | set | frozenset):
         return tuple(islice(cast("Iterable[Any]", value), _MAX_ITEMS))
-    return ()
+    return astuple(value) if isinstance(value, Struct) else ()
