@@ -21,7 +21,7 @@ from typing import Any, cast
 
 from eventbus.events.json_safe import safe_text
 
-__all__ = ["scrub", "scrub_value"]
+__all__ = ["is_secret_name", "scrub", "scrub_value"]
 
 _MARK = "***"
 _SHORT = 128  # characters
@@ -114,11 +114,12 @@ def scrub_value(value: Any) -> Any:
 
 def _hides(name: str, value: Any) -> bool:
     """Whether a text is a secret by the name it is kept under; a number of tokens is none."""
-    return isinstance(value, str) and value != "" and _is_secret_name(name[:_SHORT])
+    return isinstance(value, str) and value != "" and is_secret_name(name[:_SHORT])
 
 
 @lru_cache(maxsize=4_096)
-def _is_secret_name(name: str) -> bool:
+def is_secret_name(name: str) -> bool:
+    """Return True if the value kept under a name is a secret, as under ``api_key``."""
     return _TELLING.search(name) is not None
 
 

@@ -12,6 +12,8 @@ import pytest
 from eventbus_subscribers.console_progress import ConsoleProgress
 from eventbus_subscribers.event_logger import EventLogger
 from eventbus_subscribers.json_persister import JsonPersister
+from hypothesis import given
+from hypothesis import strategies as st
 
 from eventbus import (
     Event,
@@ -19,6 +21,7 @@ from eventbus import (
     NodeCompleted,
     NodeProgress,
     SkillCompleted,
+    SkillStarted,
     UnknownEvent,
     encode,
     encode_lines,
@@ -26,6 +29,10 @@ from eventbus import (
     scrubbed_line,
     scrubbed_lines,
 )
+from eventbus.events import codec, redaction
+from eventbus.events.scrubbing import scrub_value
+from eventbus.events.size import is_oversized
+from eventbus.session import new_id
 
 SECRETS = {
     "aws": "AKIAIOSFODNN7EXAMPLE",
@@ -261,3 +268,143 @@ def test_a_session_that_looks_like_a_secret_vouches_for_no_other_field(many: int
         [NodeProgress(session_id=None, workflow_id=telling, node_id="n")] * many
     ).splitlines():
         assert telling.encode() not in line
+
+
+# What is not searched: ids of our own, and texts that were found clean before.
+
+
+class Searches:
+    """Counts the searches for secrets: of texts, and of whole events."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.texts: list[str] = []
+        self.events = 0
+        self._scrub, self._scrub_value = scrub, scrub_value
+        monkeypatch.setattr(redaction, "scrub", self._count_text)
+        monkeypatch.setattr(redaction, "scrub_value", self._count_value)
+
+    def _count_text(self, text: str) -> str:
+        self.texts.append(text)
+        return self._scrub(text)
+
+    def _count_value(self, value: Any) -> Any:
+        self.events += next(iter(value)) == "metadata"
+        return self._scrub_value(value)
+
+
+@pytest.fixture
+def searches(monkeypatch: pytest.MonkeyPatch) -> Searches:
+    for event in (
+        NodeCompleted(workflow_id="w", node_id="n"),
+        NodeProgress(workflow_id="w", node_id="n"),
+        SkillStarted(skill_name="run"),
+    ):
+        scrubbed_line(event)  # the field names of a class are searched once, at its first event
+    redaction._known.clear()
+    return Searches(monkeypatch)
+
+
+@given(st.text("0123456789abcdef", min_size=12, max_size=12))
+def test_an_id_of_our_own_contains_nothing_that_is_recognised(text: str) -> None:
+    """Of 12 lower-case hexadecimal digits the search for secrets leaves every one."""
+    assert scrub(text) == text
+
+
+@pytest.mark.parametrize("many", [1, 40])
+def test_an_invocation_id_of_our_own_is_not_searched_or_remembered(many: int, searches: Searches) -> None:
+    """A fresh id of 12 hexadecimal digits costs a skill event no search, and takes no memory."""
+    for _ in range(3):
+        events = [SkillStarted(skill_name="run", invocation_id=new_id()) for _ in range(many)]
+        assert scrubbed_lines(events) == encode_lines(events)
+    assert searches.texts == ["run"]
+    assert searches.events == 0
+    assert redaction._known == {"run"}
+
+
+@pytest.mark.parametrize("many", [1, 40])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0123456789a",
+        "0123456789abc",
+        "0123456789ab0123456789ab",
+        "0123456789AB",
+        "0123456789ag",
+        "0123456789ab\n",
+        "\N{ARABIC-INDIC DIGIT ONE}123456789ab",
+        "",
+    ],
+)
+def test_an_invocation_id_of_any_other_shape_is_searched(text: str, many: int, searches: Searches) -> None:
+    """One digit more or less, a capital letter or a line feed, and an id is searched like any text."""
+    scrubbed_lines([SkillStarted(skill_name="run", invocation_id=text)] * many)
+    assert sorted(searches.texts) == sorted(["run", text])
+
+
+@pytest.mark.parametrize("many", [1, 40])
+@pytest.mark.parametrize("kind", SECRETS)
+def test_no_secret_passes_beside_an_id_of_our_own(kind: str, many: int) -> None:
+    """A secret with 12 hexadecimal digits before or after it is found in an id, too."""
+    for text in (f"{new_id()} {SECRETS[kind]}", f"{SECRETS[kind]}\n{new_id()}"):
+        lines = scrubbed_lines([SkillStarted(skill_name="run", invocation_id=text)] * many)
+        assert not found_in(lines.decode())
+
+
+@pytest.mark.parametrize("many", [1, 40])
+def test_a_text_of_hexadecimal_digits_in_another_field_is_searched(many: int, searches: Searches) -> None:
+    """Only an invocation's id goes unsearched: the same text as a name or a message does not."""
+    text = new_id()
+    events = [
+        NodeCompleted(workflow_id="w", node_id="n", error_message=text),
+        SkillStarted(skill_name="run", workflow_path=text, invocation_id=text),
+    ]
+    scrubbed_lines(events * many)
+    assert text in searches.texts
+
+
+@pytest.mark.parametrize("run_id", ["0123456789ab", "7f3a9c1e-4b2d-4c8e-9f1a-2b3c4d5e6f70"])
+def test_a_new_run_is_searched_once_for_a_whole_batch(run_id: str, searches: Searches) -> None:
+    """One new run's id makes no event of a batch searched whole: the id alone is, and once."""
+    events = [NodeCompleted(workflow_id="w", node_id="n", run_id=run_id) for _ in range(256)]
+    assert scrubbed_lines(events) == encode_lines(events)
+    assert sorted(searches.texts) == sorted(["w", "n", run_id])
+    assert searches.events == 0
+
+
+def test_only_the_events_with_a_secret_are_searched_whole(searches: Searches) -> None:
+    """In a batch, events with new clean names are encoded as they are; those with a secret are not."""
+    events = [
+        NodeProgress(
+            workflow_id="w", node_id="n", message=f"to joe{n}@example.org" if n % 8 == 0 else f"m{n}"
+        )
+        for n in range(64)
+    ]
+    lines = scrubbed_lines(events)
+    assert not found_in(lines.decode())
+    assert searches.events == 8
+
+
+def test_a_known_text_is_hidden_under_a_secret_name() -> None:
+    """A text that is clean as a name is a secret in a field called `api_key`, alone or in company."""
+
+    class Deployed(Event):
+        api_key: str
+
+    scrubbed_line(NodeCompleted(workflow_id="hunter2", node_id="n"))
+    for many in (1, 40):
+        assert b"hunter2" not in scrubbed_lines([Deployed(api_key="hunter2")] * many)
+
+
+@pytest.mark.parametrize("event", [NodeCompleted(workflow_id="w", node_id="n"), Own(inner={"a": "b"})])
+def test_an_event_is_size_checked_once(event: Event, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Estimating the size costs more than encoding, and is done once for a line."""
+    checked: list[Event] = []
+
+    def counting(event: Event) -> bool:
+        checked.append(event)
+        return is_oversized(event)
+
+    for module in (codec, redaction):
+        monkeypatch.setattr(module, "is_oversized", counting)
+    scrubbed_line(event)
+    assert checked == [event]
