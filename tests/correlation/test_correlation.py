@@ -544,11 +544,12 @@ def test_what_never_ends_is_bounded(endless: Callable[[int], Event]) -> None:
 
 
 @pytest.mark.parametrize("limits", [{"max_sessions": 0}, {"max_records": 0}, {"max_records": -1}])
-def test_a_limit_that_keeps_nothing_is_refused(limits: dict[str, int]) -> None:
+def test_a_limit_that_keeps_nothing_is_refused(limits: dict[str, Any]) -> None:
     """A limit below 1 is a ValueError; None is no limit."""
     with pytest.raises(ValueError, match="keeps nothing"):
         Correlation(**limits)
-    Correlation(**dict.fromkeys(limits))
+    unlimited: dict[str, Any] = dict.fromkeys(limits)
+    Correlation(**unlimited)
 
 
 # Copies, and times at which they are made.
