@@ -194,8 +194,8 @@ def test_other_types_of_event_are_left_out() -> None:
     [
         (skill_events, {"duration_seconds": "long"}, "item 1: .*duration_seconds"),
         (skill_events, {"follow_up_actions": 3}, "item 1: .*follow_up_actions"),
-        (skill_events, 7, "item 1 is no skill invocation: int"),
-        (workflow_events, "x", "item 1 is no workflow event: str"),
+        (skill_events, 7, "item 1 is not a skill invocation: int"),
+        (workflow_events, "x", "item 1 is not a workflow event: str"),
         (
             workflow_events,
             {"event_type": "node_completed", "metadata": {"status": "odd"}},
