@@ -46,13 +46,28 @@ class _Hostile:
     __str__ = __repr__
 
 
+class _Disguised:
+    __class__ = str  # type: ignore[assignment]
+
+
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(None, "None"), (3, "3"), (True, "True"), (_Hostile(), "<_Hostile>"), (["a"], "['a']")],
+    [
+        (None, "None"),
+        (3, "3"),
+        (True, "True"),
+        (_Hostile(), "<_Hostile>"),
+        (["a"], "['a']"),
+    ],
 )
 def test_a_value_that_is_no_text_is_shown_without_asking_it(value: Any, shown: str) -> None:
     """Of a foreign object only the name of its type is shown; its `__str__` isn't called."""
     assert printable(value) == shown
+
+
+def test_an_object_that_claims_to_be_a_text_is_shown_as_its_type() -> None:
+    """An object whose `__class__` is `str` is not taken for a text."""
+    assert printable(_Disguised()) == "<_Disguised>"
 
 
 def test_a_long_text_is_cut_and_ends_in_an_ellipsis() -> None:
