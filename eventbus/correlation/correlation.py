@@ -236,7 +236,7 @@ class Correlation:
         return {fold.name: fold.figures() for fold in self._folds()}
 
     def each_figures(self, *, newest_first: bool = False) -> Iterator[CorrelatedSession]:
-        """Iterate over every session without its records, built one by one. Add no events meanwhile."""
+        """Iterate over every session without its records, built one by one; add no events until done."""
         folds = self._folds()
         if newest_first:
             folds.sort(key=lambda fold: (fold.start, fold.name), reverse=True)
