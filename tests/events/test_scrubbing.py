@@ -62,7 +62,7 @@ SECRETS = {
     "home on a Mac": "/Users/joebloggs/project",
     "home on Windows": r"C:\Users\joebloggs\project",
 }
-TELLING = [
+FRAGMENTS = [
     "AKIAIOSF",
     "a1B2a1B2",
     "abcdefABCDEF",
@@ -91,7 +91,7 @@ INNOCENT = [
 
 
 class Own(Event):
-    """An event of one's own, whose fields may hold anything."""
+    """A user's event, whose fields may hold anything."""
 
     text: str = ""
     inner: dict[str, object] = msgspec.field(default_factory=dict)
@@ -118,12 +118,12 @@ def of_every_field(secret: str) -> list[Event]:
 
 
 def found_in(text: str) -> list[str]:
-    return [each for each in TELLING if each in text]
+    return [each for each in FRAGMENTS if each in text]
 
 
 @pytest.mark.parametrize("kind", SECRETS)
 def test_a_planted_secret_is_found(kind: str) -> None:
-    """Every known kind of secret is taken out of a text, and what is around it stays."""
+    """Every known kind of secret is removed from a text, and the rest of the text stays."""
     scrubbed = scrub(f"before {SECRETS[kind]}")
     assert scrubbed.startswith("before ")
     assert not found_in(scrubbed)
@@ -131,12 +131,12 @@ def test_a_planted_secret_is_found(kind: str) -> None:
 
 @pytest.mark.parametrize("text", INNOCENT)
 def test_an_innocent_text_stays(text: str) -> None:
-    """Names, ids, paths and messages without secrets are not touched."""
+    """Names, ids, paths and messages without secrets stay unchanged."""
     assert scrub(text) == text
 
 
 def test_the_home_directory_becomes_a_tilde(monkeypatch: pytest.MonkeyPatch) -> None:
-    """This user's home directory is found wherever it is, and no longer path that begins alike."""
+    """This user's home directory is found anywhere, but not in a longer path with the same beginning."""
     monkeypatch.setenv("HOME", "/srv/people/jo")
     assert (
         scrub("in /srv/people/jo/x, /srv/people/joan and /srv/people/jo") == "in ~/x, /srv/people/joan and ~"
@@ -146,7 +146,7 @@ def test_the_home_directory_becomes_a_tilde(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize("many", [1, 40])
 @pytest.mark.parametrize("kind", SECRETS)
 def test_no_field_lets_a_secret_out(kind: str, many: int) -> None:
-    """A secret in whichever field of whichever event is not in its line, alone or in company."""
+    """A secret in any field of any event is not in its line, alone or in a batch."""
     innocent: list[Event] = [
         NodeProgress(session_id="s-1", workflow_id="w", node_id=f"n{i}") for i in range(many)
     ]
@@ -163,7 +163,7 @@ def test_no_field_lets_a_secret_out(kind: str, many: int) -> None:
 
 @pytest.mark.parametrize("many", [1, 40])
 def test_a_session_survives_whatever_it_looks_like(many: int) -> None:
-    """What joins events is not scrubbed."""
+    """The session id, which joins events, is not scrubbed."""
     event = NodeProgress(
         session_id="joe@example.com", workflow_id="w", node_id="n", message="to joe@example.com"
     )
@@ -172,8 +172,8 @@ def test_a_session_survives_whatever_it_looks_like(many: int) -> None:
         assert (fields["session_id"], fields["message"]) == ("joe@example.com", "to ***")
 
 
-def test_what_is_clean_is_written_as_it_is() -> None:
-    """Without secrets a line is the one that `encode` makes, the first time and ever after."""
+def test_a_clean_event_is_encoded_unchanged() -> None:
+    """Without secrets a line is the same as by `encode`, the first time and later."""
     events = [
         NodeCompleted(workflow_id="w", node_id=text or "n", error_message=text, metadata={"said": text})
         for text in INNOCENT
@@ -181,8 +181,8 @@ def test_what_is_clean_is_written_as_it_is() -> None:
     assert scrubbed_lines(events) == scrubbed_lines(events) == encode_lines(events)
 
 
-def test_what_is_kept_under_a_telling_name_is_hidden() -> None:
-    """A text under a name such as `password` is taken out, whatever it looks like; a number is not."""
+def test_a_text_under_a_secret_name_is_hidden() -> None:
+    """A text under a name such as `password` is removed, whatever it looks like; a number is not."""
     event = Own(inner={"db_password": "x", "tokens": 512, "Authorization": "y", "password": ""})
     assert msgspec.json.decode(scrubbed_line(event))["inner"] == {
         "db_password": "***",
@@ -196,8 +196,8 @@ def test_what_is_kept_under_a_telling_name_is_hidden() -> None:
     "text",
     ["a", "a@", "://", "-----BEGIN ", "/home/", "token ", "eyJa.", "--", "password=", "Bearer ", "a.b@c.d."],
 )
-def test_a_hostile_text_takes_no_longer_than_its_length(text: str) -> None:
-    """No text makes the search take more than in proportion to its length."""
+def test_the_time_is_proportional_to_the_length(text: str) -> None:
+    """For any text the search takes time proportional to its length."""
     scrub("warm")
     began = time.process_time()
     scrub(text * (1_000_000 // len(text)))
@@ -205,7 +205,7 @@ def test_a_hostile_text_takes_no_longer_than_its_length(text: str) -> None:
 
 
 def test_no_secret_reaches_the_log(tmp_path: Path) -> None:
-    """Of all secrets, planted in every field, none is in any file of the log; every event is."""
+    """With every secret in every field, every event is in the log and no secret is."""
     with EventBus([JsonPersister(tmp_path)]) as bus:
         for secret in SECRETS.values():
             for event in of_every_field(secret):
@@ -217,7 +217,7 @@ def test_no_secret_reaches_the_log(tmp_path: Path) -> None:
 
 
 def test_an_ordinary_event_is_not_searched(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An event of names seen before costs no search."""
+    """An event of known names is not searched."""
     event = NodeCompleted(workflow_id="w", node_id="n", run_id="r")
     scrubbed_line(event)
     monkeypatch.setattr("eventbus.events.redaction.scrub_value", None)
@@ -226,7 +226,7 @@ def test_an_ordinary_event_is_not_searched(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("kind", SECRETS)
 def test_no_secret_is_shown_or_logged(kind: str, caplog: pytest.LogCaptureFixture) -> None:
-    """What the console and the event logger show is scrubbed, too; the session is not."""
+    """The output of the console and the event logger is scrubbed, except for the session."""
     secret = SECRETS[kind]
     events = [msgspec.structs.replace(event, session_id="jo@x.org") for event in of_every_field(secret)]
     out = {mode: io.StringIO() for mode in ("plain", "json")}
@@ -240,8 +240,8 @@ def test_no_secret_is_shown_or_logged(kind: str, caplog: pytest.LogCaptureFixtur
 
 
 @pytest.mark.parametrize("many", [1, 40])
-def test_what_a_field_should_not_hold_is_searched_too(many: int) -> None:
-    """A list for a name, or what cannot be compared, keeps no event from being written and scrubbed."""
+def test_a_field_of_the_wrong_type_is_searched(many: int) -> None:
+    """An event with a field of the wrong type is encoded and scrubbed, too."""
 
     class Refusing:
         def __eq__(self, other: object) -> bool:
@@ -260,21 +260,21 @@ def test_what_a_field_should_not_hold_is_searched_too(many: int) -> None:
 
 
 @pytest.mark.parametrize("many", [1, 40])
-def test_a_session_that_looks_like_a_secret_vouches_for_no_other_field(many: int) -> None:
-    """A text that was let through as a session is still searched for where it is something else."""
-    telling = f"bloggs{many}@example.org"
-    scrubbed_line(NodeProgress(session_id=telling, workflow_id="w", node_id="n"))
+def test_a_text_kept_as_a_session_is_scrubbed_in_other_fields(many: int) -> None:
+    """A text that was kept as a session is still scrubbed in every other field."""
+    secret = f"bloggs{many}@example.org"
+    scrubbed_line(NodeProgress(session_id=secret, workflow_id="w", node_id="n"))
     for line in scrubbed_lines(
-        [NodeProgress(session_id=None, workflow_id=telling, node_id="n")] * many
+        [NodeProgress(session_id=None, workflow_id=secret, node_id="n")] * many
     ).splitlines():
-        assert telling.encode() not in line
+        assert secret.encode() not in line
 
 
-# What is not searched: ids of our own, and texts that were found clean before.
+# Texts that need no search: known ones, and invocation ids of our own.
 
 
 class Searches:
-    """Counts the searches for secrets: of texts, and of whole events."""
+    """Counts the texts and the whole events that are searched for secrets."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.texts: list[str] = []
@@ -306,13 +306,13 @@ def searches(monkeypatch: pytest.MonkeyPatch) -> Searches:
 
 @given(st.text("0123456789abcdef", min_size=12, max_size=12))
 def test_an_id_of_our_own_contains_nothing_that_is_recognised(text: str) -> None:
-    """Of 12 lower-case hexadecimal digits the search for secrets leaves every one."""
+    """12 lower-case hexadecimal digits never contain a recognised secret."""
     assert scrub(text) == text
 
 
 @pytest.mark.parametrize("many", [1, 40])
 def test_an_invocation_id_of_our_own_is_not_searched_or_remembered(many: int, searches: Searches) -> None:
-    """A fresh id of 12 hexadecimal digits costs a skill event no search, and takes no memory."""
+    """An invocation id of 12 hexadecimal digits is neither searched nor remembered."""
     for _ in range(3):
         events = [SkillStarted(skill_name="run", invocation_id=new_id()) for _ in range(many)]
         assert scrubbed_lines(events) == encode_lines(events)
@@ -336,7 +336,7 @@ def test_an_invocation_id_of_our_own_is_not_searched_or_remembered(many: int, se
     ],
 )
 def test_an_invocation_id_of_any_other_shape_is_searched(text: str, many: int, searches: Searches) -> None:
-    """One digit more or less, a capital letter or a line feed, and an id is searched like any text."""
+    """An invocation id with a digit more or less, a capital letter or a line feed is searched."""
     scrubbed_lines([SkillStarted(skill_name="run", invocation_id=text)] * many)
     assert sorted(searches.texts) == sorted(["run", text])
 
@@ -344,7 +344,7 @@ def test_an_invocation_id_of_any_other_shape_is_searched(text: str, many: int, s
 @pytest.mark.parametrize("many", [1, 40])
 @pytest.mark.parametrize("kind", SECRETS)
 def test_no_secret_passes_beside_an_id_of_our_own(kind: str, many: int) -> None:
-    """A secret with 12 hexadecimal digits before or after it is found in an id, too."""
+    """A secret in an invocation id is found before and after 12 hexadecimal digits, too."""
     for text in (f"{new_id()} {SECRETS[kind]}", f"{SECRETS[kind]}\n{new_id()}"):
         lines = scrubbed_lines([SkillStarted(skill_name="run", invocation_id=text)] * many)
         assert not found_in(lines.decode())
@@ -352,7 +352,7 @@ def test_no_secret_passes_beside_an_id_of_our_own(kind: str, many: int) -> None:
 
 @pytest.mark.parametrize("many", [1, 40])
 def test_a_text_of_hexadecimal_digits_in_another_field_is_searched(many: int, searches: Searches) -> None:
-    """Only an invocation's id goes unsearched: the same text as a name or a message does not."""
+    """12 hexadecimal digits in a name or a message are searched like any text."""
     text = new_id()
     events = [
         NodeCompleted(workflow_id="w", node_id="n", error_message=text),
@@ -364,7 +364,7 @@ def test_a_text_of_hexadecimal_digits_in_another_field_is_searched(many: int, se
 
 @pytest.mark.parametrize("run_id", ["0123456789ab", "7f3a9c1e-4b2d-4c8e-9f1a-2b3c4d5e6f70"])
 def test_a_new_run_is_searched_once_for_a_whole_batch(run_id: str, searches: Searches) -> None:
-    """One new run's id makes no event of a batch searched whole: the id alone is, and once."""
+    """In a batch with a new run the run's id is searched, once, and no whole event is."""
     events = [NodeCompleted(workflow_id="w", node_id="n", run_id=run_id) for _ in range(256)]
     assert scrubbed_lines(events) == encode_lines(events)
     assert sorted(searches.texts) == sorted(["w", "n", run_id])
@@ -372,7 +372,7 @@ def test_a_new_run_is_searched_once_for_a_whole_batch(run_id: str, searches: Sea
 
 
 def test_only_the_events_with_a_secret_are_searched_whole(searches: Searches) -> None:
-    """In a batch, events with new clean names are encoded as they are; those with a secret are not."""
+    """In a batch with new names and secrets, only the events with a secret are searched whole."""
     events = [
         NodeProgress(
             workflow_id="w", node_id="n", message=f"to joe{n}@example.org" if n % 8 == 0 else f"m{n}"
@@ -385,7 +385,7 @@ def test_only_the_events_with_a_secret_are_searched_whole(searches: Searches) ->
 
 
 def test_a_known_text_is_hidden_under_a_secret_name() -> None:
-    """A text that is clean as a name is a secret in a field called `api_key`, alone or in company."""
+    """A text known to be clean as a name is removed from a field called `api_key`."""
 
     class Deployed(Event):
         api_key: str
@@ -397,7 +397,7 @@ def test_a_known_text_is_hidden_under_a_secret_name() -> None:
 
 @pytest.mark.parametrize("event", [NodeCompleted(workflow_id="w", node_id="n"), Own(inner={"a": "b"})])
 def test_an_event_is_size_checked_once(event: Event, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Estimating the size costs more than encoding, and is done once for a line."""
+    """The size of an event is estimated once per line."""
     checked: list[Event] = []
 
     def counting(event: Event) -> bool:
