@@ -41,7 +41,7 @@ class _NoMetadata(dict[str, Any]):
     __slots__ = ()
 
     def __setitem__(self, key: str, value: Any) -> None:
-        raise TypeError("an event is frozen. Pass its metadata when you build it")
+        raise TypeError("an event is a frozen fact. Pass its metadata when you build it")
 
     def setdefault(self, key: str, default: Any = None) -> Any:
         """Raise `TypeError`: `dict.setdefault` does not call `__setitem__`."""
