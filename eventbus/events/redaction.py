@@ -14,7 +14,7 @@ from functools import cache
 from itertools import groupby
 from operator import attrgetter
 from types import NoneType, UnionType
-from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -32,6 +32,9 @@ _FEW = 32
 _MAX_KNOWN = 8_192
 _MAX_KNOWN_LENGTH = 128
 _TEXTLESS = {bool, int, float, datetime, NoneType}
+
+_Getters: TypeAlias = "Mapping[str, Callable[[Event], str]]"
+_Filter: TypeAlias = "tuple[Callable[[Sequence[Any]], Sequence[Event]], _Getters]"
 
 # An id as `new_id` makes it. Every pattern in `scrubbing` needs a character that it cannot contain.
 _is_own_id = re.compile(r"[0-9a-f]{12}").fullmatch
@@ -100,7 +103,7 @@ def _unclean_of(kind: type[Event], events: Sequence[Event]) -> Sequence[Event]:
     return unclean
 
 
-def _learn(events: Sequence[Event], getters: Mapping[str, Callable[[Event], str]]) -> bool:
+def _learn(events: Sequence[Event], getters: _Getters) -> bool:
     """Search the new short texts in these fields, each once; return True if one is clean."""
     new: set[str] = set()
     for name, getter in getters.items():
@@ -117,28 +120,16 @@ def _is_short(text: Any) -> bool:
     return type(text) is str and len(text) <= _MAX_KNOWN_LENGTH
 
 
-class _Filter(NamedTuple):
-    """How the events of one class are sifted.
-
-    Attributes:
-        sift: Returns those of a sequence of them that contain anything but known texts.
-        getters: The fields that hold one text each, by name.
-    """
-
-    sift: Callable[[Sequence[Any]], Sequence[Event]]
-    getters: Mapping[str, Callable[[Event], str]]
-
-
 @cache
 def _filter_of(kind: type[Event]) -> _Filter:
-    """Return the filter for a class.
+    """Return a filter for the events of a class, and getters of the fields that hold one text each.
 
-    It is compiled for the class: this runs for every stored event, and looking the fields up by name
-    would take three times as long.
+    The filter returns the events that contain anything but known texts. It is compiled for the class:
+    it runs for every stored event, and looking the fields up by name would take three times as long.
     """
     names = kind.__struct_encode_fields__
     if issubclass(kind, UnknownEvent) or any(is_secret_name(name) or scrub(name) != name for name in names):
-        return _Filter(list, {})
+        return list, {}
     types = _types_of(kind)
     conditions = {
         name: _condition(name, types.get(name, Any)) for name in kind.__struct_fields__ if name not in _KEPT
@@ -150,7 +141,7 @@ def _filter_of(kind: type[Event]) -> _Filter:
     # evaluates strings, too.
     code = compile(source, f"<filter of {kind.__name__}>", "eval")
     sift = eval(code, {"known": _known, "own_id": _is_own_id})  # noqa: S307 - of field names: identifiers
-    return _Filter(sift, {name: attrgetter(name) for name, test in conditions.items() if "in known" in test})
+    return sift, {name: attrgetter(name) for name, test in conditions.items() if "in known" in test}
 
 
 def _types_of(kind: type[Event]) -> dict[str, Any]:
