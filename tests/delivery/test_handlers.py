@@ -448,10 +448,10 @@ async def test_once_per_cause_and_20_seconds(
         assert await at(19.9, 4) == 0
         assert await at(19.9, 99) == 1  # another cause is told at once
         assert await at(20, 5) == 1
-        assert caplog.records[0].getMessage().endswith("(3 more like it went unsaid)")
+        assert caplog.records[0].getMessage().endswith("(3 more like it suppressed)")
         assert await at(39, 6) == 0
         assert await at(40.1, 7) == 1
-        assert caplog.records[0].getMessage().endswith("(1 more like it went unsaid)")
+        assert caplog.records[0].getMessage().endswith("(1 more like it suppressed)")
 
 
 @pytest.mark.anyio

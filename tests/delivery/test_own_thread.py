@@ -113,7 +113,7 @@ async def test_an_idle_function_that_raises_does_not_end_the_thread(caplog: pyte
 
 async def test_a_call_is_still_part_of_its_handler() -> None:
     """What a handler has done in the thread is part of its chain of events: close can't deadlock."""
-    from eventbus.delivery.subscription import depth_here, handling
+    from eventbus.delivery.causality import depth_here, handling
 
     thread = OwnThread("own")
     bus = EventBus()

@@ -31,7 +31,7 @@ from eventbus import (
     decode,
     encode,
 )
-from eventbus.delivery.router import MAX_PENDING
+from eventbus.delivery.wake_ups import MAX_PENDING
 
 
 class _Tick(Event, frozen=True, kw_only=True):
