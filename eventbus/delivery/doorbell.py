@@ -188,6 +188,10 @@ class Waiter:
         self._happened = True
         self._doorbell.ring()
 
+    def reset(self) -> None:
+        """Make it ready for another wait; only after `wait` has returned."""
+        self._happened = False
+
     async def wait(self) -> None:
         """Suspend the calling task until `notify`."""
         while not self._happened:

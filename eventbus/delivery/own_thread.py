@@ -16,7 +16,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, Generic, ParamSpec, TypeAlias, TypeVar, cast
 
 from eventbus.delivery.causality import depth_here, handling
-from eventbus.delivery.doorbell import Waiter
+from eventbus.delivery.doorbell import Waiter, current_loop
 
 __all__ = ["OwnThread"]
 
@@ -38,13 +38,14 @@ class OwnThread:
             called again when they have passed without a call.
     """
 
-    __slots__ = ("_calls", "_idle", "_name", "_thread")
+    __slots__ = ("_calls", "_idle", "_name", "_thread", "_waiter")
 
     def __init__(self, name: str, *, idle: _Idle | None = None) -> None:
         self._name = name
         self._idle = idle
         self._calls: SimpleQueue[_Call[Any] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._waiter: tuple[object, Waiter] | None = None  # the last call's, with its loop
 
     async def run(
         self,
@@ -71,18 +72,26 @@ class OwnThread:
         """Let the thread end after the calls it has been given. Never waits for it."""
         self._calls.put(None)
         self._thread = None
+        self._waiter = None
 
     async def _wait_for(self, call: _Call[Any]) -> None:
-        waiter = Waiter()
+        loop = current_loop()
+        kept, self._waiter = self._waiter, None
+        waiter = kept[1] if kept is not None and kept[0] is loop else Waiter()
+        waiter.reset()
         call.when_made = waiter.notify
         self._calls.put(call)
         await waiter.wait()
+        # Kept only now, for the next call: a cancelled one is still going to notify its waiter.
+        self._waiter = loop, waiter
 
     def _is_serving(self) -> bool:
         if self._thread is not None and self._thread.is_alive():
             return True
-        # A new queue: a forked child's copy may hold calls of the parent, and a lock never released.
+        # New ones: a forked child's copies may hold calls of the parent, a ring that the parent was
+        # about to make, and a lock that is never released.
         self._calls = SimpleQueue()
+        self._waiter = None
         self._thread = threading.Thread(
             target=_serve, args=(self._calls, self._idle), name=self._name, daemon=True
         )
