@@ -16,8 +16,8 @@ __all__ = ["CoalescingMailbox", "new_mailbox"]
 class CoalescingMailbox(Mailbox):
     """A bounded FIFO that keeps only the latest of the queued events with equal keys.
 
-    The latest has its own place in the order, not that of the event it replaced. With more different
-    keys than `capacity`, the oldest queued event is lost.
+    The latest has its own place in the order, not the place of the event it replaced. With more
+    different keys than `capacity`, the oldest queued event is lost.
     """
 
     __slots__ = ("_key_of", "_queued", "_seq_by_key")
@@ -66,7 +66,7 @@ class CoalescingMailbox(Mailbox):
             self._merge_gaps()
 
     def _merge_gaps(self) -> None:
-        """Merge adjacent gaps, so that there are never more gaps than events and one."""
+        """Merge adjacent gaps, so that gaps stay fewer than events."""
         merged: OrderedDict[int, Entry | Gap] = OrderedDict()
         before: Entry | Gap | None = None
         for seq, place in self._queued.items():

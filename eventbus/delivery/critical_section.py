@@ -23,7 +23,7 @@ class CriticalSection:
     """Runs work in one thread at a time, and knows when that thread is inside already.
 
     Args:
-        when_missed: Called after leaving, if `run_unless_inside` was refused meanwhile.
+        when_missed: Called after leaving, if `run_unless_inside` returned None inside.
     """
 
     __slots__ = ("_inside", "_lock", "_missed", "_when_missed")

@@ -81,7 +81,7 @@ async def call_maybe_async(function: Callable[..., object], *arguments: object) 
 
 
 def name_of(subscriber: object) -> str:
-    """Return the default name of a subscriber: that of its function or class."""
+    """Return the default name of a subscriber: its `name`, or its function's or class's."""
     while isinstance(subscriber, functools.partial):
         subscriber = subscriber.func
     name = getattr(subscriber, "name", None) or getattr(subscriber, "__name__", None)

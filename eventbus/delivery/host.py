@@ -99,7 +99,7 @@ class Host:
                 async with anyio.create_task_group() as tasks:
                     ready.set()
                     while True:
-                        is_last_look = router.is_closed  # read before the look: nobody comes afterwards
+                        is_last_look = router.is_closed  # read first: no newcomer follows a close
                         while self._newcomers:
                             worker = self._worker_for(self._newcomers.popleft())
                             tasks.start_soon(worker.run, doorbell, tasks.cancel_scope)

@@ -1,7 +1,7 @@
 """The publisher's side: accept an event, or reject it.
 
-An accepted event is appended to the pending ones, and then somebody has to look at them: a doorbell is
-rung, or the publisher distributes them itself; see `router`.
+An accepted event is appended to the pending events. Then a doorbell is rung, or the publisher
+distributes them itself; see `router`.
 """
 
 from __future__ import annotations

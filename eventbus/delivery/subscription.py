@@ -38,7 +38,7 @@ class Subscription:
         is_stream: Whether a stream's reader empties the mailbox, and not a worker.
         wake: Wakes its worker or reader, from anywhere.
         failed: How many handler calls raised.
-        needs_attention: Tells the worker to look up from its events: a drain waits, or the bus closes.
+        needs_attention: Whether the worker has to check for drains, a close, or failures to forget.
         failure_log: Where its failures are logged.
     """
 

@@ -7,7 +7,7 @@ millisecond, releases the lock more often than the default of 5 ms: the loop tha
 for a second. With an interval below the time between two releases it gets its turn.
 
 The interval is the whole process's. So it is short only while a loop waits, and is then set back. An
-interval that the program has set meanwhile, or that is as short already, is left alone.
+interval that the program has set in between, or that is as short already, is left alone.
 
 A signal handler or finalizer that publishes may interrupt either function anywhere, in the thread that
 holds the lock: hence a re-entrant lock, and each function is correct if the other runs inside it.
