@@ -58,7 +58,7 @@ class Subscription:
         self.mailbox: Mailbox = mailbox
         self.key: Callable[[Any], Hashable] | None = key
         self.failure_log: RateLimitedLog = RateLimitedLog(_logger, f"subscriber {name!r}:")
-        self.subscriber: Subscriber[Any] = subscriber or Subscriber()
+        self.subscriber: Subscriber[Any] = Subscriber() if subscriber is None else subscriber
         self.is_stream: bool = subscriber is None
         self._begin()
 
