@@ -81,6 +81,30 @@ def test_accepted_or_closed(bus: EventBus) -> None:
     assert (statistics.accepted, statistics.rejected) == (1, 2)
 
 
+class _Counting(EventBus):
+    count = 0
+
+    def publish(self, event: Event) -> bool:
+        self.count += 1
+        return super().publish(event)
+
+
+def test_an_override(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A subclass, or a patch of the class, may override `publish`: it sees every event."""
+    bus, patched = _Counting(), EventBus()
+    bus.subscribe(_fail, _Tick)
+    with bus:
+        bus.publish(_Tick(n=1))
+    assert bus.count == 2  # with the bus's own SubscriberFailed
+    monkeypatch.setattr(EventBus, "publish", lambda self, event: event is self)
+    assert patched.publish(_Tick(n=1)) is False
+    assert patched.statistics().accepted == 0
+
+
+def _fail(event: _Tick) -> None:
+    raise ValueError
+
+
 @pytest.mark.anyio
 async def test_publish_wait_answers_alike(bus: EventBus) -> None:
     """`publish_wait` answers as `publish` does."""
