@@ -17,8 +17,8 @@ from eventbus.delivery.router import Router
 from eventbus.delivery.routing_table import DIRECT, NO_SUBSCRIBER
 from eventbus.delivery.statistics import BusStatistics, DrainReport
 from eventbus.delivery.stream import EventStream
-from eventbus.delivery.subscribing import Subscribing, SubscriptionOptions
 from eventbus.delivery.subscription import Subscription
+from eventbus.delivery.subscription_factory import SubscriptionFactory, SubscriptionOptions
 from eventbus.delivery.switch_interval import SWITCH_INTERVAL_SECONDS
 from eventbus.delivery.wake_ups import MAX_PENDING
 from eventbus.events import Event
@@ -65,7 +65,7 @@ class EventBus:
         self._router = Router(history, switch_interval)
         self._intake = Intake(self, self._router)
         self._lifecycle = Lifecycle(self, self._router)
-        self._subscribing = Subscribing(self, self._router, self._lifecycle.add)
+        self._subscriptions = SubscriptionFactory(self, self._router, self._lifecycle.add)
         for subscriber in subscribers:
             self.subscribe(subscriber)
 
@@ -199,40 +199,23 @@ class EventBus:
     ) -> Subscription: ...
 
     def subscribe(
-        self,
-        handler: Subscriber[Any] | Callable[[Any], object],
-        events: EventTypes | None = None,
-        *,
-        name: str | None = None,
-        capacity: int | None = None,
-        overflow: Overflow | None = None,
-        key: Callable[[Any], Hashable] | None = None,
-        replay: int = 0,
+        self, handler: Subscriber[Any] | Callable[[Any], object], events: Any = None, **options: Any
     ) -> Subscription:
         """Deliver events to a handler or subscriber, and return the handle that ends it.
 
-        Effective on return; from any thread, before or after the bus was entered. Options that are not
-        given are the `Subscriber`'s, and for a function the defaults.
+        Effective on return; from any thread, before or after the bus was entered.
 
         Args:
             handler: A function of one event, sync or async, or a `Subscriber`.
             events: An event class, or a union of them; subclasses are included. By default the
                 subscriber's, or the annotation of the function's parameter, or `Event`.
-            name: Its name in statistics and logs; a number is added to make it unique.
-            capacity: How many events its mailbox holds, 1 or more.
-            overflow: Which events are lost when the mailbox is full.
-            key: With `Overflow.COALESCE`: of the queued events with equal keys only the latest is
-                kept. Called in the publisher's thread.
-            replay: Begin with up to this many of the last matching events of the bus's history,
-                without a gap or a duplicate between them and new events.
+            **options: See `SubscriptionOptions`.
 
         Raises:
             SubscriberError: The handler, its events or its options are wrong.
             BusStateError: The bus is closed.
         """
-        return self._subscribing.subscribe(
-            handler, events, name=name, capacity=capacity, overflow=overflow, key=key, replay=replay
-        )
+        return self._subscriptions.subscribe(handler, events, **options)
 
     @overload
     def on(
@@ -286,7 +269,7 @@ class EventBus:
 
         Events and options are those of `subscribe`, and so are the errors, on opening it.
         """
-        return EventStream(self._router, partial(self._subscribing.open_stream, events, **options))
+        return EventStream(self._router, partial(self._subscriptions.open_stream, events, **options))
 
     # Statistics and closing.
 

@@ -15,20 +15,30 @@ from eventbus.events import EventsLost
 if TYPE_CHECKING:
     from eventbus.bus import EventBus
 
-__all__ = ["Subscribing", "SubscriptionOptions"]
+__all__ = ["SubscriptionFactory", "SubscriptionOptions"]
 
 
 class SubscriptionOptions(TypedDict, total=False):
-    """The options of a subscription; see `EventBus.subscribe`."""
+    """The options of a subscription; by default those of the `Subscriber`.
 
-    name: str
+    Attributes:
+        name: Its name in statistics and logs; a number is added to make it unique.
+        capacity: How many events its mailbox holds, 1 or more.
+        overflow: Which events are lost when the mailbox is full.
+        key: With `Overflow.COALESCE`: of the queued events with equal keys only the latest is kept.
+            Called in the publisher's thread.
+        replay: Begin with up to this many of the last matching events of the bus's history, without
+            a gap or a duplicate between them and new events.
+    """
+
+    name: str | None
     capacity: int
     overflow: Overflow
-    key: Callable[[Any], Hashable]
+    key: Callable[[Any], Hashable] | None
     replay: int
 
 
-class Subscribing:
+class SubscriptionFactory:
     """Makes the subscriptions of one bus.
 
     Args:
@@ -49,11 +59,11 @@ class Subscribing:
         handler: Handler | Subscriber[Any],
         events: EventTypes | None,
         *,
-        name: str | None,
-        capacity: int | None,
-        overflow: Overflow | None,
-        key: Callable[[Any], Hashable] | None,
-        replay: int,
+        name: str | None = None,
+        capacity: int | None = None,
+        overflow: Overflow | None = None,
+        key: Callable[[Any], Hashable] | None = None,
+        replay: int = 0,
     ) -> Subscription:
         """Subscribe a handler or subscriber; arguments that are None are the subscriber's own."""
         subscriber = as_subscriber(handler)
@@ -78,7 +88,7 @@ class Subscribing:
         subscriber: Subscriber[Any] | None,
         events: EventTypes,
         *,
-        name: str = "stream",
+        name: str | None = None,
         capacity: int = DEFAULT_CAPACITY,
         overflow: Overflow = Overflow.DROP_OLDEST,
         key: Callable[[Any], Hashable] | None = None,
