@@ -24,7 +24,7 @@ from typing import Any, TypeAlias, cast
 
 from eventbus.contracts import Overflow
 from eventbus.delivery.critical_section import CriticalSection
-from eventbus.delivery.waiting_room import WaitingRoom
+from eventbus.delivery.waiting_room import EMPTY_WAITING_ROOM, WaitingRoom
 from eventbus.events import Event, EventsLost
 
 __all__ = ["Entry", "Envelope", "Gap", "Mailbox", "event_of"]
@@ -131,7 +131,7 @@ class Mailbox:
         self.lost = 0
         self.high_water = 0
         self.closed: bool = False
-        self.waiting_room: WaitingRoom = WaitingRoom()
+        self.waiting_room: WaitingRoom = WaitingRoom() if overflow is Overflow.WAIT else EMPTY_WAITING_ROOM
         self.contents = self._queue
         """Empty when there is nothing to take, neither an event nor a gap."""
         self.on_ready: Callable[[], None] | None = None
@@ -248,7 +248,10 @@ class Mailbox:
     # Room, for publishers that can wait for it.
 
     def wait_for_room(self, notify: Callable[[], None]) -> None:
-        """Have `notify` called once when an event has been taken; inside the critical section."""
+        """Have `notify` called once when an event has been taken; with `Overflow.WAIT` only.
+
+        Inside the critical section.
+        """
         self.take = self._take_locked
         self.waiting_room.add(notify)
 

@@ -59,6 +59,7 @@ class RoutingTable:
     def __init__(self) -> None:
         self._wanted: dict[type[Event], tuple[Subscription, ...]] = {}
         self._taps: dict[type[Event], blinker.Signal] = {}
+        self._routes: dict[type, tuple[Subscription, ...]] = {}
         self.reopen()
 
     def reopen(self) -> None:
@@ -120,5 +121,5 @@ class RoutingTable:
         return tuple(dict.fromkeys(found))
 
     def _forget_routes(self) -> None:
-        self._routes: dict[type, tuple[Subscription, ...]] = {}
+        self._routes.clear()
         self.plans: dict[type, PublishPlan] = {}

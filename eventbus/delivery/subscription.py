@@ -64,7 +64,7 @@ class Subscription:
 
     def _begin(self) -> None:
         self.state: SubscriptionState = "running" if self.is_stream else "waiting"
-        self.wake: Callable[[], None] = _nobody_to_wake
+        self.wake: Callable[[], None] = _wake_nothing
         self.failed: int = 0
         self.needs_attention: bool = False
         self._drains: list[tuple[int, Drain]] = []  # each waits until this many events are done with
@@ -135,7 +135,7 @@ class Subscription:
         """Have the worker notice that the mailbox has been closed."""
         self.end("ended")
         self.wake()
-        if self.wake is _nobody_to_wake:
+        if self.wake is _wake_nothing:
             self.notify_drains()
 
     def reset_after_fork(self, section: CriticalSection) -> None:
@@ -189,5 +189,5 @@ class Subscription:
         return max(1, min(left, limit))
 
 
-def _nobody_to_wake() -> None:
+def _wake_nothing() -> None:
     """Stand in until a worker or reader sets `wake`."""

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
-__all__ = ["WaitingRoom"]
+__all__ = ["EMPTY_WAITING_ROOM", "WaitingRoom"]
 
 
 class WaitingRoom:
@@ -42,3 +42,7 @@ class WaitingRoom:
         """Notify every waiting publisher."""
         while self._waiting:
             self.notify_next()
+
+
+EMPTY_WAITING_ROOM = WaitingRoom()
+"""The empty waiting room of all mailboxes that no publisher waits for."""
