@@ -14,7 +14,7 @@ from typing import Any, TypedDict, TypeVar, Unpack, overload
 import blinker
 
 from eventbus.contracts import DEFAULT_CAPACITY, EventT, EventTypes, Overflow, Subscriber
-from eventbus.delivery.handlers import as_subscriber, check_options, classes_in, name_of
+from eventbus.delivery.handlers import as_subscriber, check_options, event_classes, name_of
 from eventbus.delivery.lifecycle import Lifecycle
 from eventbus.delivery.mailbox import new_mailbox
 from eventbus.delivery.stream import EventStream
@@ -178,7 +178,7 @@ class EventBus(Lifecycle):
         key: Callable[[Any], Hashable] | None = None,
         replay: int = 0,
     ) -> Subscription:
-        classes = classes_in(events)
+        classes = event_classes(events)
         check_options(capacity, overflow, key)
         if replay < 0:
             raise SubscriberError(f"replay={replay} is less than nothing. Pass 0 or more")
@@ -290,7 +290,7 @@ class EventBus(Lifecycle):
         Raises:
             SubscriberError: It is something else.
         """
-        classes = classes_in(event_type)
+        classes = event_classes(event_type)
         if len(classes) != 1:
             raise SubscriberError("a tap is on one event class. Tap each class of the union, or their base")
         return self._inside(self._tap_inside, classes[0])

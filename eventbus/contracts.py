@@ -1,8 +1,6 @@
 """What a plugin author must know: subclass `Subscriber`, or write to an `EventSink`.
 
     class SlowNodes(Subscriber[NodeCompleted]):
-        events = NodeCompleted
-
         async def handle(self, event: NodeCompleted) -> None:
             if (event.duration_seconds or 0) > 10:
                 print(event.node_id)
@@ -18,6 +16,7 @@ from enum import Enum
 from types import UnionType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeAlias, runtime_checkable
 
+from eventbus.event_classes import check_covers, events_of_argument, type_argument
 from eventbus.events import Event
 
 if TYPE_CHECKING:
@@ -85,12 +84,25 @@ class Subscriber(Generic[EventT]):
     name: str | None = None
 
     handles_batches: ClassVar[bool] = False
-    """Whether `handle_batch` is overridden; worked out when the class is made."""
+    """Whether `handle_batch` is overridden; set when the class is created."""
+
+    _events_of_type: ClassVar[EventTypes] = Event
+    """The events of the type argument, where `events` is not set."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Note whether the subclass works in batches."""
+        """Set `events` from the type argument, unless the class sets it.
+
+        Raises:
+            SubscriberError: The class sets `events` that its type argument does not cover, or its type
+                argument contains no event class.
+        """
         super().__init_subclass__(**kwargs)
         cls.handles_batches = cls.handle_batch is not Subscriber.handle_batch
+        argument = type_argument(cls, Subscriber)
+        if "events" in cls.__dict__ or cls.events is not cls._events_of_type:
+            check_covers(cls, cls.events, argument)
+        elif argument is not Any:
+            cls.events = cls._events_of_type = events_of_argument(cls, argument)
 
     async def start(self, bus: EventBus) -> None:
         """Prepare to consume; called once, on the host, before the first event.

@@ -226,7 +226,7 @@ def test_no_package_takes_the_place_of_a_built_in_subscriber(distributions: Dist
     outcome = load_plugins()
     assert type(outcome.loaded["json_persister"]).__name__ == "JsonPersister"
     assert reasons(outcome.failed) == {
-        "json_persister": "the name is taken by subscribers.json_persister:JsonPersister of eventbus"
+        "json_persister": "the name is taken by eventbus_subscribers.json_persister:JsonPersister of eventbus"
     }
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import functools
 import inspect
 import typing
-from collections.abc import Awaitable, Callable, Hashable, Iterable
-from types import UnionType
-from typing import Any, TypeAlias, get_args, get_origin
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Any, TypeAlias
 
 from eventbus.contracts import EventTypes, Overflow, Subscriber
 from eventbus.errors import SubscriberError
+from eventbus.event_classes import event_classes
 from eventbus.events import Event
 
 __all__ = [
@@ -23,7 +23,7 @@ __all__ = [
     "awaited",
     "call",
     "check_options",
-    "classes_in",
+    "event_classes",
     "events_of",
     "name_of",
 ]
@@ -105,25 +105,8 @@ def events_of(handler: Handler) -> EventTypes:
         annotation = annotation.__bound__ or Event
     if isinstance(annotation, type) and issubclass(Event, annotation):
         return Event  # a function of any object takes any event
-    classes_in(annotation)
+    event_classes(annotation)
     return typing.cast("EventTypes", annotation)
-
-
-def classes_in(events: EventTypes | object) -> tuple[type[Event], ...]:
-    """Return the event classes that an event class, a union or a tuple of them stands for.
-
-    Raises:
-        SubscriberError: It is something else.
-    """
-    found = tuple(_flatten(events))
-    wrong = [each for each in found if not (isinstance(each, type) and issubclass(each, Event))]
-    if wrong or not found:
-        what = getattr(wrong[0], "__name__", repr(wrong[0])) if wrong else "an empty tuple"
-        raise SubscriberError(
-            f"cannot subscribe to {what}: it is not an Event class. "
-            "Pass a subclass of Event, or a union of them such as SkillEvent | NodeEvent"
-        )
-    return typing.cast("tuple[type[Event], ...]", tuple(dict.fromkeys(found)))
 
 
 def check_options(capacity: int, overflow: Overflow, key: Callable[[Any], Hashable] | None) -> None:
@@ -144,17 +127,6 @@ def check_options(capacity: int, overflow: Overflow, key: Callable[[Any], Hashab
         )
     if key is not None and overflow is not Overflow.COALESCE:
         raise SubscriberError("key= has a meaning with overflow=Overflow.COALESCE only. Pass both or neither")
-
-
-def _flatten(events: object) -> Iterable[object]:
-    if isinstance(events, tuple):
-        for each in typing.cast("tuple[object, ...]", events):
-            yield from _flatten(each)
-    elif isinstance(events, UnionType) or get_origin(events) is typing.Union:
-        for each in get_args(events):
-            yield from _flatten(each)
-    else:
-        yield events
 
 
 def _is_async(handler: object) -> bool:
