@@ -19,7 +19,8 @@ from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
 from itertools import repeat
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast
 
 import anyio
 import anyio.lowlevel
@@ -104,6 +105,16 @@ class Subscription:
 
     def __repr__(self) -> str:
         return f"<Subscription {self.name!r} {self.state}, {len(self.mailbox)} queued>"
+
+    def __enter__(self) -> Self:
+        """Return the subscription itself."""
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Unsubscribe."""
+        self.unsubscribe()
 
     def unsubscribe(self) -> None:
         """End the subscription; once this has returned, no further handler call starts.
