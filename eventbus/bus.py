@@ -14,6 +14,7 @@ from typing import Any, TypedDict, TypeVar, Unpack, overload
 import blinker
 
 from eventbus.contracts import DEFAULT_CAPACITY, EventT, EventTypes, Overflow, Subscriber
+from eventbus.delivery.decorator_types import Subscribing
 from eventbus.delivery.handlers import as_subscriber, check_options, event_classes, name_of
 from eventbus.delivery.lifecycle import Lifecycle
 from eventbus.delivery.mailbox import new_mailbox
@@ -25,16 +26,19 @@ from eventbus.events import Event, EventsLost
 
 __all__ = ["EventBus", "SubscriptionOptions"]
 
+_EventT1 = TypeVar("_EventT1", bound=Event)
+_EventT2 = TypeVar("_EventT2", bound=Event)
+_EventT3 = TypeVar("_EventT3", bound=Event)
 _HandlerT = TypeVar("_HandlerT", bound=Callable[..., object])
 
 
 class SubscriptionOptions(TypedDict, total=False):
     """What may be said of a subscription; see `EventBus.subscribe`."""
 
-    name: str
+    name: str | None
     capacity: int
     overflow: Overflow
-    key: Callable[[Any], Hashable]
+    key: Callable[[Any], Hashable] | None
     replay: int
 
 
@@ -91,7 +95,13 @@ class EventBus(Lifecycle):
     # Subscribing.
 
     @overload
-    def subscribe(self, handler: Subscriber[Any], /) -> Subscription: ...
+    def subscribe(
+        self,
+        handler: Subscriber[Any] | Callable[[EventT], object],
+        events: None = None,
+        /,
+        **options: Unpack[SubscriptionOptions],
+    ) -> Subscription: ...
 
     @overload
     def subscribe(
@@ -99,26 +109,25 @@ class EventBus(Lifecycle):
         handler: Callable[[EventT], object],
         events: type[EventT],
         /,
-        *,
-        name: str | None = None,
-        capacity: int = DEFAULT_CAPACITY,
-        overflow: Overflow = Overflow.DROP_OLDEST,
-        key: Callable[[EventT], Hashable] | None = None,
-        replay: int = 0,
+        **options: Unpack[SubscriptionOptions],
+    ) -> Subscription: ...
+
+    @overload
+    def subscribe(
+        self,
+        handler: Subscriber[EventT],
+        events: type[EventT],
+        /,
+        **options: Unpack[SubscriptionOptions],
     ) -> Subscription: ...
 
     @overload
     def subscribe(
         self,
         handler: Subscriber[Any] | Callable[[Any], object],
-        events: EventTypes | None = None,
+        events: UnionType | tuple[type[Event], ...],
         /,
-        *,
-        name: str | None = None,
-        capacity: int | None = None,
-        overflow: Overflow | None = None,
-        key: Callable[[Any], Hashable] | None = None,
-        replay: int = 0,
+        **options: Unpack[SubscriptionOptions],
     ) -> Subscription: ...
 
     def subscribe(
@@ -214,8 +223,14 @@ class EventBus(Lifecycle):
         return unknown
 
     @overload
+    def on(self, events: type[EventT], /, **options: Unpack[SubscriptionOptions]) -> Subscribing[EventT]: ...
+
+    @overload
     def on(
-        self, events: EventTypes | None = None, /, **options: Unpack[SubscriptionOptions]
+        self,
+        events: UnionType | tuple[type[Event], ...] | None = None,
+        /,
+        **options: Unpack[SubscriptionOptions],
     ) -> Callable[[_HandlerT], _HandlerT]: ...
 
     @overload
@@ -248,6 +263,19 @@ class EventBus(Lifecycle):
     def stream(
         self, events: type[EventT], /, **options: Unpack[SubscriptionOptions]
     ) -> EventStream[EventT]: ...
+
+    @overload
+    def stream(
+        self, events: tuple[type[_EventT1], type[_EventT2]], /, **options: Unpack[SubscriptionOptions]
+    ) -> EventStream[_EventT1 | _EventT2]: ...
+
+    @overload
+    def stream(
+        self,
+        events: tuple[type[_EventT1], type[_EventT2], type[_EventT3]],
+        /,
+        **options: Unpack[SubscriptionOptions],
+    ) -> EventStream[_EventT1 | _EventT2 | _EventT3]: ...
 
     @overload
     def stream(

@@ -30,7 +30,7 @@ from eventbus.correlator import SkillsWorkflowCorrelator
 from eventbus.delivery.current_bus import current_bus
 from eventbus.delivery.stream import EventStream
 from eventbus.errors import EventBusError
-from eventbus.events import Event, EventsLost, SkillEvent, WorkflowEvent
+from eventbus.events import EventsLost, SkillEvent, WorkflowEvent
 from eventbus.events.legacy_records import skill_events
 from eventbus.session import current_session_id, mark_active, mark_inactive, new_id, session_scope
 from eventbus.trackers import WorkflowEventTracker, get_tracker
@@ -177,7 +177,9 @@ class _Told:
                 self._correlation.add(event)
 
 
-def _opened_stream(bus: EventSink | None) -> EventStream[Event] | None:
+def _opened_stream(
+    bus: EventSink | None,
+) -> EventStream[SkillEvent | WorkflowEvent | EventsLost] | None:
     if not isinstance(bus, EventBus):
         return None
     wanted = (SkillEvent, WorkflowEvent, EventsLost)
