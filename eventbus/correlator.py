@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from io import StringIO
@@ -16,6 +15,7 @@ from eventbus.events import Event, SkillEvent, SkillStarted, WorkflowEvent
 from eventbus.events.legacy_records import skill_events
 from eventbus.events.legacy_records import workflow_events as _workflow_events
 from eventbus.events.records import SkillInvocation
+from eventbus.settings import log_directory
 
 if TYPE_CHECKING:
     from eventbus.history import EventLog
@@ -29,9 +29,8 @@ class SkillsWorkflowCorrelator:
     `get_session_summary`, `generate_correlation_report` and `export_correlated_data` tell what
     `correlate_by_session` gave last; before its first call they correlate the files themselves.
 
-    Where nothing is named it correlates what the directory named by ``EVENTBUS_DIR`` holds, else
-    ``.session-buddy`` in the working directory: the event log, and of its two historic files what the
-    log does not tell as well. A file that is named is correlated without the log, and a log that is
+    Where nothing is named it correlates what `eventbus.log_directory()` holds: the event log, and of
+    its two historic files what the log does not tell as well. A file that is named is correlated without the log, and a log that is
     named without the files.
 
     A log is read anew by each call, one session at a time, however long it is.
@@ -267,7 +266,4 @@ def _identity(event: Event) -> tuple[object, ...]:
 
 
 def _file(path: Path | str | None, default_name: str) -> Path:
-    if path is not None:
-        return Path(path)
-    directory = os.environ.get("EVENTBUS_DIR")
-    return (Path(directory) if directory else Path.cwd() / ".session-buddy") / default_name
+    return Path(path) if path is not None else log_directory() / default_name
