@@ -29,9 +29,9 @@ class SkillsWorkflowCorrelator:
     `get_session_summary`, `generate_correlation_report` and `export_correlated_data` tell what
     `correlate_by_session` gave last; before its first call they correlate the files themselves.
 
-    Where nothing is named it correlates what `eventbus.log_directory()` holds: the event log, and of
-    its two historic files what the log does not tell as well. A file that is named is correlated without the log, and a log that is
-    named without the files.
+    Without arguments it reads `eventbus.log_directory()`: the event log, and from the two legacy files
+    there the records that the log lacks. A file that is given is read without the log, and a log that is
+    given without the files.
 
     A log is read anew by each call, one session at a time, however long it is.
 

@@ -68,7 +68,17 @@ class SettingsError(EventBusError, ValueError):
 
 
 class PluginError(EventBusError):
-    """A subscriber plugin could not be found or loaded."""
+    """A subscriber plugin could not be found or loaded.
+
+    Attributes:
+        problem: What is wrong.
+        hint: What to do about it; empty if that is obvious.
+    """
+
+    def __init__(self, problem: str, hint: str = "") -> None:
+        super().__init__(f"{problem}. {hint}" if hint else problem)
+        self.problem = problem
+        self.hint = hint
 
 
 class IntegrationError(EventBusError):
