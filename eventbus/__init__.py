@@ -1,6 +1,6 @@
 """eventbus: an async, in-process publish/subscribe event bus that never blocks its publishers.
 
-Everything a user needs is here; `eventbus.contracts` is all a plugin author must read.
+All public names are here. A plugin author needs to read `eventbus.contracts` only.
 """
 
 from eventbus.bus import EventBus

@@ -1,4 +1,4 @@
-"""What a plugin author may rely on, and what things are called."""
+"""The base class of subscribers, and the names of things."""
 
 from __future__ import annotations
 
@@ -212,22 +212,22 @@ def test_a_type_argument_without_event_classes(argument: Any, problem: str) -> N
 
 
 def test_a_subscriber_that_handles_nothing() -> None:
-    """A subscriber that overrides neither `handle` nor `handle_batch` fails, and says why."""
+    """A subscriber that overrides neither `handle` nor `handle_batch` fails with a clear error."""
 
     class Idle(Subscriber[Event]):
         events = NodeStarted
 
-    told: list[SubscriberFailed] = []
+    failures: list[SubscriberFailed] = []
     with EventBus([Idle()]) as bus:
-        bus.subscribe(told.append, SubscriberFailed)
+        bus.subscribe(failures.append, SubscriberFailed)
         bus.publish(_node())
-    assert [(event.subscriber, event.error_type) for event in told] == [("Idle", "NotImplementedError")]
+    assert [(event.subscriber, event.error_type) for event in failures] == [("Idle", "NotImplementedError")]
     with pytest.raises(NotImplementedError, match="Idle overrides neither handle nor handle_batch"):
         anyio.run(Idle().handle, _node())
 
 
 def test_handle_batch_by_default() -> None:
-    """`handle_batch` hands each event to `handle` where it is not overridden."""
+    """Without an override, `handle_batch` passes each event to `handle`."""
 
     class Single(Subscriber[Event]):
         def __init__(self) -> None:
@@ -258,7 +258,7 @@ def test_who_handles_batches() -> None:
 
 
 def test_start_and_stop_may_be_functions_without_async() -> None:
-    """`start` and `stop` that are no coroutine functions are called all the same."""
+    """`start`, `handle` and `stop` need not be async."""
     done: list[str] = []
 
     class Plain(Subscriber[Event]):
@@ -282,16 +282,16 @@ def test_a_bus_is_a_sink() -> None:
 
 
 def test_names() -> None:
-    """A subscription is called what its subscriber says, or its function's or class's name, made unique."""
+    """The name of a subscription is the given one, or that of its function or class, made unique."""
 
-    def tell(event: Event) -> None: ...
+    def note(event: Event) -> None: ...
 
     class Callable:
         def __call__(self, event: Event) -> None: ...
 
-    bus = EventBus([tell, functools.partial(tell), Callable()])
-    bus.subscribe(tell, name="mine")
-    assert list(bus.statistics().subscriptions) == ["tell", "tell-2", "Callable", "mine"]
+    bus = EventBus([note, functools.partial(note), Callable()])
+    bus.subscribe(note, name="mine")
+    assert list(bus.statistics().subscriptions) == ["note", "note-2", "Callable", "mine"]
 
 
 def test_representations() -> None:
@@ -305,7 +305,7 @@ def test_representations() -> None:
 
 
 def test_many_causes(caplog: pytest.LogCaptureFixture) -> None:
-    """A log of failures remembers a bounded number of causes."""
+    """A rate-limited log remembers a bounded number of causes."""
     log = RateLimitedLog(logging.getLogger("eventbus.tests"), "it")
     for number in range(1_000):
         log.warn(f"cause {number}", "failed")
@@ -313,8 +313,8 @@ def test_many_causes(caplog: pytest.LogCaptureFixture) -> None:
     assert len(caplog.records) == 1_000
 
 
-def test_empty_metadata_is_nobodys_to_change() -> None:
-    """The metadata of an event cannot be filled after it was built."""
+def test_empty_metadata_cannot_be_changed() -> None:
+    """The metadata of an event cannot be changed after it was built."""
     event = _node()
     with pytest.raises(TypeError, match="frozen fact"):
         event.metadata["late"] = True

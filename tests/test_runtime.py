@@ -26,7 +26,7 @@ from eventbus.trackers import WorkflowEventTracker
 def test_the_built_in_subscribers_follow_the_settings(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One run, with no word about subscribers: it is on the screen, in the log and in the report."""
+    """The built-in subscribers show, store and report a run as the settings say."""
     runtime = build_runtime(Settings(directory=tmp_path / "log", progress="plain"))
     with session_scope("abc123"), runtime.bus as bus:
         tracker = WorkflowEventTracker(bus)
@@ -44,7 +44,7 @@ def test_the_built_in_subscribers_follow_the_settings(
 
 
 def test_a_disabled_subscriber_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What is disabled does nothing at all: no line on the screen, no report."""
+    """A disabled subscriber is not loaded: it shows nothing, and reports nothing."""
     disabled = ("console_progress", "event_logger", "live_correlator")
     runtime = build_runtime(Settings(directory=tmp_path, disabled=disabled))
     with runtime.bus as bus:
@@ -55,7 +55,7 @@ def test_a_disabled_subscriber_is_left_out(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_a_program_may_choose_among_the_subscribers(tmp_path: Path) -> None:
-    """Only those that are named are made, or all but those; what is disabled stays so."""
+    """A program may name the subscribers to load or to leave out; disabled ones stay disabled."""
     settings = Settings(directory=tmp_path, disabled=("live_correlator",))
     only = build_runtime(settings, only=("json_persister", "live_correlator"))
     without = build_runtime(settings, without=("json_persister",))
@@ -67,7 +67,7 @@ def test_a_program_may_choose_among_the_subscribers(tmp_path: Path) -> None:
 def test_the_settings_in_force_are_those_of_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without settings the nearest pyproject.toml is asked."""
+    """Without settings those of the nearest pyproject.toml are used."""
     (tmp_path / "pyproject.toml").write_text('[tool.eventbus]\ndirectory = "logs"\ndisabled = []\n')
     monkeypatch.chdir(tmp_path)
     runtime = build_runtime()
