@@ -160,7 +160,7 @@ def test_an_empty_session_id_is_refused() -> None:
 
 def test_an_object_that_is_not_a_bus_is_refused() -> None:
     """An object that is not a bus, such as a session id, is refused when tracking begins."""
-    with pytest.raises(TypeError, match="no bus"):
+    with pytest.raises(TypeError, match="is not a bus"):
         SessionCoordinator("abc").initialize_workflow_tracking()  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
