@@ -9,7 +9,8 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-from eventbus.cli.exit_codes import USAGE, CommandError
+from eventbus.cli.exit_codes import USAGE, CommandError, error_line
+from eventbus.errors import PluginError
 
 __all__ = ["main"]
 
@@ -32,6 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except CommandError as error:
             print(error.line, file=sys.stderr)
             return error.exit_code
+        except PluginError as error:
+            print(error_line(error.problem, error.hint), file=sys.stderr)
+            return USAGE
         except KeyboardInterrupt:
             return 128 + (signals[0] if signals else signal.SIGINT)
         except BrokenPipeError:
