@@ -28,7 +28,7 @@ from eventbus.events import WorkflowEvent
 from eventbus.events.json_safe import json_safe, safe_text
 from eventbus.events.legacy_records import workflow_events
 from eventbus.events.records import SkillInvocation, skill_invocation_record, workflow_event_record
-from eventbus.history.grouping import lane_of_name, session_of_lane
+from eventbus.history.grouping import partition_key_of_session, session_id_of
 from eventbus.trackers.skill_metrics import SkillMetrics
 
 __all__ = [
@@ -213,7 +213,7 @@ def correlation_parts(sessions: Iterable[CorrelatedSession]) -> Iterator[bytes]:
 def invocations_of(sessions: Iterable[CorrelatedSession]) -> Iterator[SkillInvocation]:
     """Return the skill invocations in sessions, each with its session."""
     for session in sessions:
-        session_id = session_of_lane(lane_of_name(session.session_id))
+        session_id = session_id_of(partition_key_of_session(session.session_id))
         for record in session.skill_invocations:
             yield SkillInvocation(**record, session_id=session_id)
 

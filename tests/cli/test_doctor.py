@@ -61,7 +61,7 @@ def test_problems_are_told_by_place_with_exit_code_1(program: Program, log: Path
     ended = program("doctor", "--dir", log)
     assert ended.returncode == 1
     permissions, foreign, tail = ended.stdout.splitlines()
-    assert permissions == f"permissions     {path}: others may use it: its mode is 0644, not 0600"
+    assert permissions == f"permissions     {path}: other users may use it: its mode is 0644, not 0600"
     assert foreign.startswith(f"foreign file    {path.parent}/note\\x1b[2J.txt: ")
     assert tail == f"torn tail       {path}:{torn}: its writer died amid a line: 13 bytes"
     assert path.read_bytes() == before

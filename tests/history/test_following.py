@@ -242,7 +242,7 @@ async def test_it_begins_now_or_at_the_beginning(tmp_path: Path, segment: Segmen
         append(path, stored(3, progress(5)))
         assert await take_numbers(now, 1) == [3]
         assert await take_numbers(all_of_it, 1) == [3]
-    with pytest.raises(ValueError, match="'tomorrow' is none of"):
+    with pytest.raises(ValueError, match="'tomorrow' is not"):
         log.follow("tomorrow")  # type: ignore[arg-type]
 
 

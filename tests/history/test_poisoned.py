@@ -84,7 +84,7 @@ def test_passing_over_is_told_while_reading(segment: Segments, caplog: pytest.Lo
     with caplog.at_level(logging.WARNING, "eventbus.history"):
         assert len(list(log)) == len(list(log)) == 1
     (warning,) = caplog.messages  # one for each segment in 20 seconds
-    assert warning.startswith(f"the event log: passed over 6 bytes at {path}:{told[0].offset}: ")
+    assert warning.startswith(f"the event log: skipped 6 bytes at {path}:{told[0].offset}: ")
 
 
 def test_records_that_share_a_line_are_read(segment: Segments) -> None:

@@ -35,7 +35,7 @@ def files(log: EventLog) -> dict[str, bytes]:
 
 
 def kinds(log: EventLog) -> list[str]:
-    return [finding.kind for finding in log.examine()]
+    return [finding.kind for finding in log.check()]
 
 
 def test_every_crash_prefix_of_a_write_recovers(tmp_path: Path) -> None:
@@ -246,7 +246,7 @@ def test_each_finding_has_its_place(tmp_path: Path, segment: Segments) -> None:
     newer = segment(
         b'{"event_type":"segment_started","schema_version":2}\n' + stored(1), bus_id="b1", with_header=False
     )
-    found = {(finding.kind, finding.path): finding for finding in EventLog(tmp_path).examine()}
+    found = {(finding.kind, finding.path): finding for finding in EventLog(tmp_path).check()}
     assert sorted(found) == sorted(
         [
             ("permissions", path),
@@ -264,7 +264,7 @@ def test_each_finding_has_its_place(tmp_path: Path, segment: Segments) -> None:
     assert places["torn tail"] == (content.index(b"torn"), 4)
     assert places["gap"] == (content.index(b'{"seq":5'), len(stored(5)) - 1)
     assert found["gap", path].message == "3 numbers are missing, 1 are out of order, first before 5"
-    assert found["permissions", path].message == "others may use it: its mode is 0644, not 0600"
+    assert found["permissions", path].message == "other users may use it: its mode is 0644, not 0600"
 
 
 def test_a_gap_between_segments_is_found_and_retention_makes_none(tmp_path: Path, segment: Segments) -> None:

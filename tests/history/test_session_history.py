@@ -208,8 +208,8 @@ def test_a_session_of_two_processes_is_one(tmp_path: Path) -> None:
 def test_sessions_in_turns_and_far_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sessions that take turns, more of them than are folded at once, are told as they were."""
     monkeypatch.setattr(indexing, "_MAX_SESSIONS", 3)
-    monkeypatch.setattr(indexing, "_MAX_OPEN_PIECES", 2)
-    monkeypatch.setattr(indexing, "_MAX_SETTLED", 2)
+    monkeypatch.setattr(indexing, "_MAX_OPEN_EXTENTS", 2)
+    monkeypatch.setattr(indexing, "_MAX_FIGURES", 2)
     monkeypatch.setattr(indexing, "_GAP", 300)
     lanes = [session(f"s{number}", number) for number in range(10)]
     all_events = [event for turn in zip(*lanes, strict=True) for event in turn]
@@ -277,10 +277,10 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "other starts": lambda d: _sql(d, "UPDATE sessions SET start = '2000' WHERE name = 's3'"),
     "no sessions": lambda d: _sql(d, "DELETE FROM sessions"),
     "a session missing": lambda d: _sql(d, "DELETE FROM sessions WHERE name = 's2'"),
-    "no pieces": lambda d: _sql(d, "DELETE FROM pieces"),
-    "pieces elsewhere": lambda d: _sql(d, "UPDATE pieces SET start = start + 7"),
-    "pieces too short": lambda d: _sql(d, "UPDATE pieces SET length = length / 2"),
-    "no table": lambda d: _sql(d, "DROP TABLE pieces"),
+    "no extents": lambda d: _sql(d, "DELETE FROM extents"),
+    "extents elsewhere": lambda d: _sql(d, "UPDATE extents SET start = start + 7"),
+    "extents too short": lambda d: _sql(d, "UPDATE extents SET length = length / 2"),
+    "no table": lambda d: _sql(d, "DROP TABLE extents"),
     "no segments": lambda d: _sql(d, "DELETE FROM segments"),
     "segments of no size": lambda d: _sql(d, "UPDATE segments SET size = 0"),
     "a directory": lambda d: _in_its_place(d, Path.mkdir),
@@ -413,7 +413,7 @@ def test_a_log_that_was_copied_is_indexed_anew_at_once(log: Path, monkeypatch: p
     def never(*_: object) -> None:
         pytest.fail("a session was folded on its own")
 
-    monkeypatch.setattr(indexing._Pass, "_fold_anew", never)
+    monkeypatch.setattr(indexing._Update, "_refold", never)
     assert told(log / "copy") == expected
     assert index_state(EventLog(log / "copy")).condition == "current"
 
