@@ -139,7 +139,7 @@ def _check_tail(segment: SegmentFile) -> Iterator[Problem]:
             path=tail.path,
             offset=tail.offset,
             length=tail.length,
-            message=f"its writer ended in the middle of a line: {tail.length} bytes",
+            message=f"its writer died in the middle of a line: {tail.length} bytes",
         )
 
 

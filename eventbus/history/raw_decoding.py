@@ -28,7 +28,7 @@ from eventbus.events import (
     WorkflowCompleted,
     WorkflowStarted,
 )
-from eventbus.events.vocabulary import _decoders
+from eventbus.events.codec import decoders
 from eventbus.history.record_lines import is_utf8
 from eventbus.history.stored_lines import Block
 
@@ -78,8 +78,8 @@ def decode_raw(block: Block) -> list[Any] | None:
 
 def _is_replaced() -> bool:
     """Return True if a class defined elsewhere uses the wire name of one of ours."""
-    decoders = _decoders()  # cached, while event_types() would copy them for each block
-    return any(decoders[name].type is not cls for name, cls in _EVENT_CLASSES.items())
+    known = decoders()  # cached, while event_types() would be a new copy for each block
+    return any(known[name].type is not cls for name, cls in _EVENT_CLASSES.items())
 
 
 @cache

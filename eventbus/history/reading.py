@@ -20,7 +20,7 @@ from msgspec.structs import force_setattr
 
 from eventbus.errors import DecodeError
 from eventbus.events import Event, UnknownEvent, decode, event_types
-from eventbus.events.vocabulary import _decode_unknown, _header_decoder
+from eventbus.events.codec import decode_unknown, header_decoder
 from eventbus.history.record_lines import (
     end_of_object,
     is_utf8,
@@ -250,8 +250,8 @@ class Reader:
 
 def _decode_as_unknown(line: bytes) -> UnknownEvent:
     try:
-        _header_decoder.decode(line)
-        return _decode_unknown(line)
+        header_decoder.decode(line)
+        return decode_unknown(line)
     except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
         raise DecodeError(f"not an event: {error}") from error
 
