@@ -47,7 +47,7 @@ def _run(directory: Path | None, repair: bool, as_json: bool) -> int:
     if repair:
         _repair(log, show)
     kinds: set[str] = set()
-    for finding in log.examine():
+    for finding in log.check():
         kinds.add(finding.kind)
         show(finding, False)
     state = index_state(log)

@@ -61,9 +61,9 @@ def test_problems_are_told_by_place_with_exit_code_1(program: Program, log: Path
     ended = program("doctor", "--dir", log)
     assert ended.returncode == 1
     permissions, foreign, tail = ended.stdout.splitlines()
-    assert permissions == f"permissions     {path}: others may use it: its mode is 0644, not 0600"
+    assert permissions == f"permissions     {path}: other users may use it: its mode is 0644, not 0600"
     assert foreign.startswith(f"foreign file    {path.parent}/note\\x1b[2J.txt: ")
-    assert tail == f"torn tail       {path}:{torn}: its writer died amid a line: 13 bytes"
+    assert tail == f"torn tail       {path}:{torn}: its writer died in the middle of a line: 13 bytes"
     assert path.read_bytes() == before
 
 
@@ -74,7 +74,7 @@ def test_damage_is_exit_code_4(program: Program, log: Path) -> None:
     for arguments in ((), ("--repair",)):
         ended = program("doctor", "--dir", log, *arguments)
         assert ended.returncode == 4
-        assert ended.stdout.startswith(f"damage          {path}:{offset}: 6 bytes hold no record: ")
+        assert ended.stdout.startswith(f"damage          {path}:{offset}: 6 bytes contain no record: ")
 
 
 def test_repair_makes_it_sound(program: Program, log: Path) -> None:
