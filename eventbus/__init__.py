@@ -10,6 +10,7 @@ from eventbus.correlation import CorrelatedSession, Correlation, correlation_rep
 from eventbus.correlator import SkillsWorkflowCorrelator
 from eventbus.delivery.current_bus import current_bus
 from eventbus.delivery.own_thread import OwnThread
+from eventbus.delivery.rate_limited_log import RateLimitedLog
 from eventbus.delivery.statistics import BusStatistics, DrainReport, SubscriptionStatistics
 from eventbus.delivery.stream import EventStream
 from eventbus.delivery.subscription import Subscription
@@ -102,6 +103,7 @@ __all__ = [
     "PhaseTask",
     "PluginError",
     "ProgressMode",
+    "RateLimitedLog",
     "SessionCoordinator",
     "SessionCorrelated",
     "SettingsError",
