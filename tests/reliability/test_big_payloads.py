@@ -22,7 +22,7 @@ from eventbus import (
     scrubbed_line,
 )
 from eventbus.events import MAX_EVENT_BYTES
-from eventbus.events.vocabulary import is_oversized
+from eventbus.events.size import is_oversized
 
 SECONDS = 0.05
 NOISE = 4  # this machine may be doing something else: the best of so many attempts counts

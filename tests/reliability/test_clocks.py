@@ -51,7 +51,7 @@ def _wall_clock(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
         return clock(next(asked))
 
     # The event classes hold this very function, in C: it can be changed, but not replaced.
-    stamp: Any = events.vocabulary._utc_now
+    stamp: Any = events.event.utc_now
     genuine = stamp.__reduce__()[2]
     stamp.__setstate__((now, (UTC,), {}, {}))
     monkeypatch.setattr(time, "time", lambda: clock(next(asked)).timestamp())
