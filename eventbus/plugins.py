@@ -20,7 +20,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from eventbus.contracts import Subscriber
-from eventbus.delivery.handlers import check_options, classes_in
+from eventbus.delivery.handlers import check_options, event_classes
 from eventbus.errors import PluginError
 from eventbus.events.printable import printable
 
@@ -91,7 +91,7 @@ class Plugin:
         made: object = target(**options)
         if not isinstance(made, Subscriber):
             raise PluginError(f"{self.target} makes {_kind(made)}, not a Subscriber")
-        classes_in(made.events)
+        event_classes(made.events)
         check_options(made.capacity, made.overflow, made.key)
         return made
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 from eventbus.contracts import EventTypes
-from eventbus.delivery.handlers import classes_in
+from eventbus.delivery.handlers import event_classes
 from eventbus.events import Event, UnknownEvent, event_types
 
 __all__ = ["Selection"]
@@ -43,7 +43,7 @@ class Selection:
         since: datetime | None = None,
         until: datetime | None = None,
     ) -> None:
-        classes = classes_in(types)
+        classes = event_classes(types)
         self._session_id = session_id
         self._classes = None if Event in classes else classes
         self._since = since and since.astimezone(UTC)

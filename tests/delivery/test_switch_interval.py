@@ -173,7 +173,7 @@ def test_turned_off() -> None:
 @pytest.mark.parametrize("seconds", [0, -1.0, float("nan")])
 def test_no_time(seconds: float) -> None:
     """An interval that is no time is refused, and the message says what to do."""
-    with pytest.raises(ValueError, match="Pass None to turn it off"):
+    with pytest.raises(ValueError, match="Pass None to leave it alone"):
         EventBus(switch_interval=seconds)
 
 
@@ -208,7 +208,7 @@ async def test_a_bell_that_is_retired_unanswered() -> None:
     bell = Doorbell(lambda _: False, SHORT)
     _ring_from_a_thread(bell)
     assert _interval() == SHORT
-    bell.retire()
+    bell.close()
     assert _interval() == NORMAL
     await anyio.lowlevel.checkpoint()
     _ring_from_a_thread(bell)
