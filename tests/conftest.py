@@ -1,4 +1,4 @@
-"""What every test shares: both backends, and no thread or bus left behind."""
+"""Shared by all tests: both backends, and checks that no thread or bus is left behind."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-# Run in the background, or under nohup, the tests ignore these signals, and with them would every
+# In the background, or under nohup, these signals are ignored: by the tests, and so by every
 # program that they start and interrupt.
 for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(_number) is signal.SIG_IGN:
@@ -32,7 +32,7 @@ def _no_session_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _no_host_left_behind() -> Iterator[None]:
-    before = set(threading.enumerate())  # what another test left behind is that test's fault
+    before = set(threading.enumerate())  # a thread left behind by another test is that test's fault
     yield
     hosts = [each for each in threading.enumerate() if each.name.endswith("-host") and each not in before]
     if hosts:

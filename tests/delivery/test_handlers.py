@@ -1,4 +1,4 @@
-"""How handlers are called, and what becomes of those that fail."""
+"""How handlers are called, and how their failures are treated."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class _Tock(Event, frozen=True, kw_only=True):
 
 
 async def settle(bus: EventBus) -> None:
-    """Wait for what was published, and for what handling that published."""
+    """Wait until all events, and the events published while handling them, are handled."""
     for _ in range(3):
         await bus.drain()
 
@@ -64,13 +64,13 @@ class _Recorder(Subscriber[_Tick]):
 
 
 class _Raising(Subscriber[_Tick]):
-    """Raises on the numbers it was told to."""
+    """Raises on the given numbers."""
 
     events = _Tick
 
     def __init__(self, *numbers: int, error: BaseException | None = None) -> None:
         self.numbers = numbers
-        self.error = error or ValueError("as told")
+        self.error = error or ValueError("on request")
         self.got: list[int] = []
 
     async def handle(self, event: _Tick) -> None:
@@ -151,8 +151,8 @@ class _AsyncCallable:
     ],
 )
 async def test_what_may_be_a_handler(handler: Callable[[_Tick], object]) -> None:
-    """Handlers may be functions, methods, partials or callable objects, sync or async; an awaitable that a
-    sync one returns is awaited.
+    """Handlers may be functions, methods, partials or callable objects, sync or async; an awaitable returned
+    by a sync handler is awaited.
     """
     _got.clear()
     async with EventBus() as bus:
@@ -164,8 +164,10 @@ async def test_what_may_be_a_handler(handler: Callable[[_Tick], object]) -> None
 
 
 @pytest.mark.parametrize("handler", [None, 1, "handler", _Recorder, _Callable, _Tick])
-def test_what_may_not(handler: Any) -> None:
-    """What is neither callable nor a `Subscriber`, or a class where an instance is meant, is refused."""
+def test_what_may_not_be_a_handler(handler: Any) -> None:
+    """A handler that is neither callable nor a `Subscriber` is refused, and so is a class in place of an
+    instance.
+    """
     bus = EventBus()
     with pytest.raises(SubscriberError):
         bus.subscribe(handler, _Tick)
@@ -174,7 +176,7 @@ def test_what_may_not(handler: Any) -> None:
 
 @pytest.mark.anyio
 async def test_on() -> None:
-    """The decorator subscribes the function, by the events given or by its annotation, and returns it."""
+    """The decorator subscribes the function to the given or annotated events, and returns it."""
     got: list[str] = []
     bus = EventBus()
 
@@ -202,10 +204,8 @@ async def test_on() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_handler_sees_no_session_of_the_publisher() -> None:
-    """An event is stamped with its session when it is built; a handler never sees the publisher's session
-    scope.
-    """
+async def test_a_handler_runs_outside_the_publishers_session() -> None:
+    """An event gets its session when it is built; a handler never runs in the publisher's session scope."""
     seen: list[tuple[str | None, str | None]] = []
 
     def handle(event: _Tick) -> None:
@@ -237,9 +237,7 @@ class _Batches(Subscriber[_Tick]):
 
 @pytest.mark.anyio
 async def test_batches() -> None:
-    """A `Subscriber` with `handle_batch` gets all that is queued, at most `max_batch` events at a time, in
-    order.
-    """
+    """A `Subscriber` with `handle_batch` gets all queued events, at most `max_batch` at a time, in order."""
     batches = _Batches()
     bus = EventBus([batches])
     publish(bus, *range(25))
@@ -271,7 +269,7 @@ async def test_start_and_stop(host: str) -> None:
 
 @pytest.mark.anyio
 async def test_start_is_given_the_bus() -> None:
-    """`start` is given the bus, and may publish on it and subscribe to it."""
+    """`start` gets the bus, and may publish on it and subscribe to it."""
 
     class Starting(_Recorder):
         async def start(self, bus: EventBus) -> None:
@@ -288,7 +286,7 @@ async def test_start_is_given_the_bus() -> None:
 
 @pytest.mark.anyio
 async def test_stop_after_unsubscribing() -> None:
-    """A subscriber that is unsubscribed is stopped, though the bus goes on."""
+    """A subscriber that is unsubscribed is stopped while the bus keeps running."""
     recorder = _Recorder()
     stopped = anyio.Event()
 
@@ -311,7 +309,7 @@ async def test_stop_after_unsubscribing() -> None:
 @pytest.mark.anyio
 @pytest.mark.parametrize("batched", [False, True])
 async def test_one_call_at_a_time(batched: bool) -> None:
-    """One handler call runs at a time per subscription, and others run meanwhile."""
+    """One handler call runs at a time per subscription, while other subscriptions' handlers run."""
     running: dict[str, int] = {}
     most: dict[str, int] = {}
     both = anyio.Event()
@@ -368,9 +366,9 @@ async def test_one_call_at_a_time(batched: bool) -> None:
     ],
     ids=lambda error: type(error).__name__,
 )
-async def test_a_failure_harms_nobody_else(error: Exception) -> None:
-    """A handler that raises harms nobody else: its subscription gets the next event, and other
-    subscriptions all of theirs.
+async def test_a_failure_affects_nothing_else(error: Exception) -> None:
+    """A handler that raises affects nothing else: its subscription gets the next event, and other
+    subscriptions get all of theirs.
     """
     raising, recorder = _Raising(2, error=error), _Recorder()
     async with EventBus([raising, recorder]) as bus:
@@ -384,7 +382,7 @@ async def test_a_failure_harms_nobody_else(error: Exception) -> None:
 
 @pytest.mark.anyio
 async def test_a_sync_handler_that_raises_too() -> None:
-    """A sync handler that raises, or whose awaitable does, harms nobody else."""
+    """A sync handler that raises, or whose awaitable raises, affects nothing else."""
     got: list[int] = []
 
     def raise_now(event: _Tick) -> None:
@@ -403,8 +401,8 @@ async def test_a_sync_handler_that_raises_too() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_failure_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    """A failure is counted, logged once per cause and 20 s, and published as `SubscriberFailed`."""
+async def test_a_failure_is_reported(caplog: pytest.LogCaptureFixture) -> None:
+    """A failure is counted, logged at most once per cause every 20 s, and published as `SubscriberFailed`."""
     failures: list[SubscriberFailed] = []
     async with EventBus([_Raising(1, 2)]) as bus:
         bus.subscribe(failures.append, SubscriberFailed)
@@ -419,20 +417,20 @@ async def test_a_failure_is_told(caplog: pytest.LogCaptureFixture) -> None:
     ]
     assert caplog.records[0].levelno == logging.WARNING
     assert caplog.records[0].exc_info is not None
-    assert "as told" not in "".join(each.error_type for each in failures)
+    assert "on request" not in "".join(each.error_type for each in failures)
 
 
 @pytest.mark.anyio
 async def test_once_per_cause_and_20_seconds(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A failure is logged once per cause and 20 s; what went unsaid is counted the next time."""
+    """A failure is logged at most once per cause every 20 s; the next line counts the ones left out."""
     now = [1_000.0]
     monkeypatch.setattr("eventbus.delivery.rate_limited_log.time", SimpleNamespace(monotonic=lambda: now[0]))
 
     def fail(event: _Tick) -> None:
         if event.n >= 0:
-            raise (KeyError if event.n == 99 else ValueError)("as told")
+            raise (KeyError if event.n == 99 else ValueError)("on request")
 
     async def at(seconds: float, *numbers: int) -> int:
         caplog.clear()
@@ -446,7 +444,7 @@ async def test_once_per_cause_and_20_seconds(
     async with EventBus([fail]) as bus:
         assert await at(0, 1, 2, 3) == 1
         assert await at(19.9, 4) == 0
-        assert await at(19.9, 99) == 1  # another cause is told at once
+        assert await at(19.9, 99) == 1  # another cause is logged at once
         assert await at(20, 5) == 1
         assert caplog.records[0].getMessage().endswith("(3 more like it went unsaid)")
         assert await at(39, 6) == 0
@@ -455,8 +453,8 @@ async def test_once_per_cause_and_20_seconds(
 
 
 @pytest.mark.anyio
-async def test_failing_to_handle_a_failure_makes_none() -> None:
-    """A failure to handle `SubscriberFailed` or `EventsLost` publishes none."""
+async def test_failing_to_handle_a_failure_publishes_none() -> None:
+    """A failure to handle `SubscriberFailed` or `EventsLost` is not published."""
     failures: list[SubscriberFailed] = []
 
     def fail(event: SubscriberFailed | EventsLost) -> None:
@@ -475,7 +473,7 @@ async def test_failing_to_handle_a_failure_makes_none() -> None:
         for _ in range(3):
             bus.publish(_Tock())
         await settle(bus)
-        # One loss, which made no failure, and one tock, which did.
+        # One loss, whose failure is not published, and one tock, whose failure is.
         assert small.statistics().failed == 2
         assert bus.statistics().subscriptions["fails at the bus's own"].failed == 2
     assert [each.subscriber for each in failures] == ["fail_at_ticks", "fails at losses"]
@@ -483,7 +481,7 @@ async def test_failing_to_handle_a_failure_makes_none() -> None:
 
 @pytest.mark.anyio
 async def test_a_failed_batch_is_one_failure() -> None:
-    """A batch whose handling raises is one failure; the next batch is delivered."""
+    """A batch that raises is one failure; the next batch is delivered."""
     failures: list[SubscriberFailed] = []
 
     class Failing(_Batches):
@@ -504,8 +502,8 @@ async def test_a_failed_batch_is_one_failure() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_failure_at_the_end_of_a_chain_is_told() -> None:
-    """A failure is published as `SubscriberFailed`, though what the handler publishes is cut there."""
+async def test_a_failure_at_the_depth_limit_is_published() -> None:
+    """A failure at the depth limit is published as `SubscriberFailed`; events of its handlers are cut."""
     failures: list[SubscriberFailed] = []
 
     def chain(event: _Tick) -> None:
@@ -522,8 +520,8 @@ async def test_a_failure_at_the_end_of_a_chain_is_told() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_failed_batch_is_told_whatever_it_ends_with() -> None:
-    """A failed batch is published as `SubscriberFailed` unless it held nothing but the bus's own events."""
+async def test_a_failed_batch_is_published_by_its_first_own_event() -> None:
+    """A failed batch is published as `SubscriberFailed` unless it holds only the bus's own events."""
     failures: list[SubscriberFailed] = []
 
     class Failing(Subscriber[Event]):
@@ -546,8 +544,8 @@ async def test_a_failed_batch_is_told_whatever_it_ends_with() -> None:
 @pytest.mark.anyio
 @pytest.mark.parametrize("batched", [False, True])
 async def test_quarantine(batched: bool, caplog: pytest.LogCaptureFixture) -> None:
-    """After ten failures in a row a subscription is quarantined: it gets no more events, and a last
-    `SubscriberFailed` says so.
+    """After ten failures in a row a subscription is quarantined: it gets a last `SubscriberFailed` that
+    reports this, and no more events.
     """
     failures: list[SubscriberFailed] = []
     calls: list[int] = []
@@ -594,8 +592,8 @@ async def test_quarantine(batched: bool, caplog: pytest.LogCaptureFixture) -> No
 
 
 @pytest.mark.anyio
-async def test_a_success_starts_the_count_anew() -> None:
-    """A success in between starts the count anew."""
+async def test_a_success_resets_the_count() -> None:
+    """A success resets the count."""
     raising = _Raising(*(n for n in range(100) if n % 10 != 9))
     async with EventBus([raising]) as bus:
         publish(bus, *range(100))
@@ -605,10 +603,8 @@ async def test_a_success_starts_the_count_anew() -> None:
 
 
 @pytest.mark.anyio
-async def test_quarantine_of_who_fails_at_everything() -> None:
-    """A last `SubscriberFailed` tells of a quarantine even if the tenth failure was to handle a
-    `SubscriberFailed`.
-    """
+async def test_quarantine_of_a_handler_that_always_fails() -> None:
+    """A quarantine is published even if the tenth failure was to handle a `SubscriberFailed`."""
     failures: list[SubscriberFailed] = []
 
     def fail(event: Event) -> None:
@@ -625,7 +621,7 @@ async def test_quarantine_of_who_fails_at_everything() -> None:
 
 
 class _SlowLog(logging.Handler):
-    """Takes its time to say that something has ended."""
+    """Logs the end of a subscription slowly."""
 
     def __init__(self, go_on: threading.Event) -> None:
         super().__init__()
@@ -639,8 +635,8 @@ class _SlowLog(logging.Handler):
 @pytest.mark.parametrize(
     ("error", "failures"), [(ValueError(), 10), (SystemExit(), 1)], ids=["quarantined", "ended"]
 )
-def test_a_drain_waits_for_the_last_word(error: BaseException, failures: int) -> None:
-    """`drain` returns when every event was handled: what a failure published is accepted by then."""
+def test_a_drain_waits_for_published_failures(error: BaseException, failures: int) -> None:
+    """`drain` returns when every event was handled; events published for failures are accepted by then."""
     begin, go_on = threading.Event(), threading.Event()
     slow = _SlowLog(go_on)
 
@@ -675,8 +671,8 @@ class _BrokenLog(logging.Handler):
 
 @pytest.mark.anyio
 async def test_a_broken_log_changes_nothing() -> None:
-    """A logging handler that raises changes nothing: failures are counted and published, quarantine is
-    told.
+    """A logging handler that raises changes nothing: failures are counted, and failures and quarantine
+    published.
     """
     failures: list[SubscriberFailed] = []
     logger, broken = logging.getLogger("eventbus"), _BrokenLog()
@@ -694,13 +690,13 @@ async def test_a_broken_log_changes_nothing() -> None:
     assert failures[-1].quarantined
 
 
-# 30, 31. What is no mere failure.
+# 30, 31. More than a failure.
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
-def test_what_must_come_out(kind: type[BaseException]) -> None:
-    """A handler that raises `KeyboardInterrupt` or `SystemExit` ends its subscription; the exception comes
-    out of the bus once, after the others have drained.
+def test_the_bus_raises_it_once(kind: type[BaseException]) -> None:
+    """A handler that raises `KeyboardInterrupt` or `SystemExit` ends its subscription; the bus raises the
+    exception once, after the other subscriptions have drained.
     """
     raising, recorder = _Raising(2, error=kind("out")), _Recorder()
     bus = EventBus([raising, recorder])
@@ -718,8 +714,8 @@ def test_what_must_come_out(kind: type[BaseException]) -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
-async def test_what_must_come_out_of_a_task(kind: type[BaseException]) -> None:
-    """In the caller's loop it comes out of the `async with` block, once, after the others have drained."""
+async def test_the_block_raises_it_in_the_callers_loop(kind: type[BaseException]) -> None:
+    """In the caller's loop the `async with` block raises it once, after the other subscriptions drained."""
     raising, recorder = _Raising(2, error=kind("out")), _Recorder()
     bus = EventBus([raising, recorder])
 
@@ -737,7 +733,7 @@ async def test_what_must_come_out_of_a_task(kind: type[BaseException]) -> None:
 
 @pytest.mark.anyio
 async def test_a_handler_that_cancels_itself() -> None:
-    """A handler that raises `CancelledError` itself ends its own subscription, and no other, in any loop."""
+    """A handler that raises `CancelledError` itself ends its own subscription and no other, in any loop."""
     raising, recorder = _Raising(2, error=asyncio.CancelledError()), _Recorder()
     async with EventBus([raising, recorder]) as bus:
         publish(bus, 1, 2, 3)
@@ -750,8 +746,8 @@ async def test_a_handler_that_cancels_itself() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_handlers_own_timeout_is_its_own() -> None:
-    """A handler that cancels a scope of its own, and goes on, goes on."""
+async def test_a_handlers_own_cancel_scope() -> None:
+    """A handler that cancels a scope of its own, and continues, stays subscribed."""
     got: list[int] = []
 
     async def with_timeout(event: _Tick) -> None:
@@ -767,7 +763,7 @@ async def test_a_handlers_own_timeout_is_its_own() -> None:
 
 @pytest.mark.anyio
 async def test_a_start_that_fails(caplog: pytest.LogCaptureFixture) -> None:
-    """A subscriber whose `start` fails gets no events, and is reported; the others do not notice."""
+    """A subscriber whose `start` fails gets no events and is reported; other subscribers are unaffected."""
     failures: list[SubscriberFailed] = []
 
     class Unable(_Recorder):
@@ -793,7 +789,7 @@ async def test_a_start_that_fails(caplog: pytest.LogCaptureFixture) -> None:
 
 @pytest.mark.anyio
 async def test_a_stop_that_fails(caplog: pytest.LogCaptureFixture) -> None:
-    """A subscriber whose `stop` fails is counted and logged; the others do not notice."""
+    """A subscriber whose `stop` fails is counted and logged; other subscribers are unaffected."""
 
     class Unable(_Recorder):
         async def stop(self) -> None:
@@ -814,7 +810,7 @@ async def test_a_stop_that_fails(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_no_call_starts_after_unsubscribe() -> None:
-    """After `unsubscribe` has returned, no new handler call starts; one under way runs to its end."""
+    """After `unsubscribe` has returned, no new handler call starts; a running call finishes."""
     under_way, go_on, ended = threading.Event(), threading.Event(), threading.Event()
     trace: list[str] = []
 
@@ -840,7 +836,7 @@ def test_no_call_starts_after_unsubscribe() -> None:
 
 @pytest.mark.anyio
 async def test_unsubscribing_in_the_handler() -> None:
-    """A handler may end its own subscription: the call under way is its last."""
+    """A handler may end its own subscription: the running call is its last."""
     got: list[int] = []
 
     async def once(event: _Tick) -> None:
@@ -859,7 +855,7 @@ async def test_unsubscribing_in_the_handler() -> None:
 
 
 def test_unsubscribing_in_many_threads() -> None:
-    """A subscription may be ended from anywhere, any number of times, while others look at the books."""
+    """A subscription may be ended from anywhere, any number of times, while other threads read the books."""
     errors: list[BaseException] = []
 
     def end(barrier: threading.Barrier, bus: EventBus, subscriptions: list[Any]) -> None:

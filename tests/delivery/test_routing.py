@@ -1,4 +1,4 @@
-"""Who gets which events, and in what order."""
+"""Which subscription gets which events, and in what order."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class _LoudTick(_Tick, frozen=True, kw_only=True):
 
 @pytest.fixture(name="bus")
 def _bus() -> EventBus:
-    """Return a bus that nobody enters: everything stays where publishing puts it."""
+    """Return a bus that is not entered: published events stay in the mailboxes."""
     return EventBus()
 
 
@@ -92,7 +92,7 @@ def test_in_the_order_of_acceptance(bus: EventBus) -> None:
 
 
 def test_all_agree_on_the_order(bus: EventBus) -> None:
-    """Whatever eight threads publish, every subscription sees one order, and each thread's own within it."""
+    """All subscriptions see one order of eight threads' events, and each thread's own order within it."""
     streams = [opened(bus, events, capacity=50_000) for events in (Event, _Tick, _Tick | _Tock)]
     start = threading.Barrier(8)
 
@@ -173,7 +173,9 @@ def test_by_class(bus: EventBus, wanted: Any, gets: set[str]) -> None:
 
 @pytest.mark.parametrize("union", [_Tick | _LoudTick, (Event, _Tick, _LoudTick), Event | _LoudTick])
 def test_an_event_that_matches_twice(bus: EventBus, union: Any) -> None:
-    """A subscription to a union gets events of each member, and an event that matches two members once."""
+    """A subscription to a union gets events of each member, and gets an event that matches two members
+    once.
+    """
     stream = opened(bus, union, overflow=Overflow.COALESCE, key=_number)
     plain = opened(bus, union)
     event = _LoudTick(n=1)
@@ -185,8 +187,8 @@ def test_an_event_that_matches_twice(bus: EventBus, union: Any) -> None:
 @pytest.mark.parametrize(
     "wanted", [int, "Event", None, _Tick | int, _Tick | None, (), (_Tick, 1), _Tick(), [_Tick]]
 )
-def test_what_is_no_event_class(bus: EventBus, wanted: Any) -> None:
-    """What is no event class and no union of them cannot be subscribed to."""
+def test_only_event_classes(bus: EventBus, wanted: Any) -> None:
+    """Only an event class, or a union of event classes, can be subscribed to."""
     with pytest.raises(SubscriberError, match="cannot subscribe"):
         opened(bus, wanted)
     assert bus.statistics().subscriptions == {}
@@ -251,11 +253,11 @@ def test_subscribing_while_others_publish() -> None:
         got = numbers(stream)
         first = 20_000 - len(got)
         assert got == list(range(first, 20_000))
-        assert before < first <= after + 2  # the one after `after` may have been under way
+        assert before < first <= after + 2  # the event after `after` may have been in progress
 
 
 def test_nothing_after_the_end(bus: EventBus) -> None:
-    """A subscription that has ended gets nothing, and is forgotten."""
+    """A subscription that has ended gets nothing and is removed."""
     stream, other = opened(bus, _Tick), opened(bus, _Tick)
     bus.publish(_Tick(n=1))
     stream.close()
@@ -271,8 +273,8 @@ def test_nothing_after_the_end(bus: EventBus) -> None:
 
 @pytest.mark.anyio
 async def test_publishing_in_a_handler_only_queues() -> None:
-    """An event published in a handler is delivered after all that was accepted before it: publishing
-    inside a handler only queues.
+    """An event published in a handler is delivered after all events accepted before it: publishing in a
+    handler only queues.
     """
     trace: list[str] = []
 
@@ -294,8 +296,8 @@ async def test_publishing_in_a_handler_only_queues() -> None:
 
 @pytest.mark.anyio
 async def test_a_chain_is_cut(caplog: pytest.LogCaptureFixture) -> None:
-    """A chain of events, each published while handling the one before, is cut after 64: the next `publish`
-    returns False, is counted as rejected and logged.
+    """A chain of events, each published while the previous one is handled, is cut after 64: the next
+    `publish` returns False, is counted as rejected and is logged.
     """
     answers: list[bool] = []
     others: list[int] = []
@@ -305,11 +307,11 @@ async def test_a_chain_is_cut(caplog: pytest.LogCaptureFixture) -> None:
 
     async with EventBus([echo]) as bus:
         bus.subscribe(lambda event: others.append(event.n), _Tick)
-        for nth in range(3):  # the chain's end harms no later chain
+        for nth in range(3):  # the end of a chain does not affect later chains
             bus.publish(_Tick(n=0))
             while answers.count(False) <= nth:
                 await bus.drain()
-            await bus.drain()  # the other subscription's last event may have been accepted since
+            await bus.drain()  # the other subscription may have got its last event in the meantime
         assert answers == [*[True] * 64, False] * 3
         assert others == list(range(65)) * 3
         assert bus.statistics().rejected == 3
@@ -321,7 +323,7 @@ async def test_a_chain_is_cut(caplog: pytest.LogCaptureFixture) -> None:
 
 @pytest.mark.anyio
 async def test_a_chain_through_batches_tasks_and_threads_is_cut() -> None:
-    """A chain is followed through the threads and tasks that handlers start, and through several handlers."""
+    """A chain is followed through threads and tasks started by handlers, and through several handlers."""
     answers: list[bool] = []
 
     async def through_a_task(event: _Tick) -> None:
@@ -338,13 +340,13 @@ async def test_a_chain_through_batches_tasks_and_threads_is_cut() -> None:
         bus.publish(_Tick(n=0))
         while False not in answers:
             await bus.drain()
-    # What a thread is answered may be noted after what the next handler is: by the end all is noted.
+    # The thread may append its result after the next handler does; by now both have.
     assert sorted(answers) == [False, *[True] * 64]
 
 
 @pytest.mark.anyio
-async def test_many_events_from_one_handler_are_no_chain() -> None:
-    """What one handler publishes side by side is one step deep, however much it is."""
+async def test_events_side_by_side_are_not_a_chain() -> None:
+    """All events that one handler publishes side by side are one step deep, however many they are."""
     got: list[int] = []
     answers: list[bool] = []
 
@@ -364,8 +366,8 @@ async def test_many_events_from_one_handler_are_no_chain() -> None:
 
 
 def test_replay(bus: EventBus) -> None:
-    """With `replay=n` a subscription begins with the last n matching events of the history, without a gap
-    or a duplicate between them and what follows.
+    """With `replay=n` a subscription begins with the last n matching events of the history, and new events
+    follow without a gap or a duplicate.
     """
     for n in range(10):
         bus.publish(_Tick(n=n))
@@ -379,7 +381,7 @@ def test_replay(bus: EventBus) -> None:
 
 
 def test_replay_while_others_publish() -> None:
-    """With `replay=n`, whatever is being published meanwhile: no gap, no duplicate, no disorder."""
+    """With `replay=n` there is no gap, duplicate or disorder while other threads publish."""
     bus = EventBus()
     start = threading.Barrier(2)
     streams: list[EventStream[Any]] = []
@@ -401,7 +403,7 @@ def test_replay_while_others_publish() -> None:
 
 
 def test_replay_beyond_the_capacity(bus: EventBus) -> None:
-    """A replay that does not fit overflows as anything else does, and the books balance."""
+    """A replay that exceeds the capacity overflows like any other events, and the books balance."""
     for n in range(10):
         bus.publish(_Tick(n=n))
     stream = opened(bus, _Tick, replay=10, capacity=4)
@@ -410,8 +412,8 @@ def test_replay_beyond_the_capacity(bus: EventBus) -> None:
     assert numbers(stream) == [6, 7, 8, 9]
 
 
-def test_replay_of_less_than_nothing(bus: EventBus) -> None:
-    """A replay of less than nothing is refused, and leaves no subscription behind."""
+def test_a_negative_replay(bus: EventBus) -> None:
+    """A negative replay is refused and leaves no subscription behind."""
     with pytest.raises(SubscriberError, match="replay"):
         opened(bus, replay=-1)
     assert bus.statistics().subscriptions == {}
@@ -419,22 +421,22 @@ def test_replay_of_less_than_nothing(bus: EventBus) -> None:
 
 @pytest.mark.parametrize(("history", "kept"), [(None, 1_024), (5, 5), (0, 0)])
 def test_history(history: int | None, kept: int) -> None:
-    """The history holds the last `history` accepted events, 1,024 unless told otherwise, and none with 0."""
+    """The history holds the last `history` accepted events: 1,024 by default, none with 0."""
     bus = EventBus() if history is None else EventBus(history=history)
     for n in range(1_500):
         bus.publish(_Tick(n=n))
     assert numbers(opened(bus, replay=10_000)) == list(range(1_500 - kept, 1_500))
 
 
-def test_history_holds_what_nobody_wanted(bus: EventBus) -> None:
-    """The history holds accepted events, whether anybody wanted them or not, and no rejected ones."""
+def test_history_holds_events_without_a_subscription(bus: EventBus) -> None:
+    """The history holds accepted events, even without a subscription to them, and no rejected ones."""
     bus.publish(_Tick(n=1))
     with pytest.raises(TypeError):
         bus.publish("no event")  # type: ignore[arg-type]
     assert numbers(opened(bus, replay=10)) == [1]
 
 
-def test_less_history_than_nothing() -> None:
+def test_a_negative_history() -> None:
     """A negative history is refused."""
     with pytest.raises(ValueError, match="history=-1"):
         EventBus(history=-1)
@@ -444,7 +446,7 @@ def test_less_history_than_nothing() -> None:
 
 
 def test_a_tap_runs_before_publish_returns(bus: EventBus) -> None:
-    """A tap's receivers run in the publisher's thread, before `publish` returns."""
+    """The receivers of a tap run in the publisher's thread, before `publish` returns."""
     seen: list[tuple[Event, int]] = []
 
     def see(event: Event) -> None:
@@ -461,7 +463,7 @@ def test_a_tap_runs_before_publish_returns(bus: EventBus) -> None:
 
 
 def test_taps_on_bases(bus: EventBus) -> None:
-    """The taps of a class and of each of its bases are called, each once, and the others not."""
+    """Taps of a class and of each of its bases are called, each once; other taps are not."""
     seen: list[str] = []
 
     def see(name: str, event: Event) -> None:
@@ -475,7 +477,7 @@ def test_taps_on_bases(bus: EventBus) -> None:
 
 
 def test_a_tap_that_raises(bus: EventBus, caplog: pytest.LogCaptureFixture) -> None:
-    """A tap that raises is logged and stops neither the others nor the publisher."""
+    """An exception of a tap's receiver is logged and stops neither the other receivers nor the publisher."""
     seen: list[Event] = []
 
     def broken(event: Event) -> None:
@@ -491,8 +493,8 @@ def test_a_tap_that_raises(bus: EventBus, caplog: pytest.LogCaptureFixture) -> N
     assert ["a tap failed" in record.getMessage() for record in caplog.records] == [True]
 
 
-def test_a_tap_hears_of_no_rejected_event(bus: EventBus) -> None:
-    """A tap's receivers hear of accepted events only."""
+def test_a_tap_gets_no_rejected_event(bus: EventBus) -> None:
+    """A tap's receivers get accepted events only."""
     seen: list[Event] = []
     bus.tap(Event).connect(seen.append, weak=False)
     bus.close()
@@ -500,10 +502,8 @@ def test_a_tap_hears_of_no_rejected_event(bus: EventBus) -> None:
     assert seen == []
 
 
-def test_a_tap_hears_of_no_event_that_came_too_late(bus: EventBus) -> None:
-    """A tap's receivers do not hear of an event that was rejected because the bus closed while it was
-    published.
-    """
+def test_a_tap_gets_no_event_that_came_too_late(bus: EventBus) -> None:
+    """A tap's receivers do not get an event that is rejected because the bus closes during its publishing."""
     seen: list[Event] = []
     bus.tap(_Tick).connect(seen.append, weak=False)
 
@@ -519,16 +519,16 @@ def test_a_tap_hears_of_no_event_that_came_too_late(bus: EventBus) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_tap_hears_of_publish_wait(bus: EventBus) -> None:
-    """A tap's receivers hear of an event that `publish_wait` published, once."""
+async def test_a_tap_gets_events_of_publish_wait(bus: EventBus) -> None:
+    """A tap's receivers get an event of `publish_wait` once."""
     seen: list[Event] = []
     bus.tap(_Tick).connect(seen.append, weak=False)
     await bus.publish_wait(_Tick(n=1))
     assert [event.n for event in seen if isinstance(event, _Tick)] == [1]
 
 
-def test_a_tap_that_went(bus: EventBus) -> None:
-    """A receiver that was disconnected, or has died, is called no more."""
+def test_a_receiver_that_is_gone(bus: EventBus) -> None:
+    """A receiver that was disconnected, or was garbage-collected, is not called again."""
     seen: list[Event] = []
 
     class Receiver:
@@ -548,8 +548,8 @@ def test_a_tap_that_went(bus: EventBus) -> None:
 
 
 @pytest.mark.parametrize("what", [int, _Tick | _Tock, "tick"])
-def test_a_tap_on_what_is_no_class(bus: EventBus, what: Any) -> None:
-    """A tap is on one event class."""
+def test_a_tap_needs_one_class(bus: EventBus, what: Any) -> None:
+    """A tap takes exactly one event class."""
     with pytest.raises(SubscriberError):
         bus.tap(what)
 
@@ -558,8 +558,8 @@ def test_a_tap_on_what_is_no_class(bus: EventBus, what: Any) -> None:
 
 
 @pytest.mark.anyio
-async def test_the_unwanted_wakes_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Publishing an event that nobody subscribed to wakes nobody."""
+async def test_an_event_without_a_subscription_wakes_no_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Publishing an event that has no subscription wakes no loop."""
     rings = _count_rings(monkeypatch)
     async with EventBus([_ignore_tock]) as bus, bus.stream(_Tock):
         await bus.drain()
@@ -569,11 +569,11 @@ async def test_the_unwanted_wakes_nobody(monkeypatch: pytest.MonkeyPatch) -> Non
         assert rings[0] == before
         assert bus.statistics().accepted == 1_000
         bus.publish(_Tock())
-        assert rings[0] > before  # and the wanted does
+        assert rings[0] > before  # an event with a subscription does
 
 
 def _ignore_tock(event: _Tock) -> None:
-    """Do nothing with it."""
+    """Ignore it."""
 
 
 def _count_rings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -596,7 +596,7 @@ def test_subscriptions_to_other_types_cost_nothing() -> None:
         opened(bus, _Tick, capacity=10_000)
         for _ in range(others):
             opened(bus, _Tock)
-        bus.publish(_Tick())  # works out the way of a tick, once
+        bus.publish(_Tick())  # computes the route of a tick, once
         bus.statistics()
         return _calls_in(lambda: [bus.publish(_Tick(n=n)) for n in range(1_000)])
 
@@ -636,8 +636,8 @@ def _calls_in(work: Callable[[], object]) -> int:
     return next(calls)
 
 
-def test_the_bus_says_nothing_of_what_it_was_not_asked(bus: EventBus) -> None:
-    """Publishing makes no event of its own: nothing but what was published is accepted."""
+def test_publishing_makes_no_events_of_its_own(bus: EventBus) -> None:
+    """Publishing makes no event of its own: only the published event is accepted."""
     stream = opened(bus, Event | SubscriberFailed)
     bus.publish(_Tick(n=1))
     assert numbers(stream) == [1]
@@ -646,7 +646,7 @@ def test_the_bus_says_nothing_of_what_it_was_not_asked(bus: EventBus) -> None:
 
 @pytest.mark.parametrize("pause", [0.0, 0.000_3, 0.001, 0.002])
 def test_events_from_a_thread_at_any_pace(pause: float) -> None:
-    """Events from another thread that follow on each other are gathered, for a millisecond or two."""
+    """Wake-ups caused by events from another thread are coalesced within 1 to 2 ms, at any pace."""
     handled = threading.Semaphore(0)
     with EventBus([lambda _: handled.release()]) as bus:
         for _ in range(100):

@@ -1,7 +1,7 @@
-"""A process that writes the log and is killed: what it had acknowledged is in the log, whole.
+"""A process that is killed while it writes the log: acknowledged records are in the log, whole.
 
-The writers are forked by a small server, without an interpreter's start for each, and are killed for
-real. A writer says over a pipe which records are stored, after the write returned.
+The writers are forked by a small server, which saves starting an interpreter for each, and are killed with a
+real signal. A writer reports over a pipe which records are stored, after the write returned.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ for kill in range(kills):
 
 
 def written_by(log: EventLog) -> dict[str, list[int]]:
-    """Return the numbers of the events in a log, by who wrote them."""
+    """Return the numbers of the events in a log, by writer."""
     found: defaultdict[str, list[int]] = defaultdict(list)
     for record in log.records():
         assert isinstance(record.event, NodeProgress)
@@ -100,10 +100,9 @@ def torn_places(log: EventLog) -> Iterator[tuple[Path, int, int]]:
     "kills", [pytest.param(40, id="quick"), pytest.param(1_000, id="nightly", marks=pytest.mark.nightly)]
 )
 def test_kills(kills: int, seed: int, tmp_path: Path) -> None:
-    """A process killed at any moment has lost no acknowledged record, and left no bad line but its last.
+    """A process killed at any moment loses no acknowledged record, and only its last line may be torn.
 
-    A thousand times, two writers at a time, with all policies of syncing and with segments that are
-    full after a few records.
+    Two writers at a time, with every sync policy, and with segments that are full after a few records.
     """
     servers = [
         subprocess.Popen(
@@ -154,7 +153,7 @@ for _ in range(4):
 
 
 def test_four_at_once(seed: int, tmp_path: Path) -> None:
-    """Four processes that write at once, of which one is killed, lose and interleave nothing."""
+    """Four processes that write at once, one of which is killed, lose and interleave nothing."""
     done = subprocess.run(
         [sys.executable, "-c", FOUR, str(tmp_path), "0", str(seed)], timeout=60, check=False
     )
@@ -189,7 +188,7 @@ def _progress(number: int) -> NodeProgress:
 
 
 def test_every_crash_prefix(tmp_path: Path) -> None:
-    """Cut at every byte of the writes that made it, a segment gives every record that is whole in it."""
+    """A segment that is cut at any byte yields every record that is whole in it."""
     writes: list[bytes] = []
     real_write = os.write
 
@@ -207,14 +206,14 @@ def test_every_crash_prefix(tmp_path: Path) -> None:
     for length in range(len(content) + 1):
         cut.write_bytes(content[:length])
         log = EventLog(tmp_path / "cut")
-        # The header is no record; and a record that lacks only its line feed may count as whole.
+        # The header is not a record; a record that lacks only its line feed may count as whole.
         ended, whole = (max(0, content[:end].count(b"\n") - 1) for end in (length, length + 1))
         found = [record.seq for record in log.records()]
         assert found in (list(range(1, ended + 1)), list(range(1, whole + 1))), length
 
 
 def test_a_cut_segment_is_never_written_to_again(tmp_path: Path) -> None:
-    """Whoever writes next begins a segment of its own: the torn tail of another stays as it is."""
+    """The next writer begins a segment of its own: a torn tail is left as it is."""
     log = Segment(tmp_path, "0123456789ab", 1)
     log.append(b'{"seq":1,' + encode(_progress(1))[1:] + b'\n{"seq":2,"event_ty')
     log.close()
@@ -276,7 +275,9 @@ FORKS = """
 
 @pytest.mark.parametrize("forks", [40, pytest.param(500, id="nightly", marks=pytest.mark.nightly)])
 def test_fork(forks: int, seed: int, tmp_path: Path) -> None:
-    """Forked at random moments, a program's records are in its segments once, a child's in the child's."""
+    """With forks at random moments, a program's records are in its segments once, a child's in the
+    child's.
+    """
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(FORKS)]
     done = subprocess.run(
         [*command, str(tmp_path), str(forks), str(seed)],
@@ -320,7 +321,9 @@ print(time.monotonic_ns(), flush=True)
 
 @pytest.mark.parametrize("end", ENDS)
 def test_ends(end: str, tmp_path: Path) -> None:
-    """However a program ends: 1,000 of 1,000 records stored, its own exit code, 200 ms longer at most."""
+    """Every way to end a program stores all 1,000 records, keeps its exit code, and takes at most 200 ms
+    more.
+    """
     ending, code = ENDS[end]
     best: dict[bool, float] = {}
     for stored in (False, True):
@@ -345,7 +348,7 @@ def test_ends(end: str, tmp_path: Path) -> None:
 
 
 def test_seqs_rise(tmp_path: Path) -> None:
-    """Over many segments of one writer the numbers rise by one, from each segment to the next."""
+    """Over many segments of one writer, sequence numbers rise by one, across segments too."""
     with patch("eventbus_subscribers.json_persister._EVENTS_AT_ONCE", 7):
         anyio.run(_store_small, tmp_path)
     numbers = [record.seq for record in EventLog(tmp_path).records()]
