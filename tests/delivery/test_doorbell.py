@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from contextvars import ContextVar
 from functools import partial
 
@@ -26,8 +25,7 @@ from eventbus.delivery.doorbell import (
     is_cancellation,
     new_sleeper,
 )
-
-PATIENCE_SECONDS = 10
+from tests.vocabulary import PATIENCE_SECONDS, until
 
 
 class Answers:
@@ -51,22 +49,16 @@ async def _turns(count: int = 5) -> None:
         await anyio.lowlevel.checkpoint()
 
 
-async def _until(is_so: Callable[[], object]) -> None:
-    with anyio.fail_after(PATIENCE_SECONDS):
-        while not is_so():
-            await anyio.lowlevel.checkpoint()
-
-
 @pytest.mark.anyio
 async def test_a_ring_is_answered_in_the_loop() -> None:
     """A ring is answered in the loop's own thread, not in the ringing thread."""
     answers = Answers()
     doorbell = Doorbell(answers)
     await anyio.to_thread.run_sync(doorbell.ring)
-    await _until(lambda: answers)
+    await until(lambda: answers)
     doorbell.ring()
     assert len(answers) == 1
-    await _until(lambda: len(answers) == 2)
+    await until(lambda: len(answers) == 2)
     assert set(answers.threads) == {threading.get_ident()}
 
 
@@ -134,7 +126,7 @@ async def test_gathering() -> None:
     for _ in range(3):
         answers.clear()
         _ring_from_a_thread(doorbell)
-        await _until(lambda: len(answers) == 2)
+        await until(lambda: len(answers) == 2)
         assert answers == [True, False]
     await anyio.sleep(5 * GATHER_SECONDS)  # nothing is awaited here: a third answer would have come by now
     assert answers == [True, False]
@@ -151,7 +143,7 @@ async def test_gathering_goes_on_while_there_is_something_to_do() -> None:
 
     doorbell = Doorbell(answer)
     _ring_from_a_thread(doorbell)
-    await _until(lambda: len(looks) == 10)
+    await until(lambda: len(looks) == 10)
 
 
 @pytest.mark.anyio
@@ -165,7 +157,7 @@ async def test_nothing_to_gather_within_one_thread() -> None:
 
     doorbell = Doorbell(answer)
     doorbell.ring()
-    await _until(lambda: answers)
+    await until(lambda: answers)
     assert answers == [False]
 
 
@@ -211,7 +203,7 @@ async def test_rings_from_many_threads() -> None:
     async with anyio.create_task_group() as tasks:
         for _ in range(4):
             tasks.start_soon(anyio.to_thread.run_sync, ring)
-    await _until(lambda: heard == 8_000)
+    await until(lambda: heard == 8_000)
 
 
 @pytest.mark.anyio
@@ -311,7 +303,7 @@ async def test_answers_run_in_an_empty_context(anyio_backend: str) -> None:
     doorbell = Doorbell(lambda _: bool(seen.append(variable.get())))  # type: ignore[func-returns-value]
     variable.set("the publisher's")
     doorbell.ring()
-    await _until(lambda: seen)
+    await until(lambda: seen)
     assert seen == ["the default"]
 
 

@@ -26,14 +26,7 @@ from eventbus import (
     current_session_id,
     session_scope,
 )
-
-
-class _Tick(Event, frozen=True, kw_only=True):
-    n: int = 0
-
-
-class _Tock(Event, frozen=True, kw_only=True):
-    n: int = 0
+from tests.vocabulary import Tick, Tock, publish
 
 
 async def settle(bus: EventBus) -> None:
@@ -42,13 +35,8 @@ async def settle(bus: EventBus) -> None:
         await bus.drain()
 
 
-def publish(bus: EventBus, *numbers: int) -> None:
-    for n in numbers:
-        assert bus.publish(_Tick(n=n))
-
-
-class _Recorder(Subscriber[_Tick]):
-    events = _Tick
+class _Recorder(Subscriber[Tick]):
+    events = Tick
 
     def __init__(self) -> None:
         self.trace: list[str] = []
@@ -56,24 +44,24 @@ class _Recorder(Subscriber[_Tick]):
     async def start(self, bus: EventBus) -> None:
         self.trace.append("start")
 
-    async def handle(self, event: _Tick) -> None:
+    async def handle(self, event: Tick) -> None:
         self.trace.append(str(event.n))
 
     async def stop(self) -> None:
         self.trace.append("stop")
 
 
-class _Raising(Subscriber[_Tick]):
+class _Raising(Subscriber[Tick]):
     """Raises on the given numbers."""
 
-    events = _Tick
+    events = Tick
 
     def __init__(self, *numbers: int, error: BaseException | None = None) -> None:
         self.numbers = numbers
         self.error = error or ValueError("on request")
         self.got: list[int] = []
 
-    async def handle(self, event: _Tick) -> None:
+    async def handle(self, event: Tick) -> None:
         self.got.append(event.n)
         if event.n in self.numbers:
             raise self.error
@@ -84,51 +72,51 @@ class _Raising(Subscriber[_Tick]):
 _got: list[int] = []
 
 
-def _function(event: _Tick) -> None:
+def _function(event: Tick) -> None:
     _got.append(event.n)
 
 
-async def _coroutine(event: _Tick) -> None:
+async def _coroutine(event: Tick) -> None:
     await anyio.lowlevel.checkpoint()
     _got.append(event.n)
 
 
-def _returns_awaitable(event: _Tick) -> Awaitable[None]:
+def _returns_awaitable(event: Tick) -> Awaitable[None]:
     return _coroutine(event)
 
 
-def _with_prefix(prefix: str, event: _Tick) -> None:
+def _with_prefix(prefix: str, event: Tick) -> None:
     assert prefix == "prefix"
     _got.append(event.n)
 
 
-async def _with_prefix_later(prefix: str, event: _Tick) -> None:
+async def _with_prefix_later(prefix: str, event: Tick) -> None:
     _with_prefix(prefix, event)
 
 
 class _Methods:
-    def method(self, event: _Tick) -> None:
+    def method(self, event: Tick) -> None:
         _got.append(event.n)
 
-    async def coroutine(self, event: _Tick) -> None:
+    async def coroutine(self, event: Tick) -> None:
         _got.append(event.n)
 
     @classmethod
-    def of_class(cls, event: _Tick) -> None:
+    def of_class(cls, event: Tick) -> None:
         _got.append(event.n)
 
     @staticmethod
-    async def static(event: _Tick) -> None:
+    async def static(event: Tick) -> None:
         _got.append(event.n)
 
 
 class _Callable:
-    def __call__(self, event: _Tick) -> None:
+    def __call__(self, event: Tick) -> None:
         _got.append(event.n)
 
 
 class _AsyncCallable:
-    async def __call__(self, event: _Tick) -> None:
+    async def __call__(self, event: Tick) -> None:
         _got.append(event.n)
 
 
@@ -150,27 +138,27 @@ class _AsyncCallable:
         _AsyncCallable(),
     ],
 )
-async def test_what_may_be_a_handler(handler: Callable[[_Tick], object]) -> None:
+async def test_what_may_be_a_handler(handler: Callable[[Tick], object]) -> None:
     """Handlers may be functions, methods, partials or callable objects, sync or async; an awaitable returned
     by a sync handler is awaited.
     """
     _got.clear()
     async with EventBus() as bus:
-        subscription = bus.subscribe(handler, _Tick)
+        subscription = bus.subscribe(handler, Tick)
         publish(bus, 1, 2)
         await bus.drain()
         assert subscription.statistics().failed == 0
     assert _got == [1, 2]
 
 
-@pytest.mark.parametrize("handler", [None, 1, "handler", _Recorder, _Callable, _Tick])
+@pytest.mark.parametrize("handler", [None, 1, "handler", _Recorder, _Callable, Tick])
 def test_what_may_not_be_a_handler(handler: Any) -> None:
     """A handler that is neither callable nor a `Subscriber` is refused, and so is a class in place of an
     instance.
     """
     bus = EventBus()
     with pytest.raises(SubscriberError):
-        bus.subscribe(handler, _Tick)
+        bus.subscribe(handler, Tick)
     assert bus.statistics().subscriptions == {}
 
 
@@ -180,26 +168,26 @@ async def test_on() -> None:
     got: list[str] = []
     bus = EventBus()
 
-    @bus.on(_Tick, name="first")
+    @bus.on(Tick, name="first")
     def first(event: Any) -> None:
         got.append(f"first {event.n}")
 
     @bus.on
-    async def second(event: _Tock) -> None:
+    async def second(event: Tock) -> None:
         got.append(f"second {event.n}")
 
     @bus.on()
-    def third(event: _Tick | _Tock) -> None:
+    def third(event: Tick | Tock) -> None:
         got.append(f"third {event.n}")
 
     async with bus:
-        bus.publish(_Tick(n=1))
+        bus.publish(Tick(n=1))
         await bus.drain()
-        bus.publish(_Tock(n=2))
+        bus.publish(Tock(n=2))
         await bus.drain()
     assert sorted(got) == ["first 1", "second 2", "third 1", "third 2"]
     assert set(bus.statistics().subscriptions) == {"first", "second", "third"}
-    first(_Tick(n=9))
+    first(Tick(n=9))
     assert got[-1] == "first 9"
 
 
@@ -208,7 +196,7 @@ async def test_a_handler_runs_outside_the_publishers_session() -> None:
     """An event gets its session when it is built; a handler never runs in the publisher's session scope."""
     seen: list[tuple[str | None, str | None]] = []
 
-    def handle(event: _Tick) -> None:
+    def handle(event: Tick) -> None:
         seen.append((event.session_id, current_session_id()))
 
     with session_scope("around the bus"):
@@ -224,14 +212,14 @@ async def test_a_handler_runs_outside_the_publishers_session() -> None:
 # 24, 25, 26. Batches, start and stop, one at a time.
 
 
-class _Batches(Subscriber[_Tick]):
-    events = _Tick
+class _Batches(Subscriber[Tick]):
+    events = Tick
     max_batch = 10
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
 
-    async def handle_batch(self, events: Sequence[_Tick]) -> None:
+    async def handle_batch(self, events: Sequence[Tick]) -> None:
         self.batches.append([event.n for event in events])
 
 
@@ -273,9 +261,9 @@ async def test_start_is_given_the_bus() -> None:
 
     class Starting(_Recorder):
         async def start(self, bus: EventBus) -> None:
-            bus.subscribe(lambda event: self.trace.append(f"tock {event.n}"), _Tock)
-            bus.publish(_Tock(n=7))
-            bus.publish(_Tick(n=8))
+            bus.subscribe(lambda event: self.trace.append(f"tock {event.n}"), Tock)
+            bus.publish(Tock(n=7))
+            bus.publish(Tick(n=8))
 
     starting = Starting()
     async with EventBus([starting]) as bus:
@@ -324,16 +312,16 @@ async def test_one_call_at_a_time(batched: bool) -> None:
         await anyio.lowlevel.checkpoint()
         running[name] -= 1
 
-    class Worker(Subscriber[_Tick]):
-        events = _Tick
+    class Worker(Subscriber[Tick]):
+        events = Tick
 
-        async def handle(self, event: _Tick) -> None:
+        async def handle(self, event: Tick) -> None:
             await work(self.name or "")
 
-    class BatchWorker(Subscriber[_Tick]):
-        events = _Tick
+    class BatchWorker(Subscriber[Tick]):
+        events = Tick
 
-        async def handle_batch(self, events: Sequence[_Tick]) -> None:
+        async def handle_batch(self, events: Sequence[Tick]) -> None:
             await work(self.name or "")
 
     async with EventBus() as bus:
@@ -385,14 +373,14 @@ async def test_a_sync_handler_that_raises_too() -> None:
     """A sync handler that raises, or whose awaitable raises, affects nothing else."""
     got: list[int] = []
 
-    def raise_now(event: _Tick) -> None:
+    def raise_now(event: Tick) -> None:
         raise ValueError
 
-    def raise_later(event: _Tick) -> Awaitable[None]:
+    def raise_later(event: Tick) -> Awaitable[None]:
         return _Raising(*range(9)).handle(event)
 
     async with EventBus([raise_now, raise_later]) as bus:
-        bus.subscribe(lambda event: got.append(event.n), _Tick)
+        bus.subscribe(lambda event: got.append(event.n), Tick)
         publish(bus, 1, 2, 3)
         await bus.drain()
         failed = {name: each.failed for name, each in bus.statistics().subscriptions.items()}
@@ -413,7 +401,7 @@ async def test_a_failure_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     said = [(each.subscriber, each.error_type, each.quarantined, each.session_id) for each in failures]
     assert said == [("_Raising", "ValueError", False, "the session of the event")] * 2
     assert [record.getMessage() for record in caplog.records] == [
-        "subscriber '_Raising': failed to handle a _Tick: ValueError"
+        "subscriber '_Raising': failed to handle a Tick: ValueError"
     ]
     assert caplog.records[0].levelno == logging.WARNING
     assert caplog.records[0].exc_info is not None
@@ -428,7 +416,7 @@ async def test_once_per_cause_and_20_seconds(
     now = [1_000.0]
     monkeypatch.setattr("eventbus.delivery.rate_limited_log.time", SimpleNamespace(monotonic=lambda: now[0]))
 
-    def fail(event: _Tick) -> None:
+    def fail(event: Tick) -> None:
         if event.n >= 0:
             raise (KeyError if event.n == 99 else ValueError)("on request")
 
@@ -460,18 +448,18 @@ async def test_failing_to_handle_a_failure_publishes_none() -> None:
     def fail(event: SubscriberFailed | EventsLost) -> None:
         raise ValueError
 
-    def fail_at_ticks(event: _Tick) -> None:
+    def fail_at_ticks(event: Tick) -> None:
         raise TypeError
 
     async with EventBus() as bus:
         bus.subscribe(fail, SubscriberFailed | EventsLost, name="fails at the bus's own")
-        small = bus.subscribe(fail, EventsLost | _Tock, name="fails at losses", capacity=1)
+        small = bus.subscribe(fail, EventsLost | Tock, name="fails at losses", capacity=1)
         bus.subscribe(fail_at_ticks)
         bus.subscribe(failures.append, SubscriberFailed)
         publish(bus, 1)
         await settle(bus)
         for _ in range(3):
-            bus.publish(_Tock())
+            bus.publish(Tock())
         await settle(bus)
         # One loss, whose failure is not published, and one tock, whose failure is.
         assert small.statistics().failed == 2
@@ -485,7 +473,7 @@ async def test_a_failed_batch_is_one_failure() -> None:
     failures: list[SubscriberFailed] = []
 
     class Failing(_Batches):
-        async def handle_batch(self, events: Sequence[_Tick]) -> None:
+        async def handle_batch(self, events: Sequence[Tick]) -> None:
             await super().handle_batch(events)
             if len(self.batches) == 1:
                 raise ValueError
@@ -506,8 +494,8 @@ async def test_a_failure_at_the_depth_limit_is_published() -> None:
     """A failure at the depth limit is published as `SubscriberFailed`; events of its handlers are cut."""
     failures: list[SubscriberFailed] = []
 
-    def chain(event: _Tick) -> None:
-        if not bus.publish(_Tick(n=event.n + 1)):
+    def chain(event: Tick) -> None:
+        if not bus.publish(Tick(n=event.n + 1)):
             raise ValueError
 
     async with EventBus([chain]) as bus:
@@ -551,21 +539,21 @@ async def test_quarantine(batched: bool, caplog: pytest.LogCaptureFixture) -> No
     calls: list[int] = []
     stopped: list[bool] = []
 
-    class Failing(Subscriber[_Tick]):
-        events = _Tick
+    class Failing(Subscriber[Tick]):
+        events = Tick
 
         async def stop(self) -> None:
             stopped.append(True)
 
     class Singly(Failing):
-        async def handle(self, event: _Tick) -> None:
+        async def handle(self, event: Tick) -> None:
             calls.append(event.n)
             raise ValueError
 
     class InBatches(Failing):
         max_batch = 1
 
-        async def handle_batch(self, events: Sequence[_Tick]) -> None:
+        async def handle_batch(self, events: Sequence[Tick]) -> None:
             calls.append(events[0].n)
             raise ValueError
 
@@ -640,7 +628,7 @@ def test_a_drain_waits_for_published_failures(error: BaseException, failures: in
     begin, go_on = threading.Event(), threading.Event()
     slow = _SlowLog(go_on)
 
-    def fail(event: _Tick) -> None:
+    def fail(event: Tick) -> None:
         begin.wait(5)
         raise error
 
@@ -750,7 +738,7 @@ async def test_a_handlers_own_cancel_scope() -> None:
     """A handler that cancels a scope of its own, and continues, stays subscribed."""
     got: list[int] = []
 
-    async def with_timeout(event: _Tick) -> None:
+    async def with_timeout(event: Tick) -> None:
         with anyio.move_on_after(0):
             await anyio.sleep_forever()
         got.append(event.n)
@@ -814,7 +802,7 @@ def test_no_call_starts_after_unsubscribe() -> None:
     under_way, go_on, ended = threading.Event(), threading.Event(), threading.Event()
     trace: list[str] = []
 
-    def handle(event: _Tick) -> None:
+    def handle(event: Tick) -> None:
         trace.append(f"begin {event.n}")
         under_way.set()
         go_on.wait(5)
@@ -839,7 +827,7 @@ async def test_unsubscribing_in_the_handler() -> None:
     """A handler may end its own subscription: the running call is its last."""
     got: list[int] = []
 
-    async def once(event: _Tick) -> None:
+    async def once(event: Tick) -> None:
         subscription.unsubscribe()
         await anyio.lowlevel.checkpoint()
         got.append(event.n)

@@ -6,8 +6,6 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
 from functools import partial
 
 import anyio
@@ -28,25 +26,7 @@ from eventbus import (
     WouldDeadlockError,
     current_bus,
 )
-
-PATIENCE_SECONDS = 10
-
-in_every_host = pytest.mark.parametrize(
-    ("anyio_backend", "host"),
-    # The bus's own thread runs asyncio, whatever the caller's backend is.
-    [("asyncio", "own thread"), ("asyncio", "caller's loop"), ("trio", "caller's loop")],
-)
-
-
-@asynccontextmanager
-async def running(bus: EventBus, host: str) -> AsyncGenerator[EventBus]:
-    """Enter a bus in its own thread or in this loop."""
-    if host == "own thread":
-        with bus:
-            yield bus
-    else:
-        async with bus:
-            yield bus
+from tests.vocabulary import PATIENCE_SECONDS, in_every_host, running, until
 
 
 def event(number: int = 0) -> NodeStarted:
@@ -81,13 +61,6 @@ class Gate(Subscriber[NodeStarted]):
     async def stop(self) -> None:
         """Record that it was stopped."""
         self.stopped = True
-
-
-async def until(is_so: Callable[[], object]) -> None:
-    """Yield to other tasks until the condition holds."""
-    with anyio.fail_after(PATIENCE_SECONDS):
-        while not is_so():
-            await anyio.lowlevel.checkpoint()
 
 
 def _has_reached(got: list[int], number: int) -> bool:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 import threading
-from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
@@ -23,11 +21,7 @@ from hypothesis.stateful import (
 from eventbus.contracts import Overflow
 from eventbus.delivery.critical_section import CriticalSection
 from eventbus.delivery.mailbox import Entry, Mailbox, new_mailbox
-from eventbus.events import Event, EventsLost
-
-
-class _Tick(Event, frozen=True, kw_only=True):
-    n: int
+from tests.vocabulary import Tick, Word, word, words
 
 
 def mailbox_of(
@@ -37,7 +31,7 @@ def mailbox_of(
 
 
 def tick(seq: int) -> Entry:
-    return _Tick(n=seq)
+    return Tick(n=seq)
 
 
 def put(mailbox: Mailbox, *seqs: int) -> None:
@@ -45,19 +39,7 @@ def put(mailbox: Mailbox, *seqs: int) -> None:
         mailbox.put(seq, (tick(seq),))
 
 
-def word(entry: Entry) -> int | tuple[int, int, int]:
-    """Return an event as its number, a loss as its count, first and last number."""
-    if isinstance(entry, EventsLost):
-        return (entry.count, entry.first_seq, entry.last_seq)
-    assert isinstance(entry, _Tick)
-    return entry.n
-
-
-def words(entries: list[Entry]) -> list[int | tuple[int, int, int]]:
-    return [word(entry) for entry in entries]
-
-
-def take_all(mailbox: Mailbox) -> list[int | tuple[int, int, int]]:
+def take_all(mailbox: Mailbox) -> list[Word]:
     taken: list[Entry] = []
     with suppress(IndexError):
         while True:
@@ -103,7 +85,7 @@ class _Model:
             place.is_lost = True
             self.lost += 1
 
-    def take(self) -> list[int | tuple[int, int, int]]:
+    def take(self) -> list[Word]:
         """Return the next entry in a list, or an empty list."""
         missing = 0
         while missing < len(self.places) and self.places[missing].is_lost:
@@ -157,7 +139,7 @@ class _MailboxMachine(RuleBasedStateMachine):
 
     @rule(limit=st.integers(1, 8))
     def take_batch(self, limit: int) -> None:
-        expected: list[int | tuple[int, int, int]] = []
+        expected: list[Word] = []
         while len(expected) < limit and (taken := self.model.take()):
             expected += taken
         assert words(self.mailbox.take_batch(limit)) == expected
@@ -279,7 +261,7 @@ def test_closed(overflow: Overflow) -> None:
         mailbox.take()
 
 
-@pytest.mark.usefixtures("_threads_switch_often")
+@pytest.mark.usefixtures("_threads_interleave")
 @pytest.mark.parametrize("overflow", list(Overflow))
 def test_closed_while_it_is_emptied(overflow: Overflow) -> None:
     """After `close` no event queued behind the lost ones is taken."""
@@ -306,21 +288,13 @@ def test_lag() -> None:
     assert mailbox.lag() == 0.0
     for minutes, seq in ((9, 1), (5, 2)):
         happened = datetime.now(UTC) - timedelta(minutes=minutes)
-        mailbox.put(seq, (_Tick(n=seq, timestamp=happened),))
+        mailbox.put(seq, (Tick(n=seq, timestamp=happened),))
     assert 300 <= mailbox.lag() < 360
-    mailbox.put(3, (_Tick(n=3, timestamp=datetime.now(UTC) + timedelta(days=1)),))
+    mailbox.put(3, (Tick(n=3, timestamp=datetime.now(UTC) + timedelta(days=1)),))
     assert mailbox.lag() == 0.0
 
 
-@pytest.fixture
-def _threads_switch_often() -> Iterator[None]:
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
-
-
-@pytest.mark.usefixtures("_threads_switch_often")
+@pytest.mark.usefixtures("_threads_interleave")
 @pytest.mark.parametrize("overflow", list(Overflow))
 @pytest.mark.parametrize("batch", [0, 7])
 def test_every_event_is_taken_or_in_one_loss(overflow: Overflow, batch: int) -> None:

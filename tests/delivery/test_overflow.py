@@ -6,7 +6,7 @@ import itertools
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -14,66 +14,29 @@ import anyio
 import pytest
 
 from eventbus import Event, EventBus, EventsLost, EventStream, Overflow, Subscriber, SubscriberError
-
-Word = int | tuple[int, int, int]
-
-
-class _Tick(Event, frozen=True, kw_only=True):
-    n: int
-    key: str = ""
+from tests import vocabulary
+from tests.vocabulary import Tick, Tock, Word, ignore, number, opened, word, words
 
 
-class _Tock(Event, frozen=True, kw_only=True):
-    n: int = 0
-
-
-def by_number(event: _Tick) -> int:
-    return event.n
-
-
-def by_key(event: _Tick) -> str:
+def by_key(event: Tick) -> str:
     return event.key
 
 
-@pytest.fixture(name="bus")
-def _bus() -> EventBus:
-    """Return a bus that is not entered: published events stay in the mailboxes."""
-    return EventBus()
-
-
-def opened(bus: EventBus, events: Any = Event, **options: Any) -> EventStream[Any]:
-    stream = bus.stream(events, **options)
-    stream.open()
-    return stream
-
-
 def publish(bus: EventBus, *numbers: int) -> None:
-    for n in numbers:
-        assert bus.publish(_Tick(n=n))
+    vocabulary.publish(bus, *numbers)
     bus.statistics()  # reading the statistics moves all published events into the mailboxes
 
 
 def read(stream: EventStream[Any]) -> list[Word]:
     """Read all that is queued: a tick as its number, a loss as its count, first and last number."""
-    words: list[Word] = []
-    with suppress(anyio.WouldBlock):
-        while True:
-            words.append(word(stream.receive_nowait()))
-    return words
-
-
-def word(event: Event) -> Word:
-    if isinstance(event, EventsLost):
-        return (event.count, event.first_seq, event.last_seq)
-    assert isinstance(event, _Tick)
-    return event.n
+    return words(vocabulary.read(stream))
 
 
 @pytest.mark.parametrize("overflow", list(Overflow))
 @pytest.mark.parametrize("capacity", [1, 3, 64, 65, 100])
 def test_never_more_than_the_capacity(bus: EventBus, overflow: Overflow, capacity: int) -> None:
     """A mailbox never holds more events than its capacity."""
-    key = {"key": by_number} if overflow is Overflow.COALESCE else {}
+    key = {"key": number} if overflow is Overflow.COALESCE else {}
     stream = opened(bus, overflow=overflow, capacity=capacity, **key)
     for n in range(1, 301):
         publish(bus, n)
@@ -101,9 +64,9 @@ def test_coalesce(bus: EventBus) -> None:
     """`COALESCE` keeps the latest of the queued events with equal keys, in that event's place; beyond its
     capacity it loses the oldest.
     """
-    stream = opened(bus, _Tick, overflow=Overflow.COALESCE, key=by_key, capacity=3)
+    stream = opened(bus, Tick, overflow=Overflow.COALESCE, key=by_key, capacity=3)
     for n, key in enumerate("aabacbd", 1):
-        bus.publish(_Tick(n=n, key=key))
+        bus.publish(Tick(n=n, key=key))
     # a=4, c=5, b=6 were queued when d came: the oldest of the three was lost.
     assert read(stream) == [5, 6, 7]
     assert stream.statistics().lost == 4
@@ -111,9 +74,9 @@ def test_coalesce(bus: EventBus) -> None:
 
 def test_coalesce_keys_belong_to_one_subscription(bus: EventBus) -> None:
     """Keys belong to one subscription: an event replaced in one mailbox stays in the others."""
-    of_key = opened(bus, _Tick, overflow=Overflow.COALESCE, key=by_key)
-    of_number = opened(bus, _Tick, overflow=Overflow.COALESCE, key=by_number)
-    plain = opened(bus, _Tick)
+    of_key = opened(bus, Tick, overflow=Overflow.COALESCE, key=by_key)
+    of_number = opened(bus, Tick, overflow=Overflow.COALESCE, key=number)
+    plain = opened(bus, Tick)
     publish(bus, 1, 2, 3)
     assert (read(of_key), read(of_number), read(plain)) == ([3], [1, 2, 3], [1, 2, 3])
 
@@ -121,7 +84,7 @@ def test_coalesce_keys_belong_to_one_subscription(bus: EventBus) -> None:
 def test_coalesce_counts_replayed_events(bus: EventBus) -> None:
     """`COALESCE` keeps the latest of the queued events with equal keys, including replayed ones."""
     publish(bus, 1, 2, 3)
-    stream = opened(bus, _Tick, overflow=Overflow.COALESCE, key=by_key, replay=3)
+    stream = opened(bus, Tick, overflow=Overflow.COALESCE, key=by_key, replay=3)
     publish(bus, 4)
     assert read(stream) == [4]
 
@@ -130,11 +93,11 @@ def test_a_key_runs_in_the_publishers_thread(bus: EventBus) -> None:
     """A key function runs in the publisher's thread."""
     threads: list[int] = []
 
-    def key(event: _Tick) -> int:
+    def key(event: Tick) -> int:
         threads.append(threading.get_ident())
         return event.n
 
-    opened(bus, _Tick, overflow=Overflow.COALESCE, key=key)
+    opened(bus, Tick, overflow=Overflow.COALESCE, key=key)
     publisher = threading.Thread(target=publish, args=(bus, 1, 2))
     publisher.start()
     publisher.join()
@@ -154,13 +117,13 @@ def test_a_key_that_raises(
     bus: EventBus, key: Callable[[Event], Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     """If a key function raises, the exception is logged and the event replaces none."""
-    stream = opened(bus, _Tick, overflow=Overflow.COALESCE, key=key, name="progress")
+    stream = opened(bus, Tick, overflow=Overflow.COALESCE, key=key, name="progress")
     publish(bus, 1, 2, 3)
     assert read(stream) == [1, 2, 3]
     assert len(caplog.records) == 1
     assert caplog.records[0].levelno == logging.WARNING
     assert "'progress'" in caplog.text
-    assert "key of a _Tick" in caplog.text
+    assert "key of a Tick" in caplog.text
 
 
 @pytest.mark.anyio
@@ -177,7 +140,7 @@ async def test_wait(bus: EventBus) -> None:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(consume)
         for n in range(4, 7):
-            assert await bus.publish_wait(_Tick(n=n))
+            assert await bus.publish_wait(Tick(n=n))
     assert taken == [1, 2, (1, 3, 3), 4, 5, 6]
     assert stream.statistics().lost == 1
 
@@ -186,9 +149,9 @@ def test_loss_is_reported_in_its_place(bus: EventBus) -> None:
     """A subscription whose events include `EventsLost` gets one exactly where events are missing, with their
     count and the sequence numbers of the first and the last.
     """
-    stream = opened(bus, _Tick | EventsLost, capacity=2, overflow=Overflow.DROP_NEWEST)
+    stream = opened(bus, Tick | EventsLost, capacity=2, overflow=Overflow.DROP_NEWEST)
     publish(bus, 1, 2)
-    bus.publish(_Tock())  # the bus's third event, which this subscription does not get
+    bus.publish(Tock())  # the bus's third event, which this subscription does not get
     publish(bus, 4, 5)
     assert word(stream.receive_nowait()) == 1
     publish(bus, 6, 7)
@@ -203,7 +166,7 @@ def test_losses_between_two_reads_are_one_event(bus: EventBus) -> None:
     assert read(stream) == [(999, 1, 999), 1000]
 
 
-@pytest.mark.parametrize("events", [_Tick, _Tick | _Tock, (_Tick, _Tock)])
+@pytest.mark.parametrize("events", [Tick, Tick | Tock, (Tick, Tock)])
 def test_without_events_lost_losses_are_only_counted(bus: EventBus, events: Any) -> None:
     """A subscription whose events do not include `EventsLost` gets none."""
     stream = opened(bus, events, capacity=1)
@@ -212,7 +175,7 @@ def test_without_events_lost_losses_are_only_counted(bus: EventBus, events: Any)
     assert stream.statistics().lost == 2
 
 
-@pytest.mark.parametrize("events", [Event, EventsLost | _Tick, (_Tick, EventsLost)])
+@pytest.mark.parametrize("events", [Event, EventsLost | Tick, (Tick, EventsLost)])
 def test_what_includes_events_lost(bus: EventBus, events: Any) -> None:
     """A base class, a union and a tuple include `EventsLost` if one of their classes does."""
     stream = opened(bus, events, capacity=1)
@@ -241,7 +204,7 @@ def test_a_loss_belongs_to_one_subscription(bus: EventBus) -> None:
 def test_a_loss_has_no_session(bus: EventBus, monkeypatch: pytest.MonkeyPatch) -> None:
     """An `EventsLost` has no session: neither its reader's nor the process's."""
     monkeypatch.setenv("EVENTBUS_SESSION_ID", "the-process")
-    stream = opened(bus, EventsLost | _Tick, capacity=1)
+    stream = opened(bus, EventsLost | Tick, capacity=1)
     publish(bus, 1, 2)
     lost = stream.receive_nowait()
     assert isinstance(lost, EventsLost)
@@ -284,22 +247,14 @@ async def test_loss_in_a_handler() -> None:
     assert got == [(1, 1, 1), 2, 3, 4]
 
 
-@pytest.fixture
-def _threads_switch_often() -> Iterator[None]:
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
-
-
-@pytest.mark.usefixtures("_threads_switch_often")
+@pytest.mark.usefixtures("_threads_interleave")
 @pytest.mark.parametrize("overflow", list(Overflow))
 def test_the_books_balance_at_every_instant(overflow: Overflow) -> None:
     """`accepted == delivered + lost + queued` holds for every subscription at every instant."""
     read_books = 0
     with EventBus() as bus:
         key = _by_fiftieth if overflow is Overflow.COALESCE else None
-        subscription = bus.subscribe(_ignore, _Tick, capacity=100, overflow=overflow, key=key)
+        subscription = bus.subscribe(ignore, Tick, capacity=100, overflow=overflow, key=key)
         publisher = threading.Thread(target=publish, args=(bus, *range(20_000)))
         publisher.start()
         while publisher.is_alive() or subscription.statistics().queued:
@@ -312,12 +267,8 @@ def test_the_books_balance_at_every_instant(overflow: Overflow) -> None:
     assert read_books > 50
 
 
-def _by_fiftieth(event: _Tick) -> int:
+def _by_fiftieth(event: Tick) -> int:
     return event.n % 50
-
-
-async def _ignore(event: Event) -> None:
-    """Take an event and ignore it."""
 
 
 def test_the_books_balance_while_a_consumer_takes_without_the_lock(bus: EventBus) -> None:

@@ -14,9 +14,9 @@ import pytest
 from eventbus import Event, EventBus
 from eventbus.delivery.doorbell import Doorbell
 from eventbus.delivery.switch_interval import SWITCH_INTERVAL_SECONDS, restore, shorten
+from tests.vocabulary import PATIENCE_SECONDS
 
 NORMAL, SHORT, SHORTER, OTHER = 0.004, 0.000_1, 0.000_02, 0.002
-PATIENCE_SECONDS = 10
 
 
 class Ticked(Event):

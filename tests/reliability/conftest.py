@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import os
 import random
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
 import pytest
@@ -108,15 +107,6 @@ def seed() -> int:
     chosen = int(os.environ.get("EVENTBUS_TEST_SEED") or random.SystemRandom().getrandbits(32))
     print(f"EVENTBUS_TEST_SEED={chosen}")
     return chosen
-
-
-@pytest.fixture
-def _threads_interleave() -> Iterator[None]:
-    """Let threads take turns 500 times as often as usual, so that races become likely."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    yield
-    sys.setswitchinterval(before)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

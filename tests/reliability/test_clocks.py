@@ -23,8 +23,9 @@ from eventbus import (
     SkillTracker,
     WorkflowCompleted,
     WorkflowEventTracker,
-    events,
 )
+from eventbus.events import vocabulary
+from tests.vocabulary import ListSink
 
 if TYPE_CHECKING:
     from tests.reliability.conftest import Numbered
@@ -51,7 +52,7 @@ def _wall_clock(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
         return clock(next(asked))
 
     # The event classes hold this C function: its behaviour can be changed, but it cannot be replaced.
-    stamp: Any = events.vocabulary._utc_now
+    stamp: Any = vocabulary._utc_now
     genuine = stamp.__reduce__()[2]
     stamp.__setstate__((now, (UTC,), {}, {}))
     monkeypatch.setattr(time, "time", lambda: clock(next(asked)).timestamp())
@@ -126,18 +127,6 @@ def test_failures_are_not_logged_more_often(numbered: Numbered, caplog: pytest.L
         for number in range(5):
             bus.publish(numbered("main", number))
     assert len([record for record in caplog.records if "ValueError" in record.getMessage()]) == 1
-
-
-class ListSink:
-    """Keeps the published events."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def publish(self, event: Event) -> bool:
-        """Keep it."""
-        self.events.append(event)
-        return True
 
 
 def test_durations_of_trackers() -> None:

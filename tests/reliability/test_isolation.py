@@ -6,8 +6,7 @@ import asyncio
 import statistics
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import anyio
@@ -25,6 +24,7 @@ from eventbus import (
     SubscriberFailed,
     Subscription,
 )
+from tests.vocabulary import PATIENCE_SECONDS, HostileError, in_every_host, running
 
 if TYPE_CHECKING:
     from tests.reliability.conftest import Check, ItemsOf, Numbered
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 COUNT = 40
-PATIENCE_SECONDS = 10
 
 
 def _recurse(depth: int = 0) -> int:
@@ -54,15 +53,6 @@ FAILURES: dict[str, Callable[[], object]] = {
     "hostile repr": lambda: _raise(HostileError()),
 }
 DRASTIC = (KeyboardInterrupt, GeneratorExit, BaseExceptionGroup)
-
-
-class HostileError(Exception):
-    """An exception that cannot be printed."""
-
-    def __str__(self) -> str:
-        raise RuntimeError("no text")
-
-    __repr__ = __str__
 
 
 class Failing(Subscriber[NodeProgress]):
@@ -96,22 +86,6 @@ class Failing(Subscriber[NodeProgress]):
             self._fail()
 
 
-@asynccontextmanager
-async def running(bus: EventBus, host: str) -> AsyncGenerator[EventBus]:
-    """Enter a bus in its own thread or in this loop."""
-    if host == "own thread":
-        with bus:
-            yield bus
-    else:
-        async with bus:
-            yield bus
-
-
-in_every_host = pytest.mark.parametrize(
-    ("anyio_backend", "host"),
-    # The bus's own thread runs asyncio, whatever the caller's backend is.
-    [("asyncio", "own thread"), ("asyncio", "caller's loop"), ("trio", "caller's loop")],
-)
 CALLS = ["start", "handle", "handle, later", "stop"]
 at_every_call = pytest.mark.parametrize("at", CALLS)
 
