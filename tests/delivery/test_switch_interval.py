@@ -12,7 +12,7 @@ import anyio.to_thread
 import pytest
 
 from eventbus import Event, EventBus
-from eventbus.delivery.doorbell import Doorbell
+from eventbus.delivery.doorbell import Doorbell, new_sleeper
 from eventbus.delivery.switch_interval import SWITCH_INTERVAL_SECONDS, restore, shorten
 from tests.vocabulary import PATIENCE_SECONDS
 
@@ -200,6 +200,24 @@ async def test_short_for_a_reader_in_another_loop() -> None:
             seen.append(_interval())
     assert seen == [SWITCH_INTERVAL_SECONDS]
     assert _interval() == NORMAL
+
+
+@pytest.mark.anyio
+async def test_short_until_a_woken_task_has_run() -> None:
+    """The interval is short until a woken task has run, in any order in which the loop runs what is due."""
+    sleeper, bell = new_sleeper(), Doorbell(lambda _: False, SHORT)
+    seen: list[float] = []
+
+    async def sleep() -> None:
+        await sleeper.sleep()
+        seen.append(_interval())
+
+    for _ in range(30):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(sleep)
+            await anyio.wait_all_tasks_blocked()
+            await anyio.to_thread.run_sync(bell.ring_for, sleeper)
+    assert seen == [SHORT] * 30
 
 
 @pytest.mark.anyio
