@@ -1,4 +1,4 @@
-"""Shared by all tests: both backends, and checks that no thread or bus is left behind."""
+"""Shared by all tests: profiles, workers, repeated attempts, backends, and checks for leaks."""
 
 from __future__ import annotations
 
@@ -6,15 +6,55 @@ import gc
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
+
+from tests.vocabulary import slow_attempts
 
 # In the background, or under nohup, these signals are ignored: by the tests, and so by every
 # program that they start and interrupt.
 for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, _handler)
+
+# An attempt that was too slow, as the machine may have been busy, is repeated, counted and printed.
+
+REPEATS_PER_RUN = 4
+"""With more repeated attempts in one run, something has become slower or racy."""
+
+_repeated: list[str] = []
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Put the repeated attempts of a test into its report."""
+    slow_attempts.clear()
+    try:
+        return (yield)
+    finally:
+        item.user_properties += [("repeated", why) for why in slow_attempts]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Count the repeated attempts of all workers; the test that exceeds their number fails."""
+    repeated = [why for name, why in report.user_properties if name == "repeated"]
+    if report.when == "call" and repeated:
+        _repeated.extend(f"{report.nodeid}: {why}" for why in repeated)
+        if report.passed and len(_repeated) > REPEATS_PER_RUN:
+            report.outcome = "failed"
+            report.longrepr = f"{len(_repeated)} attempts were repeated in this run, {REPEATS_PER_RUN} may be"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the repeated attempts, none too."""
+    terminalreporter.write_line(f"attempts repeated: {len(_repeated)} of at most {REPEATS_PER_RUN}")
+    for line in _repeated:
+        terminalreporter.write_line(f"  {line}")
+
+
+# Fixtures.
 
 
 @pytest.fixture(params=["asyncio", "trio"])

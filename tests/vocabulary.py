@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncGenerator, Callable, Iterable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
 from typing import Any, TypeAlias
 
 import anyio
@@ -130,6 +130,39 @@ def run_in_threads(*jobs: Callable[[], object]) -> None:
         thread.start()
     for thread in threads:
         thread.join()
+
+
+# Measuring time, on a machine that may be busy.
+
+slow_attempts: list[str] = []
+"""The attempts of the running test that were repeated; `tests/conftest.py` counts, prints and limits them."""
+
+
+class TooSlowError(AssertionError):
+    """An attempt was slower than promised, which the machine may have caused."""
+
+
+def attempts(at_most: int = 3) -> Iterator[AbstractContextManager[None]]:
+    """Yield contexts to do the same thing in, until it is not too slow; the last attempt must not be.
+
+    Use it as ``for attempt in attempts(): with attempt: ...``.
+    """
+    is_done = False
+
+    @contextmanager
+    def attempt(*, is_last: bool) -> Generator[None]:
+        nonlocal is_done
+        try:
+            yield
+            is_done = True
+        except TooSlowError as error:
+            if is_last:
+                raise
+            slow_attempts.append(str(error))
+
+    for number in range(1, at_most + 1):
+        if not is_done:
+            yield attempt(is_last=number == at_most)
 
 
 # Hostile objects.
