@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
+import os
 import signal
 import sys
 import threading
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.vocabulary import slow_attempts
 
@@ -17,6 +22,68 @@ from tests.vocabulary import slow_attempts
 for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, _handler)
+
+settings.register_profile("quick", max_examples=100, deadline=None)
+settings.register_profile(
+    "nightly", max_examples=5_000, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("quick")  # `--hypothesis-profile` overrides it
+
+# Choosing and ordering tests.
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the nightly tests out unless a marker expression is given, and run `alone` ones last."""
+    items.sort(key=_is_alone)
+    if not config.option.markexpr:
+        nightly = [item for item in items if item.get_closest_marker("nightly")]
+        items[:] = [item for item in items if item not in nightly]
+        config.hook.pytest_deselected(items=nightly)
+
+
+def _is_alone(item: pytest.Item) -> bool:
+    return item.get_closest_marker("alone") is not None
+
+
+# A test that measures time must not share the machine with a test of another worker process.
+
+_turns = pytest.StashKey["_Turns"]()
+
+
+class _Turns:
+    """Locks in a directory of all workers: a test that is `alone` waits for others, and others for it.
+
+    Waiting tests queue at the door, so that an `alone` test is not overtaken forever.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._door, self._room = (
+            os.open(directory / name, os.O_CREAT | os.O_RDWR, 0o600) for name in ("door", "room")
+        )
+
+    @contextmanager
+    def take(self, *, alone: bool) -> Generator[None]:
+        """Run the block beside other blocks, or alone."""
+        fcntl.flock(self._door, fcntl.LOCK_EX)
+        fcntl.flock(self._room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        fcntl.flock(self._door, fcntl.LOCK_UN)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._room, fcntl.LOCK_UN)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Take turns with the other worker processes of pytest-xdist, if there are any."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return (yield)
+    if _turns not in item.config.stash:
+        factory: pytest.TempPathFactory = item.config._tmp_path_factory  # type: ignore[attr-defined]
+        item.config.stash[_turns] = _Turns(factory.getbasetemp().parent)
+    with item.config.stash[_turns].take(alone=_is_alone(item)):
+        return (yield)
+
 
 # An attempt that was too slow, as the machine may have been busy, is repeated, counted and printed.
 

@@ -99,6 +99,7 @@ async def test_what_another_process_persists_comes_in_order(tmp_path: Path, writ
     assert records == list(log.records())
 
 
+@pytest.mark.alone
 @pytest.mark.anyio
 async def test_a_record_arrives_within_100_ms_of_its_write(tmp_path: Path, segment: Segments) -> None:
     """In the median of 20, on a machine that may be busy."""

@@ -107,12 +107,3 @@ def seed() -> int:
     chosen = int(os.environ.get("EVENTBUS_TEST_SEED") or random.SystemRandom().getrandbits(32))
     print(f"EVENTBUS_TEST_SEED={chosen}")
     return chosen
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect nightly tests unless ``-m nightly`` is given."""
-    if config.option.markexpr:
-        return
-    nightly = [item for item in items if item.get_closest_marker("nightly")]
-    items[:] = [item for item in items if item not in set(nightly)]
-    config.hook.pytest_deselected(items=nightly)

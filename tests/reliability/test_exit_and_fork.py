@@ -125,6 +125,7 @@ def test_exit(bus: str, end: str, tmp_path: Path) -> None:
     assert bool(ended.errors) == (end in ("exception", "SIGINT"))
 
 
+@pytest.mark.alone
 @pytest.mark.nightly
 @pytest.mark.parametrize("end", ENDS)
 def test_exit_takes_no_longer(end: str, tmp_path: Path) -> None:

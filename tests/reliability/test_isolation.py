@@ -330,6 +330,7 @@ async def test_slow_subscriber_and_a_stream(host: str, numbered: Numbered) -> No
         await bus.aclose(0.01)
 
 
+@pytest.mark.alone
 @pytest.mark.nightly
 async def test_latency_beside_a_failing_one(numbered: Numbered) -> None:
     """A hanging and a failing subscriber do not slow down the others, by their medians."""

@@ -21,6 +21,8 @@ from eventbus import Event, EventBus, NodeCompleted, NodeProgress, Overflow
 if TYPE_CHECKING:
     from tests.reliability.conftest import Numbered
 
+pytestmark = pytest.mark.alone
+
 PATIENCE_SECONDS = 30
 
 
