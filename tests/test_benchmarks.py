@@ -1,4 +1,7 @@
-"""The benchmarks run, and say when something has become grossly slower."""
+"""The benchmarks: what they write down, and when a run fails.
+
+`make bench-short`, which CI runs, is the quick test that nothing has become grossly slower.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ def _run(*options: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def document(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """What a short run of everything wrote down."""
+    """The JSON document of a short run of everything."""
     directory = tmp_path_factory.mktemp("benchmarks")
     done = _run("--short", "--json", str(directory / "run.json"), "--svg", str(directory / "run.svg"))
     assert done.returncode in (0, 1), done.stderr
@@ -34,8 +37,10 @@ def document(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return msgspec.json.decode((directory / "run.json").read_bytes())
 
 
+@pytest.mark.alone
+@pytest.mark.nightly
 def test_every_entry_has_figures_that_make_sense(document: Any) -> None:
-    """Each entry's least, quartiles and greatest are positive and in order."""
+    """Each entry's minimum, quartiles and maximum are positive and in order."""
     assert len(document["contests"]) >= 15
     for contest in document["contests"]:
         for name, figures in contest["entries"].items():
@@ -46,13 +51,17 @@ def test_every_entry_has_figures_that_make_sense(document: Any) -> None:
             assert figures["samples"] > 0
 
 
+@pytest.mark.alone
+@pytest.mark.nightly
 def test_every_target_was_measured(document: Any) -> None:
     """No target names a contest or an entry that does not exist."""
     assert [each["what"] for each in document["targets"]] == [each.what for each in TARGETS]
 
 
+@pytest.mark.alone
+@pytest.mark.nightly
 def test_nothing_is_slower_by_an_order_of_magnitude(document: Any) -> None:
-    """No ratio is five times what a run may fail at: that is no noise, on any machine."""
+    """No ratio is five times the limit of a run, which noise does not explain on any machine."""
     for target in document["targets"]:
         if target["against"] is not None and target["lenience"] is not None:
             assert target["min"] < 5 * target["lenience"] * target["reach"], target["what"]
@@ -74,19 +83,19 @@ def _measured(ours: list[float], theirs: list[float]) -> Measured:
     ],
 )
 def test_a_target_is_judged_by_the_median_and_failed_by_most_rounds(ours: list[float], verdict: str) -> None:
-    """A stall in one round fails nothing; rounds that are all too slow do."""
+    """A target is judged by the median: a stall in one round fails nothing, slow rounds do."""
     target = Target("ours beside theirs", "a contest", "ours", 1.0, "theirs", lenience=2.0)
     assert outcome_of(target, _measured(ours, [100.0] * 4)).verdict == verdict
 
 
 def test_a_target_that_is_only_shown_fails_nothing() -> None:
-    """However far it is missed."""
+    """A target with infinite lenience fails nothing, however far it is missed."""
     target = Target("ours beside theirs", "a contest", "ours", 1.0, "theirs", lenience=float("inf"))
     assert outcome_of(target, _measured([9_000.0], [1.0])).verdict == "missed"
 
 
-def test_what_was_not_measured_is_not_judged() -> None:
-    """A run of some contests says nothing of the others' targets."""
+def test_only_measured_targets_are_judged() -> None:
+    """A run of some contests does not judge the targets of others."""
     assert judge([]) == []
 
 
@@ -94,7 +103,7 @@ def test_what_was_not_measured_is_not_judged() -> None:
 def test_a_run_exits_1_when_a_target_is_grossly_missed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], reach: float, code: int
 ) -> None:
-    """And with 0 when it is reached, or missed by less than twice."""
+    """A run exits with 1 if a target is missed by more than twice, otherwise with 0."""
 
     async def prepare(_stack: AsyncExitStack, _scale: Scale) -> Rounds:
         async def take(sample: float) -> Samples:
@@ -111,7 +120,7 @@ def test_a_run_exits_1_when_a_target_is_grossly_missed(
 
 
 def test_a_peer_that_is_absent_is_skipped_loudly() -> None:
-    """Without it the rest is measured, and the run says what is missing."""
+    """Without a peer the rest is measured, and the run prints which peer is missing."""
     blocked = "import sys; sys.modules.update(dict.fromkeys(('pyee', 'psygnal', 'pymitter')))"
     script = (
         f"{blocked}; from benchmarks.peers import publish_to_three; from benchmarks.silent import prebuilt"

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import anyio
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
@@ -368,11 +368,9 @@ class _Handlers(RuleBasedStateMachine):
             assert told.count(True) == (books.state == "quarantined") == told[-1:].count(True)
 
 
-SHORT = settings(max_examples=300, stateful_step_count=60, deadline=None)
-SHORT_WITH_THREADS = settings(max_examples=150, stateful_step_count=50, deadline=None)
-LONG = settings(
-    max_examples=5_000, stateful_step_count=60, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+QUICK = settings(stateful_step_count=60)
+QUICK_WITH_THREADS = settings(max_examples=50, stateful_step_count=50)
+LONG = settings(settings.get_profile("nightly"), stateful_step_count=60)
 
 
 def test_a_drain_of_nothing() -> None:
@@ -390,13 +388,13 @@ def test_streams() -> None:
     """In any order of publishing, subscribing, reading, ending and closing, each stream holds the right
     events.
     """
-    run_state_machine_as_test(_Streams, settings=SHORT)
+    run_state_machine_as_test(_Streams, settings=QUICK)
 
 
 @pytest.mark.usefixtures("caplog")
 def test_handlers() -> None:
     """In any order of publishing, subscribing, ending and draining, each handler gets the right events."""
-    run_state_machine_as_test(_Handlers, settings=SHORT_WITH_THREADS)
+    run_state_machine_as_test(_Handlers, settings=QUICK_WITH_THREADS)
 
 
 @pytest.mark.nightly

@@ -165,17 +165,14 @@ class _MailboxMachine(RuleBasedStateMachine):
 
 def test_model() -> None:
     """A mailbox behaves like a list that keeps each lost event in its place."""
-    run_state_machine_as_test(
-        _MailboxMachine, settings=settings(max_examples=150, stateful_step_count=50, deadline=None)
-    )
+    run_state_machine_as_test(_MailboxMachine, settings=settings(stateful_step_count=50))
 
 
 @pytest.mark.nightly
 def test_model_at_length() -> None:
     """A mailbox behaves like a list that keeps each lost event in its place."""
-    run_state_machine_as_test(
-        _MailboxMachine, settings=settings(max_examples=5_000, stateful_step_count=60, deadline=None)
-    )
+    long = settings(settings.get_profile("nightly"), stateful_step_count=60)
+    run_state_machine_as_test(_MailboxMachine, settings=long)
 
 
 @pytest.mark.parametrize("overflow", list(Overflow))

@@ -118,7 +118,7 @@ hostile = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(value=hostile, metadata=st.dictionaries(st.text() | st.integers() | st.none(), hostile, max_size=4))
 def test_hostile_payloads(value: Any, metadata: Any) -> None:
     """Publishing an event with any payload raises nothing, and the event can be encoded and decoded."""
