@@ -298,7 +298,7 @@ def test_every_event_is_taken_or_in_one_loss(overflow: Overflow, batch: int) -> 
     """While another thread puts, each event is taken, or covered by one `EventsLost`, once and in order."""
     section = CriticalSection(lambda: None)
     mailbox = new_mailbox(section, 8, overflow, tells_losses=True)
-    last = 20_000
+    last = 10_000
     taken: list[Entry] = []
 
     def produce() -> None:

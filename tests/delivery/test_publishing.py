@@ -357,14 +357,17 @@ OPERATIONS: dict[str, Callable[[EventBus, EventStream[Any]], object]] = {
 }
 
 
-@pytest.mark.parametrize("what", OPERATIONS)
+@pytest.mark.parametrize(
+    "stride", [pytest.param(3, id="quick"), pytest.param(1, id="nightly", marks=pytest.mark.nightly)]
+)
 @pytest.mark.parametrize("overflow", [Overflow.DROP_OLDEST, Overflow.COALESCE])
-def test_interrupted_at_every_step(what: str, overflow: Overflow) -> None:
+@pytest.mark.parametrize("what", OPERATIONS)
+def test_interrupted_at_every_step(what: str, overflow: Overflow, stride: int) -> None:
     """A `publish` may interrupt any operation of the bus at any step, as a signal handler does."""
-    k, stride = 0, 1
+    k, step = 0, 1
     if what == "publish the one too many":  # routing 64 keyed events takes 14,000 steps
-        stride = 331 if overflow is Overflow.COALESCE else 29
-    for k in itertools.count(0, stride):
+        step = stride * (331 if overflow is Overflow.COALESCE else 29)
+    for k in itertools.count(0, step):
         bus = EventBus()
         options: dict[str, Any] = {"key": number} if overflow is Overflow.COALESCE else {}
         small = opened(bus, Event, capacity=2, overflow=overflow, **options)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("_threads_interleave")]
 
 SIZES = [
-    pytest.param((4, 2, 10_000), id="quick"),
+    pytest.param((4, 2, 4_000), id="quick"),
     pytest.param((8, 4, 50_000), id="nightly", marks=pytest.mark.nightly),
 ]
 PATIENCE_SECONDS = 300
