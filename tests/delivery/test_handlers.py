@@ -529,37 +529,40 @@ async def test_a_failed_batch_is_published_by_its_first_own_event() -> None:
 # 29. Quarantine.
 
 
+class _Failing(Subscriber[Tick]):
+    """Always fails, and records its calls."""
+
+    events = Tick
+    name = "failing"
+
+    def __init__(self) -> None:
+        self.calls: list[int | str] = []
+
+    async def handle(self, event: Tick) -> None:
+        self.calls.append(event.n)
+        raise ValueError
+
+    async def stop(self) -> None:
+        self.calls.append("stop")
+
+
+class _FailingInBatches(_Failing):
+    max_batch = 1
+
+    async def handle_batch(self, events: Sequence[Tick]) -> None:
+        await self.handle(events[0])
+
+
 @pytest.mark.anyio
-@pytest.mark.parametrize("batched", [False, True])
-async def test_quarantine(batched: bool, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("cls", [_Failing, _FailingInBatches])
+async def test_quarantine(cls: type[_Failing]) -> None:
     """After ten failures in a row a subscription is quarantined: it gets a last `SubscriberFailed` that
     reports this, and no more events.
     """
     failures: list[SubscriberFailed] = []
-    calls: list[int] = []
-    stopped: list[bool] = []
-
-    class Failing(Subscriber[Tick]):
-        events = Tick
-
-        async def stop(self) -> None:
-            stopped.append(True)
-
-    class Singly(Failing):
-        async def handle(self, event: Tick) -> None:
-            calls.append(event.n)
-            raise ValueError
-
-    class InBatches(Failing):
-        max_batch = 1
-
-        async def handle_batch(self, events: Sequence[Tick]) -> None:
-            calls.append(events[0].n)
-            raise ValueError
-
-    recorder = _Recorder()
+    failing, recorder = cls(), _Recorder()
     async with EventBus([recorder]) as bus:
-        subscription = bus.subscribe(InBatches() if batched else Singly(), name="failing")
+        subscription = bus.subscribe(failing)
         bus.subscribe(failures.append, SubscriberFailed)
         publish(bus, *range(12))
         await settle(bus)
@@ -569,14 +572,21 @@ async def test_quarantine(batched: bool, caplog: pytest.LogCaptureFixture) -> No
         assert (books.state, books.failed, books.delivered) == ("quarantined", 10, 10)
         assert books.accepted == books.delivered + books.lost
         assert bus.statistics().subscriptions["failing"] == books
-    assert calls == list(range(10))
-    assert stopped == [True]
+    assert failing.calls == [*range(10), "stop"]
     assert [each.quarantined for each in failures] == [*[False] * 9, True]
     assert recorder.trace == ["start", *map(str, range(13)), "stop"]
-    said = [record.getMessage() for record in caplog.records]
-    assert len(said) == 2
-    assert "'failing'" in said[1]
-    assert "quarantined: it failed 10 times in a row" in said[1]
+
+
+@pytest.mark.anyio
+async def test_a_quarantine_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """The first failure and the quarantine are logged, and no others of that cause."""
+    async with EventBus([_Failing()]) as bus:
+        publish(bus, *range(12))
+        await settle(bus)
+    failure, quarantine = [record.getMessage() for record in caplog.records]
+    assert "failed to handle" in failure
+    assert "'failing'" in quarantine
+    assert "quarantined: it failed 10 times in a row" in quarantine
 
 
 @pytest.mark.anyio

@@ -310,68 +310,74 @@ def test_fork(forks: int, seed: int, tmp_path: Path) -> None:
     assert len(others) > forks / 8
 
 
-@pytest.mark.parametrize("where", ["a handler", "a thread", "inside async with"])
+FORK_AND_USE = """
+    parent = os.getpid()
+
+    def fork():
+        if os.getpid() != parent:  # a handler that forks is the child's, too
+            return
+        pid = os.fork()
+        if pid:
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+            return
+        signal.alarm(20)
+        try:
+            bus.subscribe(store, name="child only")
+            assert bus.statistics().accepted == 0
+            thread = threading.Thread(target=use_in_child)
+            thread.start()
+            thread.join()
+            assert bus.report.complete and bus.report.delivered >= 2, bus.report
+        except BaseException:
+            import traceback
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+
+    def publish(number):
+        bus.publish(NodeProgress(workflow_id="fork", node_id="parent", attempt=number))
+
+    def use_in_child():
+        with bus:
+            publish(1)
+"""
+
+FORKING_PLACES = {
+    "a handler": """
+        forked = threading.Event()
+
+        def fork_in_handler(event: NodeProgress) -> None:
+            fork()
+            forked.set()
+
+        bus = EventBus([fork_in_handler, store])
+        with bus:
+            publish(0)
+            forked.wait(20)
+    """,
+    "a thread": """
+        bus = EventBus([store])
+        with bus:
+            publish(0)
+            thread = threading.Thread(target=fork)
+            thread.start()
+            thread.join()
+    """,
+    "inside async with": """
+        bus = EventBus([store])
+        async def main():
+            async with bus:
+                publish(0)
+                fork()
+        anyio.run(main)
+    """,
+}
+
+
+@pytest.mark.parametrize("where", FORKING_PLACES)
 def test_fork_elsewhere(where: str, tmp_path: Path) -> None:
     """A child forked in a handler, in a thread or in a task may enter and use the bus."""
-    scripts = {
-        "a handler": """
-            forked = threading.Event()
-
-            def fork_in_handler(event: NodeProgress) -> None:
-                fork()
-                forked.set()
-
-            bus = EventBus([fork_in_handler, store])
-            with bus:
-                bus.publish(NodeProgress(workflow_id="fork", node_id="parent", attempt=0))
-                forked.wait(20)
-        """,
-        "a thread": """
-            bus = EventBus([store])
-            with bus:
-                bus.publish(NodeProgress(workflow_id="fork", node_id="parent", attempt=0))
-                thread = threading.Thread(target=fork)
-                thread.start()
-                thread.join()
-        """,
-        "inside async with": """
-            bus = EventBus([store])
-            async def main():
-                async with bus:
-                    bus.publish(NodeProgress(workflow_id="fork", node_id="parent", attempt=0))
-                    fork()
-            anyio.run(main)
-        """,
-    }
-    fork = """
-        def fork():
-            pid = os.fork()
-            if pid:
-                assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-                return
-            signal.alarm(20)
-            try:
-                bus.subscribe(store, name="child only")
-                assert bus.statistics().accepted == 0
-                thread = threading.Thread(target=use_in_child)
-                thread.start()
-                thread.join()
-                assert bus.report.complete and bus.report.delivered >= 2, bus.report
-            except BaseException:
-                import traceback
-                traceback.print_exc()
-                os._exit(1)
-            os._exit(0)
-
-        def use_in_child():
-            with bus:
-                bus.publish(NodeProgress(workflow_id="fork", node_id="parent", attempt=1))
-    """
-    if where == "a handler":  # that handler is the child's too, and must not fork again
-        fork = fork.replace("def fork():\n", "def fork():\n            if os.getpid() != PARENT: return\n")
-    ended = run_script(
-        tmp_path, "PARENT = os.getpid()\n" + textwrap.dedent(fork) + textwrap.dedent(scripts[where])
-    )
+    ended = run_script(tmp_path, textwrap.dedent(FORK_AND_USE) + textwrap.dedent(FORKING_PLACES[where]))
     assert (ended.code, ended.errors) == (0, "")
     numbers = Counter(number for _, _, number in ended.lines)
     assert numbers == {0: 1, 1: 2}
