@@ -55,8 +55,7 @@ class Gate(Subscriber[NodeStarted]):
     async def handle(self, event: NodeStarted) -> None:
         """Keep it, and wait."""
         self.got.append(event.attempt)
-        while not self._is_open:
-            await anyio.lowlevel.checkpoint()
+        await until(lambda: self._is_open)
 
     async def stop(self) -> None:
         """Record that it was stopped."""
@@ -240,8 +239,7 @@ async def test_drain_waits_for_nothing_later(host: str) -> None:
     reports: list[DrainReport] = []
 
     async def handle(event_: NodeStarted) -> None:
-        while event_.attempt not in opened:
-            await anyio.lowlevel.checkpoint()
+        await until(lambda: event_.attempt in opened)
 
     async def drain() -> None:
         reports.append(await bus.drain())

@@ -24,7 +24,7 @@ from eventbus import (
     SubscriberFailed,
     Subscription,
 )
-from tests.vocabulary import PATIENCE_SECONDS, HostileError, in_every_host, running
+from tests.vocabulary import PATIENCE_SECONDS, HostileError, in_every_host, running, until
 
 if TYPE_CHECKING:
     from tests.reliability.conftest import Check, ItemsOf, Numbered
@@ -215,8 +215,7 @@ async def test_subscription_whose_task_is_cancelled(numbered: Numbered) -> None:
         bus.subscribe(hang, name="hang")
         bus.subscribe(got.append, NodeProgress)
         bus.publish(numbered("main", 0))
-        while not tasks:
-            await anyio.lowlevel.checkpoint()
+        await until(lambda: tasks)
         tasks[0].cancel()
         with anyio.fail_after(PATIENCE_SECONDS):
             await bus.drain()
@@ -249,8 +248,7 @@ async def test_hung_subscriber(host: str, check: Check, numbered: Numbered, item
 
     async def hang(event: Event) -> None:
         got_by_hung.append(event)
-        while not released.is_set():
-            await anyio.lowlevel.checkpoint()
+        await until(lambda: released.is_set())
 
     bus = EventBus()
     neighbours = Neighbours(bus)
@@ -259,13 +257,10 @@ async def test_hung_subscriber(host: str, check: Check, numbered: Numbered, item
         neighbours.bus.subscribe(hang, NodeProgress | EventsLost, name="hung", capacity=8)
         neighbours.subscribe_around(Failing("never", int))
         bus.publish(numbered(*everything[0]))
-        while not got_by_hung:
-            await anyio.lowlevel.checkpoint()
+        await until(lambda: got_by_hung)
         for item in everything[1:]:
             bus.publish(numbered(*item))
-        with anyio.fail_after(PATIENCE_SECONDS):
-            while len(neighbours.first) + len(neighbours.second) < 2 * len(everything):
-                await anyio.lowlevel.checkpoint()
+        await until(lambda: len(neighbours.first) + len(neighbours.second) == 2 * len(everything))
         assert len(got_by_hung) == 1  # it still hangs
         books = bus.statistics().subscriptions["hung"]
         assert (books.accepted, books.delivered, books.lost, books.queued) == (500, 1, 491, 8)
@@ -284,8 +279,7 @@ async def test_hung_subscriber_and_publish_wait(host: str, numbered: Numbered) -
     gate = threading.Event()
 
     async def wait_for_the_gate(event: Event) -> None:
-        while not gate.is_set():
-            await anyio.lowlevel.checkpoint()
+        await until(lambda: gate.is_set())
 
     async def hang(event: Event) -> None:
         await anyio.sleep_forever()
@@ -299,8 +293,7 @@ async def test_hung_subscriber_and_publish_wait(host: str, numbered: Numbered) -
         bus.subscribe(wait_for_the_gate, NodeProgress | NodeCompleted, capacity=1, overflow=Overflow.WAIT)
         bus.subscribe(hang, NodeCompleted, name="hung", capacity=1, overflow=Overflow.WAIT)
         await bus.publish_wait(for_both)
-        while any(each.queued for each in bus.statistics().subscriptions.values()):
-            await anyio.lowlevel.checkpoint()
+        await until(lambda: not any(each.queued for each in bus.statistics().subscriptions.values()))
         await bus.publish_wait(for_both)  # both mailboxes are full now
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(publish, for_both)
