@@ -79,8 +79,8 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     if "PYTEST_XDIST_WORKER" not in os.environ:
         return (yield)
     if _turns not in item.config.stash:
-        factory: pytest.TempPathFactory = item.config._tmp_path_factory  # type: ignore[attr-defined]
-        item.config.stash[_turns] = _Turns(factory.getbasetemp().parent)
+        shared = Path(item.config.option.basetemp).parent  # each worker has a folder of its own in it
+        item.config.stash[_turns] = _Turns(shared)
     with item.config.stash[_turns].take(alone=_is_alone(item)):
         return (yield)
 
