@@ -41,6 +41,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=nightly)
 
 
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector from looking through all that is imported and collected, in each test."""
+    gc.collect()
+    gc.freeze()
+
+
 def _is_alone(item: pytest.Item) -> bool:
     return item.get_closest_marker("alone") is not None
 
