@@ -1,4 +1,7 @@
-"""The benchmarks run, and a run fails when the bus has become much slower."""
+"""The benchmarks: what they write down, and when a run fails.
+
+`make bench-short`, which CI runs, is the quick test that nothing has become grossly slower.
+"""
 
 from __future__ import annotations
 
@@ -34,6 +37,8 @@ def document(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return msgspec.json.decode((directory / "run.json").read_bytes())
 
 
+@pytest.mark.alone
+@pytest.mark.nightly
 def test_the_figures_of_every_entry_are_positive_and_ordered(document: Any) -> None:
     """The minimum, median, quartiles and maximum of each entry are positive and in order."""
     assert len(document["contests"]) >= 15
@@ -46,11 +51,15 @@ def test_the_figures_of_every_entry_are_positive_and_ordered(document: Any) -> N
             assert figures["samples"] > 0
 
 
+@pytest.mark.alone
+@pytest.mark.nightly
 def test_every_target_was_measured(document: Any) -> None:
     """Every target names a contest and an entry that exist."""
     assert [each["name"] for each in document["targets"]] == [each.name for each in TARGETS]
 
 
+@pytest.mark.alone
+@pytest.mark.nightly
 def test_nothing_is_slower_by_an_order_of_magnitude(document: Any) -> None:
     """No ratio is five times above the limit of its target: noise is smaller on any machine."""
     for target in document["targets"]:

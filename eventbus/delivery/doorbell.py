@@ -74,6 +74,8 @@ class Doorbell:
         "_switch_interval",
         "_thread",
         "_to_wake",
+        "_turns_to_serve",
+        "_unserved_turns",
     )
 
     def __init__(self, on_ring: Callable[[Doorbell], bool], switch_interval: float | None = None) -> None:
@@ -87,6 +89,9 @@ class Doorbell:
         self._thread = threading.get_ident()
         self._to_wake: deque[Sleeper] = deque()
         self._call_soon, self._call_soon_here, self._call_later = _schedulers()
+        # trio runs what is due in one turn in random order: woken tasks have run after the second.
+        self._turns_to_serve = 1 if self._call_later is not None else 2
+        self._unserved_turns = 0
 
     def is_here(self) -> bool:
         """Whether the calling thread is the one the loop runs in."""
@@ -140,7 +145,7 @@ class Doorbell:
             expects_more = self._on_ring(self)
         finally:
             self._is_running = False
-        is_waking = bool(self._to_wake)
+        self._unserved_turns = self._turns_to_serve if self._to_wake else max(0, self._unserved_turns - 1)
         while self._to_wake:
             self._to_wake.popleft().wake()
         if expects_more:
@@ -148,7 +153,7 @@ class Doorbell:
         if self._rung:
             return
         # Between two turns the loop releases the interpreter: the woken tasks have not run yet.
-        if expects_more or (is_waking and self._is_interval_short):
+        if expects_more or (self._unserved_turns and self._is_interval_short):
             self._rung = True
             self._call_soon_here(self._run)  # after the woken tasks, and without a system call
         elif self._is_interval_short and not self._is_lingering:

@@ -102,6 +102,7 @@ async def test_records_of_another_process_come_in_order(tmp_path: Path, writer: 
     assert records == list(log.records())
 
 
+@pytest.mark.alone
 @pytest.mark.anyio
 async def test_a_record_is_received_within_100_ms_of_its_write(
     tmp_path: Path, segment: Segments, monkeypatch: pytest.MonkeyPatch
