@@ -1,6 +1,6 @@
 """eventbus: an async, in-process publish/subscribe event bus that never blocks its publishers.
 
-Everything a user needs is here; `eventbus.contracts` is all a plugin author must read.
+All public names are here. A plugin author needs to read `eventbus.contracts` only.
 """
 
 from eventbus.bus import EventBus
@@ -52,6 +52,15 @@ from eventbus.events.records import SkillInvocation
 from eventbus.events.redaction import scrubbed_line, scrubbed_lines
 from eventbus.events.scrubbing import scrub
 from eventbus.session import current_session_id, session_scope
+from eventbus.settings import (
+    DEFAULT_DIRECTORY,
+    DEFAULT_KEEP_BYTES,
+    DEFAULT_KEEP_DAYS,
+    DEFAULT_SEGMENT_BYTES,
+    ProgressMode,
+    SyncPolicy,
+    log_directory,
+)
 from eventbus.trackers import (
     PhaseTask,
     SkillMetrics,
@@ -65,6 +74,10 @@ from eventbus.trackers import (
 
 __all__ = [
     "DEFAULT_CAPACITY",
+    "DEFAULT_DIRECTORY",
+    "DEFAULT_KEEP_BYTES",
+    "DEFAULT_KEEP_DAYS",
+    "DEFAULT_SEGMENT_BYTES",
     "BusStateError",
     "BusStatistics",
     "CorrelatedSession",
@@ -88,6 +101,7 @@ __all__ = [
     "PatternDetected",
     "PhaseTask",
     "PluginError",
+    "ProgressMode",
     "SessionCoordinator",
     "SessionCorrelated",
     "SettingsError",
@@ -105,6 +119,7 @@ __all__ = [
     "SubscriberFailed",
     "Subscription",
     "SubscriptionStatistics",
+    "SyncPolicy",
     "TrackedSkill",
     "UnknownEvent",
     "WorkflowCompleted",
@@ -122,6 +137,7 @@ __all__ = [
     "event_types",
     "exclude_read_from",
     "get_tracker",
+    "log_directory",
     "printable",
     "scrub",
     "scrubbed_line",

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from types import UnionType
 from typing import Any, Self, TypeVar, Unpack, overload
 
 import blinker
 
-from eventbus.contracts import DEFAULT_CAPACITY, EventT, EventTypes, Overflow, Subscriber
+from eventbus.contracts import EventT, EventTypes, Subscriber
 from eventbus.delivery.causality import depth_here
+from eventbus.delivery.decorator_types import Subscribing
 from eventbus.delivery.intake import Intake
 from eventbus.delivery.lifecycle import CLOSE_TIMEOUT_SECONDS, Lifecycle
 from eventbus.delivery.router import Router
@@ -25,6 +26,9 @@ from eventbus.events import Event
 
 __all__ = ["EventBus", "SubscriptionOptions"]
 
+_EventT1 = TypeVar("_EventT1", bound=Event)
+_EventT2 = TypeVar("_EventT2", bound=Event)
+_EventT3 = TypeVar("_EventT3", bound=Event)
 _HandlerT = TypeVar("_HandlerT", bound=Callable[..., object])
 
 
@@ -168,7 +172,13 @@ class EventBus:
     # Subscribing.
 
     @overload
-    def subscribe(self, handler: Subscriber[Any], /) -> Subscription: ...
+    def subscribe(
+        self,
+        handler: Subscriber[Any] | Callable[[EventT], object],
+        events: None = None,
+        /,
+        **options: Unpack[SubscriptionOptions],
+    ) -> Subscription: ...
 
     @overload
     def subscribe(
@@ -176,26 +186,25 @@ class EventBus:
         handler: Callable[[EventT], object],
         events: type[EventT],
         /,
-        *,
-        name: str | None = None,
-        capacity: int = DEFAULT_CAPACITY,
-        overflow: Overflow = Overflow.DROP_OLDEST,
-        key: Callable[[EventT], Hashable] | None = None,
-        replay: int = 0,
+        **options: Unpack[SubscriptionOptions],
+    ) -> Subscription: ...
+
+    @overload
+    def subscribe(
+        self,
+        handler: Subscriber[EventT],
+        events: type[EventT],
+        /,
+        **options: Unpack[SubscriptionOptions],
     ) -> Subscription: ...
 
     @overload
     def subscribe(
         self,
         handler: Subscriber[Any] | Callable[[Any], object],
-        events: EventTypes | None = None,
+        events: UnionType | tuple[type[Event], ...],
         /,
-        *,
-        name: str | None = None,
-        capacity: int | None = None,
-        overflow: Overflow | None = None,
-        key: Callable[[Any], Hashable] | None = None,
-        replay: int = 0,
+        **options: Unpack[SubscriptionOptions],
     ) -> Subscription: ...
 
     def subscribe(
@@ -218,8 +227,14 @@ class EventBus:
         return self._subscriptions.subscribe(handler, events, **options)
 
     @overload
+    def on(self, events: type[EventT], /, **options: Unpack[SubscriptionOptions]) -> Subscribing[EventT]: ...
+
+    @overload
     def on(
-        self, events: EventTypes | None = None, /, **options: Unpack[SubscriptionOptions]
+        self,
+        events: UnionType | tuple[type[Event], ...] | None = None,
+        /,
+        **options: Unpack[SubscriptionOptions],
     ) -> Callable[[_HandlerT], _HandlerT]: ...
 
     @overload
@@ -250,6 +265,19 @@ class EventBus:
     def stream(
         self, events: type[EventT], /, **options: Unpack[SubscriptionOptions]
     ) -> EventStream[EventT]: ...
+
+    @overload
+    def stream(
+        self, events: tuple[type[_EventT1], type[_EventT2]], /, **options: Unpack[SubscriptionOptions]
+    ) -> EventStream[_EventT1 | _EventT2]: ...
+
+    @overload
+    def stream(
+        self,
+        events: tuple[type[_EventT1], type[_EventT2], type[_EventT3]],
+        /,
+        **options: Unpack[SubscriptionOptions],
+    ) -> EventStream[_EventT1 | _EventT2 | _EventT3]: ...
 
     @overload
     def stream(

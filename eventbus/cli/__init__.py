@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from eventbus.cli.exit_codes import USAGE, CommandError, error_line
-from eventbus.errors import SettingsError
+from eventbus.errors import PluginError, SettingsError
 
 __all__ = ["main"]
 
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
         except CommandError as error:
             return _fail(error.problem, error.hint, error.exit_code)
-        except SettingsError as error:
+        except (PluginError, SettingsError) as error:
             return _fail(error.problem, error.hint, USAGE)
         except KeyboardInterrupt:
             return 128 + (received[0] if received else signal.SIGINT)

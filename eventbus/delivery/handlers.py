@@ -9,12 +9,12 @@ from __future__ import annotations
 import functools
 import inspect
 import typing
-from collections.abc import Awaitable, Callable, Hashable, Iterable
-from types import UnionType
-from typing import Any, TypeAlias, get_args, get_origin
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Any, TypeAlias
 
 from eventbus.contracts import EventTypes, Overflow, Subscriber
 from eventbus.errors import SubscriberError
+from eventbus.event_classes import event_classes
 from eventbus.events import Event
 
 __all__ = [
@@ -24,7 +24,6 @@ __all__ = [
     "call_maybe_async",
     "check_options",
     "ensure_async",
-    "event_classes",
     "name_of",
 ]
 
@@ -105,19 +104,6 @@ def annotated_events(handler: Handler) -> EventTypes:
     return typing.cast("EventTypes", annotation)
 
 
-def event_classes(events: EventTypes | object) -> tuple[type[Event], ...]:
-    """Return the event classes in an event class, a union or a tuple; SubscriberError for anything else."""
-    found = tuple(_flatten(events))
-    wrong = [each for each in found if not (isinstance(each, type) and issubclass(each, Event))]
-    if wrong or not found:
-        what = getattr(wrong[0], "__name__", repr(wrong[0])) if wrong else "an empty tuple"
-        raise SubscriberError(
-            f"cannot subscribe to {what}: it is not an Event class. "
-            "Pass a subclass of Event, or a union of them such as SkillEvent | NodeEvent"
-        )
-    return typing.cast("tuple[type[Event], ...]", tuple(dict.fromkeys(found)))
-
-
 def check_options(
     capacity: int, overflow: Overflow, key: Callable[[Any], Hashable] | None, replay: int = 0
 ) -> None:
@@ -136,17 +122,6 @@ def check_options(
         raise SubscriberError(f"replay={replay} is negative. Pass 0 or more")
     if key is not None and overflow is not Overflow.COALESCE:
         raise SubscriberError("key= is used with overflow=Overflow.COALESCE only. Pass both or neither")
-
-
-def _flatten(events: object) -> Iterable[object]:
-    if isinstance(events, tuple):
-        for each in typing.cast("tuple[object, ...]", events):
-            yield from _flatten(each)
-    elif isinstance(events, UnionType) or get_origin(events) is typing.Union:
-        for each in get_args(events):
-            yield from _flatten(each)
-    else:
-        yield events
 
 
 def _is_async(handler: object) -> bool:

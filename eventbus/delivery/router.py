@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING, TypeVar
 from eventbus.delivery.critical_section import CriticalSection
 from eventbus.delivery.doorbell import Doorbell, current_loop
 from eventbus.delivery.event_queue import EventQueue
-from eventbus.delivery.handlers import event_classes
 from eventbus.delivery.mailbox import event_of
 from eventbus.delivery.rate_limited_log import RateLimitedLog
 from eventbus.delivery.routing_table import RoutingTable
 from eventbus.delivery.statistics import BusStatistics
 from eventbus.delivery.wake_ups import WakeUps
 from eventbus.errors import BusStateError, SubscriberError
+from eventbus.event_classes import event_classes
 from eventbus.events import Event
 
 if TYPE_CHECKING:

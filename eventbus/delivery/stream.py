@@ -116,6 +116,37 @@ class EventStream(Generic[EventT]):
             except anyio.WouldBlock:
                 await self._wait_for_mail()
 
+    async def wait_for(self, predicate: Callable[[EventT], bool], timeout: float | None = None) -> EventT:
+        """Return the next event for which a predicate is true, waiting for it.
+
+            async with bus.stream(NodeCompleted) as events:
+                failed = await events.wait_for(lambda event: not event.success, timeout=30)
+
+        The events before it are consumed: they come no more, neither here nor from `receive`.
+        Cancelled while it waits, it has consumed only events that the predicate rejected. If the
+        predicate raises, its event is consumed, and the exception is passed on.
+
+        Args:
+            predicate: A quick function of an event that is not async.
+            timeout: The most seconds to wait; None for no limit.
+
+        Raises:
+            TimeoutError: No such event came in time.
+            anyio.EndOfStream: The bus or the stream was closed before.
+            StreamStateError: As for `receive`.
+        """
+        rejected = 0
+        with anyio.move_on_after(timeout):
+            while True:
+                event = await self.receive()
+                if predicate(event):
+                    return event
+                rejected += 1
+        name = getattr(predicate, "__qualname__", None) or repr(predicate)
+        raise TimeoutError(
+            f"no event for which {name} is true came within {timeout:g} s; it was false for {rejected} others"
+        )
+
     async def _wait_for_mail(self) -> None:
         if self._is_being_read:
             raise StreamStateError("another task is reading this stream. Open one stream for each reader")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Hashable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
 from eventbus.contracts import Subscriber
 from eventbus.delivery.coalescing_mailbox import new_mailbox
@@ -71,6 +72,16 @@ class Subscription:
 
     def __repr__(self) -> str:
         return f"<Subscription {self.name!r} {self.state}, {len(self.mailbox)} queued>"
+
+    def __enter__(self) -> Self:
+        """Return the subscription itself."""
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Unsubscribe."""
+        self.unsubscribe()
 
     def unsubscribe(self) -> None:
         """End the subscription; once this has returned, no further handler call starts.

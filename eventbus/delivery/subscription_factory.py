@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from eventbus.contracts import DEFAULT_CAPACITY, EventTypes, Overflow, Subscriber
 from eventbus.delivery.coalescing_mailbox import new_mailbox
-from eventbus.delivery.handlers import Handler, as_subscriber, check_options, event_classes, name_of
+from eventbus.delivery.handlers import Handler, as_subscriber, check_options, name_of
 from eventbus.delivery.router import Router
 from eventbus.delivery.subscription import Subscription
+from eventbus.event_classes import event_classes
 from eventbus.events import EventsLost
 
 if TYPE_CHECKING:

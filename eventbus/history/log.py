@@ -26,7 +26,7 @@ from eventbus.history.segment_files import SegmentFile, chains, find_segments
 from eventbus.history.selection import Selection
 from eventbus.history.stored_lines import Damage
 from eventbus.history.tail import Tail
-from eventbus.settings import DEFAULT_DIRECTORY
+from eventbus.settings import log_directory
 
 __all__ = ["EventLog"]
 
@@ -49,8 +49,8 @@ class EventLog:
     about to finish it. Reading changes nothing.
 
     Args:
-        directory: Where the log lives. By default the environment's ``EVENTBUS_DIR``, else
-            ``.session-buddy``. One that is not there holds no events.
+        directory: Where the log lives; by default `eventbus.log_directory()`. One that is not there
+            holds no events.
         on_damage: Is told of each place that is passed over; by default a warning is logged, one for
             each segment in 20 seconds.
 
@@ -64,8 +64,7 @@ class EventLog:
     def __init__(
         self, directory: str | os.PathLike[str] | None = None, *, on_damage: OnDamage | None = None
     ) -> None:
-        given = directory or os.environ.get("EVENTBUS_DIR") or DEFAULT_DIRECTORY
-        self.directory: Path = Path(os.path.abspath(given))  # noqa: PTH100 - as the persister does: no link is followed
+        self.directory: Path = Path(os.path.abspath(log_directory(directory)))  # noqa: PTH100 - as the persister does: no link is followed
         self._origin = os.path.realpath(self.directory)
         self._failures = RateLimitedLog(_logger, "the event log:")
         self._on_damage = on_damage or self._warn

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 from eventbus.contracts import EventTypes
-from eventbus.delivery.handlers import event_classes
+from eventbus.event_classes import event_classes
 from eventbus.events import Event, UnknownEvent, event_types
 
 __all__ = ["Selection"]

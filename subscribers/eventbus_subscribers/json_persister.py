@@ -25,11 +25,14 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, get_args
 
 import msgspec
 
 from eventbus import (
+    DEFAULT_KEEP_BYTES,
+    DEFAULT_KEEP_DAYS,
+    DEFAULT_SEGMENT_BYTES,
     Event,
     EventsLost,
     EventTypes,
@@ -37,8 +40,10 @@ from eventbus import (
     SkillCompleted,
     Subscriber,
     SubscriberError,
+    SyncPolicy,
     WorkflowCompleted,
     exclude_read_from,
+    log_directory,
     scrubbed_lines,
 )
 from eventbus.history import prune
@@ -49,22 +54,12 @@ from eventbus_subscribers.segment import Segment
 if TYPE_CHECKING:
     from eventbus import EventBus
 
-__all__ = ["JsonPersister", "PersisterStatistics", "Sync"]
-
-Sync: TypeAlias = Literal["never", "interval", "always"]
-"""When what was written is made to reach the disk."""
+__all__ = ["JsonPersister", "PersisterStatistics"]
 
 MAX_PENDING_LINES = 65_536
 """So many lines that could not be written are kept; beyond it the oldest are lost, and counted."""
 MAX_PENDING_BYTES = 16 * 1024 * 1024
 """So many bytes of them."""
-
-SEGMENT_BYTES = 16 * 1024 * 1024
-"""A segment that would grow beyond it is followed by another."""
-KEEP_DAYS = 30.0
-"""Segments nobody has written to for longer are removed."""
-KEEP_BYTES = 1024 * 1024 * 1024
-"""Beyond so many bytes of segments in all, the oldest are removed."""
 
 _EVENTS_AT_ONCE = 256  # their lines fit the processor's cache, and are worth a call
 _SYNC_SECONDS = 1.0
@@ -101,8 +96,8 @@ class JsonPersister(Subscriber[Event]):
     The file is made at the first event, with mode 0600, in directories of mode 0700.
 
     Args:
-        directory: Where the log lives. By default the environment's ``EVENTBUS_DIR``, else
-            ``.session-buddy``, looked up when the bus starts.
+        directory: Where the log lives; by default `eventbus.log_directory()`, looked up when the bus
+            starts.
         sync: ``"interval"``: within a second, and at once when something failed, when a workflow or
             a skill ended, and at the end. ``"always"``: after each batch. ``"never"``: leave it to
             the operating system.
@@ -125,13 +120,13 @@ class JsonPersister(Subscriber[Event]):
         self,
         directory: str | os.PathLike[str] | None = None,
         *,
-        sync: Sync = "interval",
-        segment_bytes: int = SEGMENT_BYTES,
-        keep_days: float = KEEP_DAYS,
-        keep_bytes: int = KEEP_BYTES,
+        sync: SyncPolicy = "interval",
+        segment_bytes: int = DEFAULT_SEGMENT_BYTES,
+        keep_days: float = DEFAULT_KEEP_DAYS,
+        keep_bytes: int = DEFAULT_KEEP_BYTES,
     ) -> None:
-        if sync not in ("never", "interval", "always"):
-            raise ValueError(f"sync={sync!r} is no policy. Pass 'never', 'interval' or 'always'")
+        if sync not in get_args(SyncPolicy):
+            raise ValueError(f"sync={sync!r} is not a policy. Pass 'never', 'interval' or 'always'")
         if not (segment_bytes > 0 and keep_days >= 0 and keep_bytes >= 0):
             raise ValueError(
                 f"segment_bytes={segment_bytes!r} must be positive, keep_days={keep_days!r} and "
@@ -196,7 +191,7 @@ class JsonPersister(Subscriber[Event]):
             raise SubscriberError("a JsonPersister writes one bus's events. Make another for this bus")
         self._bus_id = bus.id
         self._is_serving = True
-        self._directory = _resolved(self._given_directory or _default_directory())
+        self._directory = _resolved(log_directory(self._given_directory))
         self._log = _real(self._directory)
         self._begin_new()
 
@@ -357,10 +352,6 @@ class JsonPersister(Subscriber[Event]):
         if now >= self._warn_again_at.get(cause, now):
             self._warn_again_at[cause] = now + _SECONDS_BETWEEN_WARNINGS
             _logger.warning("%s (%d records pending, %d lost)", message, self._pending.count, self._lost)
-
-
-def _default_directory() -> str:
-    return os.environ.get("EVENTBUS_DIR") or ".session-buddy"
 
 
 def _resolved(directory: str | os.PathLike[str]) -> Path:

@@ -14,12 +14,13 @@ from typing import Any, cast
 
 import pytest
 from eventbus_subscribers import plain_progress
-from eventbus_subscribers.console_progress import ConsoleProgress, Mode, choose_mode
+from eventbus_subscribers.console_progress import ConsoleProgress, choose_mode
 from eventbus_subscribers.plain_progress import PlainProgress
 from hypothesis import given
 from hypothesis import strategies as st
 
 from eventbus import (
+    DEFAULT_DIRECTORY,
     Event,
     EventBus,
     EventsLost,
@@ -27,6 +28,7 @@ from eventbus import (
     NodeProgress,
     NodeStarted,
     PatternDetected,
+    ProgressMode,
     SkillCompleted,
     SkillEvent,
     SkillStarted,
@@ -334,7 +336,7 @@ def test_no_event_can_say_more_than_one_printable_line(texts: tuple[str, str, st
     ],
 )
 def test_the_mode(
-    flag: str | None, environ: dict[str, str], is_terminal: bool, columns: int, mode: Mode
+    flag: str | None, environ: dict[str, str], is_terminal: bool, columns: int, mode: ProgressMode
 ) -> None:
     """The flag wins over the variable, which wins over what the surroundings allow."""
     assert choose_mode(flag, environ, is_terminal, columns) == mode
@@ -362,10 +364,10 @@ def show(console: ConsoleProgress, events: Iterable[Event] = RUN) -> None:
 
 
 @pytest.mark.parametrize("mode", ["auto", "plain", "tty"])
-def test_a_bus_shows_its_events_on_the_stream(mode: Mode) -> None:
+def test_a_bus_shows_its_events_on_the_stream(mode: ProgressMode) -> None:
     """What is published is on the stream when the bus has closed."""
     stream = io.StringIO()
-    show(ConsoleProgress(stream, mode=mode, clock=lambda: 7.0))
+    show(ConsoleProgress(stream, mode=mode, clock=lambda: 7.0, directory=DEFAULT_DIRECTORY))
     assert stream.getvalue() == RUN_SHOWN
 
 
@@ -381,13 +383,13 @@ def test_each_line_is_one_write_and_is_flushed() -> None:
         def flush(self) -> None:
             calls.append("flush")
 
-    show(ConsoleProgress(Stream(), clock=lambda: 7.0))
+    show(ConsoleProgress(Stream(), clock=lambda: 7.0, directory=DEFAULT_DIRECTORY))
     assert calls == [part for line in RUN_SHOWN.splitlines(keepends=True) for part in (line, "flush")]
 
 
 def test_stderr_is_looked_up_when_a_line_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stderr that is replaced after construction, even after start, is the one written to."""
-    console = ConsoleProgress(clock=lambda: 7.0)
+    console = ConsoleProgress(clock=lambda: 7.0, directory=DEFAULT_DIRECTORY)
     first, second = io.StringIO(), io.StringIO()
     monkeypatch.setattr(sys, "stderr", first)
     with EventBus([console]) as bus:
