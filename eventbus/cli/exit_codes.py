@@ -34,5 +34,6 @@ class CommandError(Exception):
 
 
 def error_line(problem: str, hint: str) -> str:
-    """Return ``error: problem. hint: do this`` as one line."""
-    return printable(f"error: {problem.rstrip('.')}. hint: {hint.rstrip('.')}", _MAX_ERROR)
+    """Return ``error: problem. hint: do this`` as one line; an empty hint is left out."""
+    parts = (f"error: {problem.rstrip('.')}", hint and f"hint: {hint.rstrip('.')}")
+    return printable(". ".join(filter(None, parts)), _MAX_ERROR)
