@@ -52,6 +52,7 @@ from eventbus.events.provenance import exclude_read_from
 from eventbus.events.records import SkillInvocation
 from eventbus.events.redaction import scrubbed_line, scrubbed_lines
 from eventbus.events.scrubbing import scrub
+from eventbus.fork_safety import ForkSafeLock
 from eventbus.session import current_session_id, session_scope
 from eventbus.settings import (
     DEFAULT_DIRECTORY,
@@ -92,6 +93,7 @@ __all__ = [
     "EventStream",
     "EventTypes",
     "EventsLost",
+    "ForkSafeLock",
     "IntegrationError",
     "NodeCompleted",
     "NodeEvent",
