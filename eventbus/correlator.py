@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from io import StringIO
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from eventbus.correlation import CorrelatedFigures, CorrelatedSession, Correlation
+from eventbus.correlation import CorrelatedSession, Correlation
 from eventbus.correlation.correlated_session import newest_first, report_lines, session_summary
 from eventbus.events import Event, SkillEvent, SkillStarted, WorkflowEvent
 from eventbus.events.legacy_records import skill_events
@@ -147,7 +149,11 @@ class SkillsWorkflowCorrelator:
         """Open the sessions of the last `correlate_by_session`, otherwise those of the recorded events."""
         log = self._existing_log() if self._correlation is None and self._source is None else None
         if log is None:
-            yield _SessionsInMemory(self._sessions_in_memory())
+            found = self._sessions_in_memory()
+            values = found.values()
+            yield _Sessions(
+                lambda: iter(newest_first(values)), found.get, lambda: iter(values), found.__len__
+            )
             return
         from eventbus.history.folded_log import fold_log  # noqa: PLC0415 - costs an import of eventbus
         from eventbus.history.session_history import SessionHistory  # noqa: PLC0415
@@ -155,10 +161,11 @@ class SkillsWorkflowCorrelator:
         others = self._missing_from(log)
         figures = None if records or others else fold_log(log)
         if figures is not None:
-            yield _SessionFigures(figures)
+            each = partial(figures.each_figures, newest_first=True)
+            yield _Sessions(each, figures.figures, each, figures.__len__)
             return
         with SessionHistory(log, others) as history:
-            yield history
+            yield _Sessions(history.figures, history.figures_of, history.sessions, history.count)
 
     def _sessions_in_memory(self) -> dict[str, CorrelatedSession]:
         if self._correlation is None and self._source is not None:
@@ -209,51 +216,14 @@ class SkillsWorkflowCorrelator:
         return [*skill_events(skills), *read_workflow_events(self.workflow_events_file)]
 
 
-class _Sessions(Protocol):
-    """A set of sessions."""
+@dataclass(frozen=True)
+class _Sessions:
+    """The ways to read a set of sessions, in memory or in a log; see `SessionHistory`."""
 
-    def figures(self) -> Iterator[CorrelatedSession]: ...
-    def figures_of(self, name: str) -> CorrelatedSession | None: ...
-    def sessions(self) -> Iterator[CorrelatedSession]: ...
-    def count(self) -> int: ...
-
-
-class _SessionsInMemory:
-    """Sessions in memory."""
-
-    def __init__(self, sessions: Mapping[str, CorrelatedSession]) -> None:
-        self._sessions = sessions
-
-    def figures(self) -> Iterator[CorrelatedSession]:
-        return iter(newest_first(self._sessions.values()))
-
-    def figures_of(self, name: str) -> CorrelatedSession | None:
-        return self._sessions.get(name)
-
-    def sessions(self) -> Iterator[CorrelatedSession]:
-        return iter(self._sessions.values())
-
-    def count(self) -> int:
-        return len(self._sessions)
-
-
-class _SessionFigures:
-    """Sessions of a log, without their records."""
-
-    def __init__(self, correlation: CorrelatedFigures) -> None:
-        self._correlation = correlation
-
-    def figures(self) -> Iterator[CorrelatedSession]:
-        return self._correlation.each_figures(newest_first=True)
-
-    def figures_of(self, name: str) -> CorrelatedSession | None:
-        return self._correlation.figures(name)
-
-    def sessions(self) -> Iterator[CorrelatedSession]:
-        return self.figures()
-
-    def count(self) -> int:
-        return len(self._correlation)
+    figures: Callable[[], Iterator[CorrelatedSession]]
+    figures_of: Callable[[str], CorrelatedSession | None]
+    sessions: Callable[[], Iterator[CorrelatedSession]]
+    count: Callable[[], int]
 
 
 def _correlate(events: Iterable[Event]) -> Correlation:

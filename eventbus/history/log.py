@@ -46,13 +46,13 @@ class EventLog:
     Reading does not change the log.
 
     Args:
-        directory: Where the log lives; by default `eventbus.log_directory()`. One that is not there
-            holds no events.
+        directory: The log's directory, by default `eventbus.log_directory()`. A missing directory is
+            an empty log.
         on_damage: Called with each place that is skipped. By default a warning is logged, at most one
             for each segment in 20 seconds.
 
     Attributes:
-        directory: Where it lives, absolute.
+        directory: The log's directory, absolute.
         on_damage: Called with each place that is skipped.
 
     Raises:

@@ -26,12 +26,13 @@ def kinds(log: EventLog) -> list[str]:
     return [problem.kind for problem in log.check()]
 
 
-def _sync_nothing(_descriptor: int) -> None: ...
+def no_fsync(_: int) -> None:
+    """Do nothing."""
 
 
 def test_a_segment_cut_at_any_byte_is_repaired(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut at any byte, it gives all its complete records; repairing twice gives the same bytes as once."""
-    monkeypatch.setattr(os, "fsync", _sync_nothing)  # syncing takes most of the time, and changes no byte
+    monkeypatch.setattr(os, "fsync", no_fsync)  # it takes most of the time, and changes no byte
     source = JsonPersister(tmp_path / "source")
     with EventBus([source]) as bus:
         for number in range(2):
