@@ -9,11 +9,12 @@ in this process, and otherwise None.
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
+
+from eventbus.fork_safety import ForkSafeLock
 
 __all__ = [
     "SESSION_VARIABLE",
@@ -36,7 +37,7 @@ _scope: ContextVar[str | None] = ContextVar("eventbus_session_scope", default=No
 _environment: Mapping[Any, Any] = getattr(os.environ, "_data", os.environ)
 _variable: Any = SESSION_VARIABLE if _environment is os.environ else os.environ.encodekey(SESSION_VARIABLE)
 
-_active_lock = threading.RLock()  # re-entrant: a finalizer may interrupt the thread that holds it
+_active_lock = ForkSafeLock()
 _active: dict[object, str] = {}
 _changes = 0
 _only_active: str | None = None
@@ -139,15 +140,6 @@ def _change_marks(mark: object, session_id: str | None) -> None:
             counted = _changes
             sessions = set(list(_active.values()))  # noqa: C414 - one step: it cannot change meanwhile
             _only_active = sessions.pop() if len(sessions) == 1 else None
-
-
-def _renew_lock() -> None:
-    global _active_lock  # noqa: PLW0603 - a thread of the parent may have held it at the fork
-    _active_lock = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
 
 
 def leave_all_scopes() -> None:

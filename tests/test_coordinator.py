@@ -160,7 +160,7 @@ def test_an_empty_session_id_is_refused() -> None:
 
 def test_what_is_no_bus_is_refused() -> None:
     """A session id handed over as the bus is told from one, when tracking begins."""
-    with pytest.raises(TypeError, match="no bus"):
+    with pytest.raises(TypeError, match="is not a bus"):
         SessionCoordinator("abc").initialize_workflow_tracking()  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 

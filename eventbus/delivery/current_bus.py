@@ -6,16 +6,16 @@ module knows them only as sinks.
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from contextvars import ContextVar, Token
 
 from eventbus.contracts import EventSink
+from eventbus.fork_safety import ForkSafeLock
 
 __all__ = ["current_bus"]
 
 _entered: ContextVar[EventSink | None] = ContextVar("eventbus_entered", default=None)
-_lock = threading.Lock()
+_lock = ForkSafeLock()
 _running: list[EventSink] = []
 _started_ids: deque[str] = deque(maxlen=4_096)  # of buses: whoever starts more has closed the first
 
@@ -66,7 +66,6 @@ def unregister(sink: EventSink) -> None:
 
 def forget_all() -> None:
     """Forget every bus: a forked child has none running."""
-    global _running, _lock  # noqa: PLW0603 - the parent may have held the lock when it forked
-    _lock = threading.Lock()
+    global _running  # noqa: PLW0603
     _running = []
     _entered.set(None)

@@ -26,7 +26,7 @@ from eventbus.correlation import CorrelatedSession
 from eventbus.errors import DecodeError
 from eventbus.events import WorkflowEvent
 from eventbus.events.json_safe import json_safe, safe_text
-from eventbus.events.legacy_records import workflow_events
+from eventbus.events.legacy_records import invocation_of_record, workflow_events
 from eventbus.events.records import SkillInvocation, skill_invocation_record, workflow_event_record
 from eventbus.history.grouping import lane_of_name, session_of_lane
 from eventbus.trackers.skill_metrics import SkillMetrics
@@ -106,27 +106,10 @@ def _damaged(path: Path, error: Exception) -> DecodeError:
     return DecodeError(f"{path} is damaged: {error}. Repair it, or move it away")
 
 
-class _Invocation(msgspec.Struct):
-    skill_name: str = "unknown"
-    invoked_at: str = ""
-    workflow_path: str | None = None
-    completed: bool = False
-    duration_seconds: float | None = None
-    follow_up_actions: list[str] = []
-    error_type: str | None = None
-    session_id: str | None = None
-    invocation_id: str | None = None
-
-
 def _invocation(item: Any, place: int) -> SkillInvocation:
     if not isinstance(item, dict):
-        raise DecodeError(f"item {place} is no skill invocation: {type(item).__name__}")
-    said = {key: value for key, value in cast("dict[str, Any]", item).items() if value is not None}
-    try:
-        found = msgspec.convert(said, _Invocation, strict=False)
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise DecodeError(f"item {place}: {error}") from error
-    return SkillInvocation(**msgspec.structs.asdict(found))
+        raise DecodeError(f"item {place} is not a skill invocation: {type(item).__name__}")
+    return invocation_of_record(cast("dict[str, Any]", item), place)
 
 
 # Writing.

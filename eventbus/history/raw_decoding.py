@@ -27,7 +27,7 @@ from eventbus.events import (
     WorkflowCompleted,
     WorkflowStarted,
 )
-from eventbus.events.vocabulary import _decoders
+from eventbus.events.codec import decoders
 from eventbus.history.reading import _is_utf8
 
 __all__ = ["decode_mirrors", "mirrored"]
@@ -62,7 +62,7 @@ def mirrored() -> dict[type[Any], type[Event]]:
 
 def decode_mirrors(lines: bytes) -> list[Any] | None:
     """Return mirrors of the events in these lines; None where one of them needs a closer look."""
-    known = _decoders()  # by wire name; gathered once, not for each block as event_types() would
+    known = decoders()  # by wire name; gathered once, not for each block as event_types() would
     if not _is_utf8(lines) or any(known[name].type is not cls for name, cls in _NAMES.items()):
         return None  # where a class of somebody's own stands for one of these names, too
     try:

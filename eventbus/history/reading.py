@@ -20,7 +20,7 @@ from msgspec.structs import force_setattr
 
 from eventbus.errors import DecodeError
 from eventbus.events import Event, UnknownEvent, decode, event_types
-from eventbus.events.vocabulary import _decode_unknown, _header_decoder
+from eventbus.events.codec import decode_unknown, header_decoder
 from eventbus.history.segment_files import SegmentFile
 from eventbus.history.selection import Selection
 from eventbus.history.stored_lines import Block, Damage
@@ -290,8 +290,8 @@ def _is_utf8(data: bytes) -> bool:
 
 def _as_unknown(line: bytes) -> UnknownEvent:
     try:
-        _header_decoder.decode(line)
-        return _decode_unknown(line)
+        header_decoder.decode(line)
+        return decode_unknown(line)
     except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
         raise DecodeError(f"not an event: {error}") from error
 

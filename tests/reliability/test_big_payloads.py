@@ -22,7 +22,7 @@ from eventbus import (
     scrubbed_line,
 )
 from eventbus.events import MAX_EVENT_BYTES
-from eventbus.events.vocabulary import is_oversized
+from eventbus.events.size import is_oversized
 from tests.vocabulary import TooSlowError, attempts
 
 pytestmark = pytest.mark.alone
