@@ -1,6 +1,6 @@
 """eventbus: an async, in-process publish/subscribe event bus that never blocks its publishers.
 
-Everything a user needs is here; `eventbus.contracts` is all a plugin author must read.
+All public names are here. A plugin author needs to read `eventbus.contracts` only.
 """
 
 from eventbus.bus import EventBus
@@ -10,6 +10,7 @@ from eventbus.correlation import CorrelatedSession, Correlation, correlation_rep
 from eventbus.correlator import SkillsWorkflowCorrelator
 from eventbus.delivery.current_bus import current_bus
 from eventbus.delivery.own_thread import OwnThread
+from eventbus.delivery.rate_limited_log import RateLimitedLog
 from eventbus.delivery.statistics import BusStatistics, DrainReport, SubscriptionStatistics
 from eventbus.delivery.stream import EventStream
 from eventbus.delivery.subscription import Subscription
@@ -52,6 +53,15 @@ from eventbus.events.records import SkillInvocation
 from eventbus.events.redaction import scrubbed_line, scrubbed_lines
 from eventbus.events.scrubbing import scrub
 from eventbus.session import current_session_id, session_scope
+from eventbus.settings import (
+    DEFAULT_DIRECTORY,
+    DEFAULT_KEEP_BYTES,
+    DEFAULT_KEEP_DAYS,
+    DEFAULT_SEGMENT_BYTES,
+    ProgressMode,
+    SyncPolicy,
+    log_directory,
+)
 from eventbus.trackers import (
     PhaseTask,
     SkillMetrics,
@@ -65,6 +75,10 @@ from eventbus.trackers import (
 
 __all__ = [
     "DEFAULT_CAPACITY",
+    "DEFAULT_DIRECTORY",
+    "DEFAULT_KEEP_BYTES",
+    "DEFAULT_KEEP_DAYS",
+    "DEFAULT_SEGMENT_BYTES",
     "BusStateError",
     "BusStatistics",
     "CorrelatedSession",
@@ -88,6 +102,8 @@ __all__ = [
     "PatternDetected",
     "PhaseTask",
     "PluginError",
+    "ProgressMode",
+    "RateLimitedLog",
     "SessionCoordinator",
     "SessionCorrelated",
     "SettingsError",
@@ -105,6 +121,7 @@ __all__ = [
     "SubscriberFailed",
     "Subscription",
     "SubscriptionStatistics",
+    "SyncPolicy",
     "TrackedSkill",
     "UnknownEvent",
     "WorkflowCompleted",
@@ -122,6 +139,7 @@ __all__ = [
     "event_types",
     "exclude_read_from",
     "get_tracker",
+    "log_directory",
     "printable",
     "scrub",
     "scrubbed_line",

@@ -1,4 +1,4 @@
-"""The built-in subscribers, each a plugin like anyone's: they know of `eventbus` only what it offers."""
+"""The built-in subscribers. They are ordinary plugins, and import only public names of `eventbus`."""
 
 from eventbus_subscribers.console_progress import ConsoleProgress
 from eventbus_subscribers.event_logger import EventLogger

@@ -1,9 +1,9 @@
-"""EventLogger: tell every event to the standard `logging`, one record and one line each.
+"""EventLogger: log every event through the standard `logging`, one record and one line each.
 
     node_completed workflow=crackerjack run=4f node=tests attempt=1 status=failed duration=22.4s session=7f3a
 
-A line begins with the event's type, and whatever came from outside is shown by `printable`: nothing in
-an event can end the line, forge another, or move a cursor.
+A line begins with the event's type. All values pass through `printable`, so that no event can end its
+line, forge another one, or move a cursor.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ _SHORT_NAMES = {
     "error_message": "message",
     "duration_seconds": "duration",
 }
-# The session comes last; `success` says what `status` says; metadata has no bound that a line has,
-# and is on the record's `event`.
+# The session is appended; `success` repeats `status`; metadata may be too long for a line, and can be
+# read from the record's `event`.
 _LEFT_OUT = {"session_id", "timestamp", "metadata", "success", "fields"}
 
 
 class EventLogger(Subscriber[Event]):
-    """Logs events, each as one record that carries the event itself as its attribute ``event``.
+    """Logs each event as one record, whose attribute ``event`` is the event itself.
 
-    Handlers run in a thread of the logger's own: one that hangs holds up this subscriber only.
+    Log handlers run in a thread of this subscriber: one that hangs blocks no other subscriber.
 
     Args:
-        logger: Where to, or its name.
-        level: Of an ordinary event.
-        failure_level: Of what failed, was abandoned, or was lost.
-        events: Which events.
+        logger: The logger to log to, or its name.
+        level: The level of ordinary events.
+        failure_level: The level of failures, abandoned skills and lost events.
+        events: The class or union of the events to log.
     """
 
     max_batch: int = 256
@@ -81,16 +81,16 @@ class EventLogger(Subscriber[Event]):
             await self._thread.run(self._log_all, events)
 
     async def stop(self) -> None:
-        """Let the thread end."""
+        """End the thread."""
         self._thread.end()
 
     def _log_all(self, events: Sequence[Event]) -> None:
-        """Log each event, whatever becomes of the others, and then raise the first error."""
+        """Log all events, even if one fails, then raise the first error."""
         errors: list[Exception] = []
         for event in events:
             try:
                 self._log(event)
-            except Exception as error:  # noqa: BLE001 - a filter's or a handler's; the bus reports it
+            except Exception as error:  # noqa: BLE001 - from a filter or handler; the bus reports it
                 errors.append(error)
         if errors:
             raise errors[0]
@@ -98,7 +98,7 @@ class EventLogger(Subscriber[Event]):
     def _log(self, event: Event) -> None:
         level = self._failure_level if _is_failure(event) else self._level
         if self._logger.isEnabledFor(level):
-            # The line is an argument: a percent sign in it is no format.
+            # The line is an argument, so that a percent sign in it is not a format.
             self._logger.log(level, "%s", _line(event), extra={"event": event})
 
 
@@ -109,13 +109,13 @@ def _is_failure(event: Event) -> bool:
 
 
 def _line(event: Event) -> str:
-    """Return the event's type and its fields, without those that say nothing."""
+    """Return the event's type and its fields, without empty ones."""
     kind = type(event)
     fields = {name: getattr(event, name) for name in kind.__struct_fields__ if name not in _LEFT_OUT}
-    said = [_field(name, value) for name, value in fields.items() if value is not None and value != ()]
+    shown = [_field(name, value) for name, value in fields.items() if value is not None and value != ()]
     if event.session_id is not None:
-        said.append(f"session={_quoted(printable(event.session_id, scrubbed=False))}")
-    return " ".join([printable(kind.__struct_config__.tag), *said])
+        shown.append(f"session={_quoted(printable(event.session_id, scrubbed=False))}")
+    return " ".join([printable(kind.__struct_config__.tag), *shown])
 
 
 def _field(name: str, value: Any) -> str:
@@ -127,7 +127,7 @@ def _field(name: str, value: Any) -> str:
 
 
 def _quoted(text: str) -> str:
-    """Return a text as it is if it can be told from what is around it, else in quotes."""
+    """Return a text in quotes if its end could not be seen without them."""
     if text and not any(char in text for char in ' "=\\'):
         return text
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')

@@ -1,18 +1,8 @@
-"""JsonPersister: write every event to the log, one JSON object a line.
+"""JsonPersister: write every event to the log, one JSON object per line.
 
-The rules:
-
-- A batch is written as soon as it arrives, whole lines at a time, unbuffered: what was written
-  survives a ``kill -9`` of the process. `sync` says when it is made to survive a power cut too.
-- Secrets, e-mail addresses and home directories are left out of what is written (`scrubbed_lines`).
-- Every line begins with ``{"seq":``, the record's number within the bus's log, from 1. Where events
-  were lost, before they came here or for want of a place to write them, numbers are missing.
-- What was read from the same log, followed or replayed, is left out: it is there already.
-- A file system that fails never raises into the bus: what could not be written is kept, up to
-  `MAX_PENDING_BYTES`, and tried again with the next batch, each second, and at the end. One
-  warning per cause every 20 seconds says so.
-- A segment that has grown to `segment_bytes` is followed by another; when one is begun, old ones go.
-- All of it happens in a thread of the persister's own: a disk that hangs holds up nobody else.
+docs/storing.md lists what is promised. Every line begins with ``{"seq":``, the record's number in the
+log of this bus, from 1; the numbers of lost events are missing. All file work is done in a thread of
+its own, so that a disk that hangs blocks no other subscriber.
 """
 
 from __future__ import annotations
@@ -20,71 +10,60 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
-from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, get_args
 
 import msgspec
 
 from eventbus import (
+    DEFAULT_KEEP_BYTES,
+    DEFAULT_KEEP_DAYS,
+    DEFAULT_SEGMENT_BYTES,
     Event,
     EventsLost,
     EventTypes,
     OwnThread,
-    SkillCompleted,
+    RateLimitedLog,
     Subscriber,
     SubscriberError,
-    WorkflowCompleted,
+    SyncPolicy,
     exclude_read_from,
-    scrubbed_lines,
+    log_directory,
 )
 from eventbus.history import prune
-from eventbus_subscribers.numbered_lines import numbered
+from eventbus_subscribers.blocks import Block, numbered_blocks
 from eventbus_subscribers.pending_lines import PendingLines
 from eventbus_subscribers.segment import Segment
+from eventbus_subscribers.storage_policy import StoragePolicy
 
 if TYPE_CHECKING:
     from eventbus import EventBus
 
-__all__ = ["JsonPersister", "PersisterStatistics", "Sync"]
-
-Sync: TypeAlias = Literal["never", "interval", "always"]
-"""When what was written is made to reach the disk."""
+__all__ = ["JsonPersister", "PersisterStatistics"]
 
 MAX_PENDING_LINES = 65_536
-"""So many lines that could not be written are kept; beyond it the oldest are lost, and counted."""
+"""Lines that are kept while they cannot be written; beyond this the oldest are lost, and counted."""
 MAX_PENDING_BYTES = 16 * 1024 * 1024
-"""So many bytes of them."""
+"""The same, in bytes."""
 
-SEGMENT_BYTES = 16 * 1024 * 1024
-"""A segment that would grow beyond it is followed by another."""
-KEEP_DAYS = 30.0
-"""Segments nobody has written to for longer are removed."""
-KEEP_BYTES = 1024 * 1024 * 1024
-"""Beyond so many bytes of segments in all, the oldest are removed."""
 
-_EVENTS_AT_ONCE = 256  # their lines fit the processor's cache, and are worth a call
-_SYNC_SECONDS = 1.0
-_RETRY_SECONDS = 1.0
-_SECONDS_BETWEEN_WARNINGS = 20.0
+_EVENTS_AT_ONCE = 256  # their lines fit the processor's cache, and are worth a system call
 
-_success: Callable[[Event], object] = attrgetter("success")
 _logger = logging.getLogger("eventbus.persister")
 
 
 class PersisterStatistics(msgspec.Struct, frozen=True, kw_only=True):
-    """A persister's books; ``written + pending + lost`` is what it was given.
+    """A persister's counts; ``written + pending + lost`` equals the number of events it received.
 
     Attributes:
         path: The segment being written; None before the first event.
         written: Records written.
-        pending: Records that are kept, to be written when it is possible again.
-        lost: Records that could not be written, nor kept any longer.
-        failed: Operations on files that failed.
-        degraded: Whether the last attempt to write failed.
+        pending: Records kept because they cannot be written yet.
+        lost: Records that could neither be written nor kept.
+        failed: File operations that failed.
+        degraded: True if the last attempt to write failed.
     """
 
     path: Path | None
@@ -98,22 +77,22 @@ class PersisterStatistics(msgspec.Struct, frozen=True, kw_only=True):
 class JsonPersister(Subscriber[Event]):
     """Writes every event of one bus to ``<directory>/events/<start>-<pid>-<bus id>.jsonl``.
 
-    The file is made at the first event, with mode 0600, in directories of mode 0700.
+    The file is created at the first event, with mode 0600, in directories of mode 0700.
 
     Args:
-        directory: Where the log lives. By default the environment's ``EVENTBUS_DIR``, else
-            ``.session-buddy``, looked up when the bus starts.
-        sync: ``"interval"``: within a second, and at once when something failed, when a workflow or
-            a skill ended, and at the end. ``"always"``: after each batch. ``"never"``: leave it to
-            the operating system.
-        segment_bytes: How large a segment may grow, in bytes, but for a batch that is larger.
-        keep_days: For how many days segments are kept after they were last written to; 0: for ever.
-            Decided, like the next, whenever a segment is begun, for those of other processes too, but
-            never for one that somebody is writing.
-        keep_bytes: How many bytes of segments are kept in all; 0: any number.
+        directory: The directory of the log; by default `eventbus.log_directory()`, looked up when the
+            bus starts.
+        sync: ``"interval"``: within a second, and at once after a failure, the end of a workflow or a
+            skill, and on closing. ``"always"``: after each batch. ``"never"``: leave it to the
+            operating system.
+        segment_bytes: The largest size of a segment in bytes; a larger batch gets a segment of its own.
+        keep_days: Segments last written to longer ago are removed; 0: no limit. This limit and the
+            next are applied whenever a segment is begun, to the segments of all processes, except
+            those still being written.
+        keep_bytes: Beyond this total size in bytes the oldest segments are removed; 0: no limit.
 
     Raises:
-        ValueError: `sync` is none of these, or a number is negative, or `segment_bytes` is 0.
+        ValueError: `sync` is not one of these, a number is negative, or `segment_bytes` is 0.
     """
 
     events: EventTypes = Event
@@ -125,13 +104,13 @@ class JsonPersister(Subscriber[Event]):
         self,
         directory: str | os.PathLike[str] | None = None,
         *,
-        sync: Sync = "interval",
-        segment_bytes: int = SEGMENT_BYTES,
-        keep_days: float = KEEP_DAYS,
-        keep_bytes: int = KEEP_BYTES,
+        sync: SyncPolicy = "interval",
+        segment_bytes: int = DEFAULT_SEGMENT_BYTES,
+        keep_days: float = DEFAULT_KEEP_DAYS,
+        keep_bytes: int = DEFAULT_KEEP_BYTES,
     ) -> None:
-        if sync not in ("never", "interval", "always"):
-            raise ValueError(f"sync={sync!r} is no policy. Pass 'never', 'interval' or 'always'")
+        if sync not in get_args(SyncPolicy):
+            raise ValueError(f"sync={sync!r} is not a policy. Pass 'never', 'interval' or 'always'")
         if not (segment_bytes > 0 and keep_days >= 0 and keep_bytes >= 0):
             raise ValueError(
                 f"segment_bytes={segment_bytes!r} must be positive, keep_days={keep_days!r} and "
@@ -148,11 +127,13 @@ class JsonPersister(Subscriber[Event]):
         self._directory = Path()
         self._log = ""
         self._segment: Segment | None = None
-        self._begin_new()
+        self._reset()
 
-    def _begin_new(self) -> None:
-        """Forget what was: in a forked child, what the parent has not written is the parent's."""
+    def _reset(self) -> None:
+        """Begin a new log. A forked child must not write the records that its parent has pending."""
         self._pid = os.getpid()
+        self._policy = StoragePolicy(self._sync_policy)
+        self._failure_log = RateLimitedLog(_logger, f"the event log in {self._directory}")
         self._close_segment()
         self._path: Path | None = None
         self._pending = PendingLines()
@@ -161,19 +142,14 @@ class JsonPersister(Subscriber[Event]):
         self._lost = 0
         self._failed = 0
         self._degraded = False
-        self._sync_at: float | None = None
-        self._no_sync_before = 0.0
-        self._retry_at = 0.0
-        self._prune_due = False
-        self._warn_again_at: dict[str, float] = {}
 
     @property
     def path(self) -> Path | None:
-        """The segment being written, or written last; None before the first event."""
+        """The segment being written, or the last one; None before the first event."""
         return self._path
 
     def statistics(self) -> PersisterStatistics:
-        """Return what has been written and what has not, from any thread."""
+        """Return what was written, is pending and was lost; from any thread."""
         return PersisterStatistics(
             path=self._path,
             written=self._written,
@@ -184,21 +160,21 @@ class JsonPersister(Subscriber[Event]):
         )
 
     async def start(self, bus: EventBus) -> None:
-        """Note whose events these are.
+        """Prepare to write the events of a bus.
 
         Args:
             bus: The bus.
 
         Raises:
-            SubscriberError: This persister is writing another bus's events: each needs its own.
+            SubscriberError: This persister serves another bus already.
         """
         if self._is_serving and self._pid == os.getpid():
             raise SubscriberError("a JsonPersister writes one bus's events. Make another for this bus")
         self._bus_id = bus.id
         self._is_serving = True
-        self._directory = _resolved(self._given_directory or _default_directory())
+        self._directory = _resolved(log_directory(self._given_directory))
         self._log = _real(self._directory)
-        self._begin_new()
+        self._reset()
 
     async def handle_batch(self, events: Sequence[Event]) -> None:
         """Write events.
@@ -209,7 +185,7 @@ class JsonPersister(Subscriber[Event]):
         await self._thread.run(self._write_batch, events)
 
     async def stop(self) -> None:
-        """Write what is pending, have it reach the disk, and close the file."""
+        """Write pending records, sync, and close the segment."""
         try:
             await self._thread.run(self._finish)
         finally:
@@ -220,147 +196,124 @@ class JsonPersister(Subscriber[Event]):
 
     def _write_batch(self, events: Sequence[Event]) -> None:
         if self._pid != os.getpid():
-            self._begin_new()
+            self._reset()
         events = exclude_read_from(events, self._log)
-        self._leave_what_was_taken_away()
+        self._leave_replaced_segment()
         kinds = {*map(type, events)}
-        lines_of = self._lines_with_gaps if EventsLost in kinds else self._lines
         for first in range(0, len(events), _EVENTS_AT_ONCE):
-            some = events[first : first + _EVENTS_AT_ONCE]
-            self._pending.add(lines_of(some), len(some))
-            if not first or not self._degraded:  # a disk that fails is asked once for each batch
+            chunk = events[first : first + _EVENTS_AT_ONCE]
+            for block in numbered_blocks(chunk, self._seq, has_losses=EventsLost in kinds):
+                self._pending.add(block)
+                self._seq = block.last_seq
+            if not first or not self._degraded:  # try a failing disk once per batch
                 self._flush()
         if self._degraded:
             self._bound_pending()
-        if self._sync_policy == "always" or (self._sync_policy == "interval" and _is_urgent(events, kinds)):
+        if self._policy.wants_sync_after(events, kinds):
             self._sync()
-
-    def _lines(self, events: Sequence[Event]) -> bytes:
-        first = self._seq + 1
-        self._seq += len(events)
-        return numbered(scrubbed_lines(events), first)
-
-    def _lines_with_gaps(self, events: Sequence[Event]) -> bytes:
-        lines: list[bytes] = []
-        for event in events:
-            if isinstance(event, EventsLost):
-                self._seq += max(0, event.count)
-            lines.append(self._lines([event]))
-        return b"".join(lines)
 
     def _bound_pending(self) -> None:
         self._lost += self._pending.drop_oldest(max_count=MAX_PENDING_LINES, max_size=MAX_PENDING_BYTES)
 
     def _flush(self) -> None:
-        """Write what is pending; on failure keep it, and say so."""
+        """Write pending records; if that fails, keep them and log the failure."""
         error: Exception | None = None
         while self._pending.count and error is None:
             try:
-                size, error = self._current_segment().append(self._pending.first_block())
+                block = self._pending.first_block()
+                size, error = self._segment_for(block).append(block.lines)
                 self._note_written(size)
             except (OSError, ValueError) as failure:
                 error = failure
         if error is None:
             self._degraded = False
             return
-        self._fail("write", error)
+        self._fail("written", error)
         if isinstance(error, OSError) and error.errno == errno.EFBIG:
-            self._end_segment()  # it may not grow further: another may
-        self._retry_at = time.monotonic() + _RETRY_SECONDS
+            self._end_segment()  # this file may not grow further, another one may
+        self._policy.write_failed()
 
     def _note_written(self, size: int) -> None:
         self._written += self._pending.drop(size)
-        if size and self._sync_at is None and self._sync_policy != "never":
-            self._sync_at = time.monotonic() + _SYNC_SECONDS
+        if size:
+            self._policy.written()
 
-    def _leave_what_was_taken_away(self) -> None:
+    def _leave_replaced_segment(self) -> None:
         if self._segment is not None and not self._segment.is_in_place():
-            self._warn("replaced", f"{self._segment.path} was deleted or replaced; another is begun")
+            self._warn("replaced", f"begins another segment: {self._segment.path} was deleted or replaced")
             self._close_segment()
 
-    def _current_segment(self) -> Segment:
-        block = self._pending.first_block()
-        if self._segment is not None and self._segment.size + len(block) > self._segment_bytes:
+    def _segment_for(self, block: Block) -> Segment:
+        """Return the segment to append a block to."""
+        if self._segment is not None and self._segment.size + len(block.lines) > self._segment_bytes:
             self._end_segment()
         if self._segment is None:
-            self._segment = Segment(self._directory, self._bus_id, _seq_of(block))
+            self._segment = Segment(self._directory, self._bus_id, block.first_seq)
             self._path = self._segment.path
-            if self._prune_due:  # since the last one: there was never a moment without something to write
+            if self._policy.is_prune_due:  # the thread was never idle since the last segment was begun
                 self._prune()
-            self._prune_due = True
+            self._policy.segment_begun()
         return self._segment
 
     def _end_segment(self) -> None:
-        if self._sync_policy != "never":
+        if self._policy.wants_sync_before_close():
             self._sync()
         self._close_segment()
 
     def _sync(self) -> None:
-        self._sync_at = None
-        if self._segment is None or time.monotonic() < self._no_sync_before:
+        if self._segment is None or not self._policy.allows_sync():
             return
         try:
             self._segment.sync()
+            self._policy.nothing_to_sync()
         except OSError as error:
-            self._fail("sync", error)
+            self._fail("synced", error)
             self._close_segment()
-            # Where syncing always fails, each attempt costs a segment: there must not be thousands.
-            self._no_sync_before = time.monotonic() + _SECONDS_BETWEEN_WARNINGS
+            self._policy.sync_failed()
 
     def _work_when_idle(self) -> float | None:
-        """Sync when it is due, try again what failed; return when to look again, in seconds."""
-        now = time.monotonic()
-        if self._pending.count and now >= self._retry_at:
-            self._leave_what_was_taken_away()
+        """Do what is due; return after how many seconds to be called again."""
+        if self._pending.count and self._policy.is_retry_due():
+            self._leave_replaced_segment()
             self._flush()
-        if self._sync_at is not None and now >= self._sync_at:
+        if self._policy.is_sync_due():
             self._sync()
-        if self._prune_due:
+        if self._policy.is_prune_due:
             self._prune()
-        due = [self._retry_at] if self._pending.count else []
-        if self._sync_at is not None:
-            due.append(self._sync_at)
-        return max(0.0, min(due) - time.monotonic()) if due else None
+        return self._policy.seconds_until_due(is_pending=self._pending.count > 0)
 
     def _prune(self) -> None:
-        """Remove what is too old, or too much; here, because deleting may block like any other file work."""
-        self._prune_due = False
+        """Remove segments beyond the limits; in this thread, because deleting may block."""
+        self._policy.pruned()
         older_than = timedelta(days=self._keep_days) if self._keep_days else None
         try:
             prune(self._directory, older_than=older_than, max_bytes=self._keep_bytes or None)
         except (OSError, OverflowError) as error:
-            self._warn("prune", f"cannot prune the event log in {self._directory}: {error}")
+            self._warn("prune", f"cannot be pruned: {error}")
 
     def _finish(self) -> None:
-        self._leave_what_was_taken_away()
+        self._leave_replaced_segment()
         self._flush()
         self._end_segment()
 
     def _close_segment(self) -> None:
         segment, self._segment = self._segment, None
-        self._sync_at = None
+        self._policy.nothing_to_sync()
         if segment is not None:
             try:
                 segment.close()
             except OSError as error:
-                self._fail("close", error)
+                self._fail("closed", error)
 
-    def _fail(self, what: str, error: Exception) -> None:
+    def _fail(self, participle: str, error: Exception) -> None:
         self._failed += 1
         self._degraded = True
         number = error.errno if isinstance(error, OSError) else None
         cause = errno.errorcode.get(number or 0, type(error).__name__)
-        self._warn(f"{what} {cause}", f"cannot {what} the event log in {self._directory}: {error}")
+        self._warn(f"{participle} {cause}", f"cannot be {participle}: {error}")
 
-    def _warn(self, cause: str, message: str) -> None:
-        now = time.monotonic()
-        if now >= self._warn_again_at.get(cause, now):
-            self._warn_again_at[cause] = now + _SECONDS_BETWEEN_WARNINGS
-            _logger.warning("%s (%d records pending, %d lost)", message, self._pending.count, self._lost)
-
-
-def _default_directory() -> str:
-    return os.environ.get("EVENTBUS_DIR") or ".session-buddy"
+    def _warn(self, cause: str, problem: str) -> None:
+        self._failure_log.warn(cause, f"{problem} ({self._pending.count} records pending, {self._lost} lost)")
 
 
 def _resolved(directory: str | os.PathLike[str]) -> Path:
@@ -377,19 +330,3 @@ def _real(directory: Path) -> str:
         return os.path.realpath(directory)
     except (OSError, ValueError):
         return str(directory)
-
-
-def _is_urgent(events: Sequence[Event], kinds: set[type[Event]]) -> bool:
-    """Whether a failure, or the end of a workflow or a skill, is among them."""
-    # By class first: asking each event all of it would cost a third of encoding it.
-    if any(issubclass(kind, WorkflowCompleted | SkillCompleted) for kind in kinds):
-        return True
-    can_fail = {kind for kind in kinds if "success" in kind.__struct_fields__}
-    if not can_fail:
-        return False
-    asked = events if can_fail == kinds else [event for event in events if type(event) in can_fail]
-    return False in map(_success, asked)
-
-
-def _seq_of(line: bytes) -> int:
-    return int(line[line.index(b":") + 1 : line.index(b",")])

@@ -33,22 +33,22 @@ __all__ = ["LiveCorrelator"]
 
 
 class LiveCorrelator(Subscriber[SkillEvent | WorkflowEvent | EventsLost]):
-    """Folds events into sessions as they come, and publishes what it finds.
+    """Folds events into sessions as they arrive, and publishes its findings.
 
-    For a session in which both a skill and a workflow were seen it publishes `SessionCorrelated`
-    each time a skill or a run of it begins or ends, not for each node; and `PatternDetected` once
-    per session and pattern. What belongs to no session is kept apart, and nothing is published of it.
+    For a session with both a skill and a workflow it publishes `SessionCorrelated` each time a skill
+    or a run begins or ends, not for each node; and `PatternDetected` once per session and pattern.
+    Events without a session are kept apart, and nothing is published about them.
 
-    Its methods may be called from any thread, while it runs and afterwards; all they return is copies.
+    Its methods may be called from any thread, while it runs and afterwards, and return copies.
 
     Args:
-        max_sessions: How many sessions are remembered; beyond this the one that nothing happened in
-            for longest is evicted, one that has ended before one that goes on.
-        max_records: How many records are kept of each session, of skills and of workflow events; the
-            figures count what is no longer kept.
+        max_sessions: How many sessions are remembered. Beyond this the session that was quiet for
+            longest is evicted, an ended one before an open one.
+        max_records: How many records of skills, and of workflow events, are kept of each session;
+            its figures also count dropped records.
 
     Attributes:
-        lost: Events that never arrived, for its mailbox overflowed.
+        lost: Events that never arrived, because the mailbox overflowed.
 
     Raises:
         ValueError: A limit is less than 1.
@@ -61,8 +61,8 @@ class LiveCorrelator(Subscriber[SkillEvent | WorkflowEvent | EventsLost]):
     def __init__(self, *, max_sessions: int = 1_024, max_records: int = 1_000) -> None:
         self.lost: int = 0
         self._correlation = Correlation(max_sessions, max_records)
-        self._max_told = max_sessions
-        self._told: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._max_patterns = max_sessions
+        self._patterns: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._bus: EventBus | None = None
         self._lock = threading.Lock()
         _correlators.add(self)
@@ -74,12 +74,12 @@ class LiveCorrelator(Subscriber[SkillEvent | WorkflowEvent | EventsLost]):
 
     @property
     def dropped(self) -> int:
-        """How many records were counted and are no longer kept."""
+        """How many records were counted, but are not kept."""
         with self._lock:
             return self._correlation.dropped
 
     def session(self, session_id: str) -> CorrelatedSession | None:
-        """Return a session as it stands, or None when nothing is known of it.
+        """Return the current state of a session, or None if it is unknown.
 
         Args:
             session_id: Its id, or the name of a bucket (see `eventbus.correlation`).
@@ -89,23 +89,23 @@ class LiveCorrelator(Subscriber[SkillEvent | WorkflowEvent | EventsLost]):
         return None if captured is None else captured()
 
     def sessions(self) -> dict[str, CorrelatedSession]:
-        """Return every session and bucket as it stands, by its name."""
+        """Return the current state of every session and bucket, by name."""
         with self._lock:
             captured = self._correlation.capture_all()
         return {name: capture() for name, capture in captured.items()}
 
     def report(self) -> str:
-        """Return all sessions as text for people, the one that began last first."""
+        """Return all sessions as text for people, the latest first."""
         with self._lock:
             figures = self._correlation.all_figures()
         return correlation_report(figures, self._notes())
 
     async def start(self, bus: EventBus) -> None:
-        """Keep the bus, to publish on."""
+        """Note the bus to publish on."""
         self._bus = bus
 
     async def handle_batch(self, events: Sequence[SkillEvent | WorkflowEvent | EventsLost]) -> None:
-        """Fold events, and publish what is news."""
+        """Fold events, and publish new findings."""
         for event in events:
             if isinstance(event, EventsLost):
                 self.lost += event.count
@@ -117,28 +117,28 @@ class LiveCorrelator(Subscriber[SkillEvent | WorkflowEvent | EventsLost]):
         with self._lock:
             if self._correlation.add(event) and event.session_id:
                 figures = self._correlation.figures(event.session_id)
-        # Published with the lock given back: taps run in this thread, and may ask for a session.
+        # Published without the lock: a tap runs in this thread, and may ask for a session.
         if event.session_id and figures is not None and figures.skills and figures.workflows:
-            self._tell(event.session_id, figures)
+            self._publish(event.session_id, figures)
 
-    def _tell(self, session_id: str, figures: CorrelatedSession) -> None:
+    def _publish(self, session_id: str, figures: CorrelatedSession) -> None:
         if self._bus is None:
             return
         self._bus.publish(_correlated(session_id, figures))
         for pattern in detect_patterns(figures):
-            if self._is_news(session_id, pattern.name):
+            if self._is_new(session_id, pattern.name):
                 self._bus.publish(
                     PatternDetected(session_id=session_id, pattern=pattern.name, message=pattern.message)
                 )
 
-    def _is_news(self, session_id: str, pattern: str) -> bool:
-        told = (session_id, pattern)
-        if told in self._told:
-            self._told.move_to_end(told)
+    def _is_new(self, session_id: str, pattern: str) -> bool:
+        key = (session_id, pattern)
+        if key in self._patterns:
+            self._patterns.move_to_end(key)
             return False
-        self._told[told] = None
-        if len(self._told) > self._max_told:
-            self._told.popitem(last=False)
+        self._patterns[key] = None
+        if len(self._patterns) > self._max_patterns:
+            self._patterns.popitem(last=False)
         return True
 
     def _notes(self) -> list[str]:
@@ -168,7 +168,7 @@ _correlators: WeakSet[LiveCorrelator] = WeakSet()
 
 
 def _renew_locks() -> None:
-    """Give a forked child open locks, whichever thread of the parent held them."""
+    """Replace the locks in a forked child: a thread of the parent may have held one."""
     for correlator in list(_correlators):
         correlator._lock = threading.Lock()
 

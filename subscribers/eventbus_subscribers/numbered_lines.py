@@ -14,13 +14,13 @@ _LAST_DIGITS = [b"%03d," % number for number in range(_PLACES)]
 
 
 def numbered(lines: bytes, first_seq: int) -> bytes:
-    """Return JSON lines with their numbers as their first field.
+    """Return JSON lines with ``seq`` as their first field.
 
-    Step by step for all lines, never line by line: formatting each would cost half of encoding it.
+    Each step handles all lines: formatting line by line would cost half as much as encoding.
 
     Args:
-        lines: JSON objects, none of them empty, each ended by its line feed.
-        first_seq: The number of the first of them.
+        lines: JSON objects, none of them empty, each with its line feed.
+        first_seq: The number of the first line.
     """
     rest = list(map(_without_brace, BytesIO(lines)))
     thousands, digits = divmod(first_seq, _PLACES)

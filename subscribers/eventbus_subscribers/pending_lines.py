@@ -1,14 +1,16 @@
-"""Lines that wait to be written, within bounds: while a disk is full, say."""
+"""Lines that wait to be written, for example while a disk is full, within bounds."""
 
 from __future__ import annotations
 
 from collections import deque
 
+from eventbus_subscribers.blocks import Block
+
 __all__ = ["PendingLines"]
 
 
 class PendingLines:
-    """Whole lines, in order, as the blocks they came in.
+    """A queue of whole lines, kept in the blocks in which they were added.
 
     Attributes:
         count: How many lines.
@@ -18,28 +20,28 @@ class PendingLines:
     __slots__ = ("_blocks", "count", "size")
 
     def __init__(self) -> None:
-        self._blocks: deque[tuple[bytes, int]] = deque()
+        self._blocks: deque[Block] = deque()
         self.count: int = 0
         self.size: int = 0
 
-    def add(self, lines: bytes, count: int) -> None:
-        """Add lines, each ended by its line feed; `count` of them."""
-        self._blocks.append((lines, count))
-        self.count += count
-        self.size += len(lines)
+    def add(self, block: Block) -> None:
+        """Add lines."""
+        self._blocks.append(block)
+        self.count += block.line_count
+        self.size += len(block.lines)
 
-    def first_block(self) -> bytes:
-        """Return the oldest lines, as many as came together; they stay until they are dropped."""
-        return self._blocks[0][0]
+    def first_block(self) -> Block:
+        """Return the oldest block, without removing it."""
+        return self._blocks[0]
 
     def drop(self, size: int) -> int:
-        """Drop the first `size` bytes, which end where a line ends; return how many lines they were."""
+        """Drop the first `size` bytes, which must end with a line; return the number of lines dropped."""
         before = self.count
         while size:
-            lines, count = self._blocks.popleft()
+            lines, count, first_seq = self._blocks.popleft()
             if size < len(lines):
                 dropped = lines.count(b"\n", 0, size)
-                self._blocks.appendleft((lines[size:], count - dropped))
+                self._blocks.appendleft(Block(lines[size:], count - dropped, first_seq + dropped))
                 lines, count = lines[:size], dropped
             self.count -= count
             self.size -= len(lines)
@@ -50,7 +52,7 @@ class PendingLines:
         """Drop the oldest lines beyond these bounds; return how many."""
         lost = 0
         while self.size > max_size or self.count > max_count:
-            lines, count = self._blocks[0]
+            lines, count, _ = self._blocks[0]
             end = len(lines)
             if self.size - end < max_size and self.count - count < max_count:
                 end = _end_of_excess(lines, self.count - max_count, self.size - max_size)
@@ -59,7 +61,7 @@ class PendingLines:
 
 
 def _end_of_excess(lines: bytes, count: int, size: int) -> int:
-    """Return where the first line ends by which so many lines and bytes are through."""
+    """Return the end of the first line with which at least `count` lines and `size` bytes are over."""
     end = lines.index(b"\n", max(size - 1, 0)) + 1
     for _ in range(count - lines.count(b"\n", 0, end)):
         end = lines.index(b"\n", end) + 1

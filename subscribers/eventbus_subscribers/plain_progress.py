@@ -1,12 +1,12 @@
-"""What the plain console shows: events folded into state, and the lines its changes make.
+"""Fold events into the state of open runs, and return a line for each change.
 
-Pure: events and times go in, lines come out, without their line feeds. A line is
+Pure: events and times go in, and lines without line feeds come out. For example
 
     +28.7s FAIL   tests (22.4s) AssertionError
 
-the seconds since the first event shown, what happened, to what. One event makes at most one line
-(and the first one of all is preceded by a header). While several runs are open, nodes are named
-``workflow/node``, and ``workflow#run/node`` where two of them are runs of one workflow.
+names the seconds since the first event shown, the change, and its subject. One event makes at most
+one line; a header precedes the first. While several runs are open, nodes are named ``workflow/node``,
+and ``workflow#run/node`` if two of the runs are of one workflow.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from eventbus import (
 __all__ = ["PlainProgress"]
 
 MAX_REMEMBERED = 256
-"""So many open runs, ended runs, and lines not to be repeated are remembered, the latest ones."""
+"""The number of open runs, of ended runs, and of lines not to be repeated that are remembered."""
 MAX_NODES = 10_000
-"""So many nodes of a run are counted."""
+"""The number of nodes of a run that are counted."""
 MAX_STILL_LINES = 8
-"""So many nodes are named by one heartbeat."""
+"""The number of nodes that one heartbeat names."""
 
 _WORDS = {"ok": "done", "failed": "FAIL", "skipped": "skip", "cancelled": "cancel"}
 _Key = TypeVar("_Key", bound=Hashable)
@@ -80,7 +80,7 @@ class _Run:
             self.outcomes.setdefault(node_id, None)
 
     def end(self, attempt: tuple[object, object], outcome: str) -> bool:
-        """Note how an attempt at a node ended; answer whether that was news."""
+        """Record the outcome of an attempt; return True if the attempt had not ended before."""
         self.running.pop(attempt, None)
         self.expect(attempt[0])
         if attempt[0] in self.outcomes:
@@ -92,18 +92,18 @@ class _Run:
 
     def tally(self) -> str:
         outcomes = list(self.outcomes.values())
-        skipped = outcomes.count("skipped")  # done before, or given up with what they depend on
-        told = f", {skipped} skipped" if skipped else ""
-        return f"{outcomes.count('ok')}/{len(outcomes)} nodes{told}"
+        skipped = outcomes.count("skipped")
+        suffix = f", {skipped} skipped" if skipped else ""
+        return f"{outcomes.count('ok')}/{len(outcomes)} nodes{suffix}"
 
 
 class PlainProgress:
     """Folds events into the state of open runs.
 
     Args:
-        directory: What the header says of where the log is.
-        quiet: Make lines only for what went wrong, and for the ends of workflows.
-        heartbeat: After so many seconds without a line a running node gets one; 0 or less for never.
+        directory: The directory of the log, for the header.
+        quiet: Return lines only for problems and the ends of workflows.
+        heartbeat: After this many seconds without a line a running node gets one; 0 or less: never.
     """
 
     def __init__(self, directory: str, *, quiet: bool = False, heartbeat: float = 10.0) -> None:
@@ -116,14 +116,14 @@ class PlainProgress:
         self._lost = 0
         self._open: OrderedDict[tuple[object, ...], _Run] = OrderedDict()
         self._ended: OrderedDict[tuple[object, ...], None] = OrderedDict()
-        self._told: OrderedDict[tuple[object, ...], None] = OrderedDict()
+        self._shown_once: OrderedDict[tuple[object, ...], None] = OrderedDict()
 
     def lines(self, event: Event, now: float) -> list[str]:
-        """Take in one event; return what it changed, in at most one line and a header.
+        """Fold one event; return its line, if it changed something, and the header before the first.
 
         Args:
             event: The event.
-            now: When, in seconds on a monotonic clock.
+            now: The time in seconds on a monotonic clock.
         """
         if isinstance(event, EventsLost):
             self._lost += event.count
@@ -134,7 +134,7 @@ class PlainProgress:
             return []
         return [*self._header(event), self._line(now, *change)]
 
-    def still(self, now: float) -> list[str]:
+    def heartbeat_lines(self, now: float) -> list[str]:
         """Return a line for each node that has been running without one for the heartbeat's time."""
         due = [node for node in self._running() if now - node.shown_at >= self._heartbeat > 0]
         for node in due:
@@ -148,8 +148,8 @@ class PlainProgress:
         more = len(due) - MAX_STILL_LINES
         return [*shown, self._line(now, "still", f"{more} more nodes")] if more > 0 else shown
 
-    def next_still(self, now: float) -> float | None:
-        """Return in how many seconds `still` has something to say; None while nothing runs."""
+    def seconds_to_heartbeat(self, now: float) -> float | None:
+        """Return after how many seconds a heartbeat is due; None while no node runs."""
         if self._quiet or self._heartbeat <= 0:
             return None
         first = min((node.shown_at for node in self._running()), default=None)
@@ -164,19 +164,19 @@ class PlainProgress:
         return f"{f'+{now - self._began:.1f}s':<6} {word:<6} {rest}"
 
     def _header(self, event: Event) -> list[str]:
-        """Return the header if nothing has been shown: it names the session of the first line."""
+        """Return the header before the first line, whose session it names."""
         if self._began is not None:
             return []
         self._session = event.session_id
-        return [f"eventbus: session={_shown(event.session_id)} dir={printable(self._directory)}"]
+        return [f"eventbus: session={_session_name(event.session_id)} dir={printable(self._directory)}"]
 
     def _other_session(self, event: Event) -> str:
-        """Name a session that begins something, and is not the one the header names."""
+        """Return the session's name, if it is not the one in the header."""
         is_known = self._began is None or event.session_id == self._session
-        return "" if is_known else f" session={_shown(event.session_id)}"
+        return "" if is_known else f" session={_session_name(event.session_id)}"
 
     def _change(self, event: Event, now: float) -> tuple[str, str] | None:
-        """Take in one event; return the word for what it changed, and to what."""
+        """Fold one event; return the word for the change and its subject."""
         if isinstance(event, NodeEvent):
             return self._node(event, now)
         if isinstance(event, WorkflowEvent):
@@ -206,9 +206,9 @@ class PlainProgress:
 
     def _started(self, event: WorkflowStarted) -> tuple[str, str] | None:
         key = _run_key(event)
-        self._ended.pop(key, None)  # one that is resumed
+        self._ended.pop(key, None)  # a run may be resumed
         if event.run_id is None:
-            self._open.pop(key, None)  # another one: nothing tells them apart
+            self._open.pop(key, None)  # without an id, each start is another run
         run = self._run(event)
         for node_id in event.nodes[:MAX_NODES]:
             run.expect(_hashable(node_id))
@@ -237,28 +237,28 @@ class PlainProgress:
         path = f" ({printable(event.workflow_path)})" if event.workflow_path is not None else ""
         if isinstance(event, SkillStarted):
             return "start", name + path + self._other_session(event)
-        told = ("skill", _hashable(event.session_id), _hashable(event.invocation_id))
-        if not isinstance(event, SkillCompleted) or told in self._told:
+        key = ("skill", _hashable(event.session_id), _hashable(event.invocation_id))
+        if not isinstance(event, SkillCompleted) or key in self._shown_once:
             return None
-        _remember(self._told, told, None)
+        _remember(self._shown_once, key, None)
         end = _seconds(event.duration_seconds) + _error(event.error_type)
         return ("done", name + end) if event.completed else ("end", f"{name} ABANDONED{end}")
 
     def _failed_subscriber(self, event: SubscriberFailed) -> tuple[str, str] | None:
-        told = ("subscriber", event.subscriber, event.error_type, event.quarantined)
-        if told in self._told:
+        key = ("subscriber", event.subscriber, event.error_type, event.quarantined)
+        if key in self._shown_once:
             return None
-        _remember(self._told, told, None)
+        _remember(self._shown_once, key, None)
         end = " (quarantined)" if event.quarantined else ""
         return "warn", f"subscriber {printable(event.subscriber)}{_error(event.error_type)}{end}"
 
     def _run(self, event: WorkflowEvent) -> _Run:
-        """Return the event's run, which is opened by whatever is first heard of it."""
+        """Return the event's run; its first event opens it, of whatever type."""
         key = _run_key(event)
         run = self._open.get(key)
         if run is None:
             run = _Run(printable(event.workflow_id), self._events - 1, self._lost)
-            if key not in self._ended:  # a straggler does not open an ended run again
+            if key not in self._ended:  # a late event does not open an ended run again
                 _remember(self._open, key, run)
         return run
 
@@ -269,13 +269,13 @@ class PlainProgress:
         return name if event.attempt == 1 else f"{name} attempt {printable(event.attempt)}"
 
     def _label(self, event: WorkflowEvent) -> str:
-        """Return the workflow's name, and its run's where another run of it is open."""
+        """Return the workflow's name, with the run's id if another run of it is open."""
         name = printable(event.workflow_id)
         namesakes = sum(run.workflow_id == name for run in self._open.values())
         return name if namesakes < 2 or event.run_id is None else f"{name}#{printable(event.run_id)}"  # noqa: PLR2004
 
 
-def _shown(session_id: str | None) -> str:
+def _session_name(session_id: str | None) -> str:
     return "-" if session_id is None else printable(session_id, scrubbed=False)
 
 
@@ -297,7 +297,7 @@ def _run_key(event: WorkflowEvent) -> tuple[object, ...]:
 
 
 def _hashable(value: object) -> object:
-    """Return what stands for a value in a dict: events take what they are given, lists too."""
+    """Return a value that can be a key: the types of an event's fields are not checked."""
     return value if value is None or isinstance(value, str | int) else printable(value)
 
 

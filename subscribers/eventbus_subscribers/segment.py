@@ -1,8 +1,8 @@
-"""A segment: one log file, written by one bus, one JSON object a line.
+"""A segment: one log file, written by one bus, one JSON object per line.
 
-It is `<directory>/events/<start>-<pid>-<bus id>.jsonl`: nothing that comes from outside is part of
-its path. Its directories and itself are opened without following links, and it is always a new
-file, so nothing but what was made here is ever written to.
+Its path is `<directory>/events/<start>-<pid>-<bus id>.jsonl`, and contains no name from outside. The
+file is always new, and neither it nor its directories are opened through links: nobody else's file is
+ever written to.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import msgspec
 __all__ = ["SCHEMA_VERSION", "Segment"]
 
 SCHEMA_VERSION = 1
-"""Of the lines: a reader of another version can tell by the header."""
+"""The version of the lines, in each segment's header, for readers of other versions."""
 
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 _CREATE_FILE = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -31,50 +31,48 @@ class Segment:
     """One open file.
 
     Args:
-        directory: Where the log lives; made, with mode 0700, if it is missing.
-        bus_id: Whose events it will hold.
-        first_seq: The number of the first record it will hold.
+        directory: The directory of the log; created with mode 0700 if it is missing.
+        bus_id: The id of the bus whose events are stored.
+        first_seq: The number of the first record.
 
     Attributes:
         path: The file.
-        pid: The process it was made in.
-        size: The bytes written to it.
+        size: The number of bytes written to it.
 
     Raises:
-        OSError: It cannot be made, or something that is no directory of its own is in its place.
-        ValueError: The directory's name cannot be one.
+        OSError: The file cannot be created, or a link or file is in the place of a directory.
+        ValueError: The directory has an impossible name.
     """
 
-    __slots__ = ("_fd", "_identity", "_owed", "_unsynced", "path", "pid", "size")
+    __slots__ = ("_fd", "_identity", "_is_unsynced", "_owed", "path", "size")
 
     def __init__(self, directory: Path, bus_id: str, first_seq: int) -> None:
         start = datetime.now(UTC)
-        self.pid: int = os.getpid()
-        name = f"{start:%Y%m%dT%H%M%S.%fZ}-{self.pid}-{_safe(bus_id)}.jsonl"
+        pid = os.getpid()
+        name = f"{start:%Y%m%dT%H%M%S.%fZ}-{pid}-{_safe(bus_id)}.jsonl"
         self.path: Path = directory / "events" / name
         with _events_directory(directory) as events:
             self._fd = os.open(name, _CREATE_FILE, 0o600, dir_fd=events)
-            with suppress(OSError):  # not every file system can; without it a power cut may take the name
+            with suppress(OSError):  # where it is unsupported, the new file may vanish in a power cut
                 os.fsync(events)
-        with suppress(
-            OSError
-        ):  # nor has every one locks. Whoever repairs or prunes the log sees that its writer lives
+        # The lock shows `repair` and `prune` that the writer lives. Not every file system has locks.
+        with suppress(OSError):
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         try:
             self._identity = _identity(os.fstat(self._fd))
         except OSError:
             os.close(self._fd)
             raise
-        self._unsynced = False
+        self._is_unsynced = False
         self.size: int = 0
-        # What has to be written before the next line: a header, or the end of a torn line.
-        self._owed = _header(start, bus_id, self.pid, first_seq)
+        # Bytes to write before the next line: the header, or a line feed after a torn line.
+        self._owed = _header(start, bus_id, pid, first_seq)
 
     def append(self, lines: bytes) -> tuple[int, OSError | None]:
-        """Write whole lines; return how many bytes of them need not be written again, and what failed.
+        """Write whole lines; return how many bytes need not be written again, and the error if any.
 
-        They end where a line ends. A line of which only a part could be written is not among them,
-        and the next write begins with a line feed, so that the torn one stands alone.
+        The returned size ends with a line. If a line was written in part, it is not counted, and the
+        next write begins with a line feed, so that the torn line stands alone.
         """
         owed, error = self._write(self._owed)
         self._owed = self._owed[owed:]
@@ -86,25 +84,24 @@ class Segment:
         if not written or lines[written - 1 : written] == b"\n":
             return written, error
         self._owed = b"\n"
-        # A line that lacks nothing but its line feed is in the file: written again, it would be
-        # there twice.
+        # A line without only its line feed is complete: written again, it would be there twice.
         if lines[written : written + 1] == b"\n":
             return written + 1, error
         return lines.rfind(b"\n", 0, written) + 1, error
 
     def sync(self) -> None:
-        """Have what was written reach the disk; nothing to do if it has.
+        """Make written bytes reach the disk, unless they have already.
 
         Raises:
-            OSError: It failed. What was written may be lost, and asking again would not tell:
-                the kernel reports a failure once. Open another segment.
+            OSError: It failed, and bytes may be lost. Do not sync this segment again, but open another:
+                the kernel reports a failure once, and the next sync would succeed.
         """
-        if self._unsynced:
+        if self._is_unsynced:
             os.fdatasync(self._fd)
-            self._unsynced = False
+            self._is_unsynced = False
 
     def is_in_place(self) -> bool:
-        """Whether its path still leads to it: a deleted or replaced file takes writes in silence."""
+        """Return False if the file was deleted or replaced, which writing to it does not show."""
         try:
             return _identity(self.path.stat(follow_symlinks=False)) == self._identity
         except OSError:
@@ -115,7 +112,7 @@ class Segment:
         os.close(self._fd)
 
     def _write(self, data: bytes) -> tuple[int, OSError | None]:
-        """Write all of `data` if it can be; return how much was, and what kept it from the rest."""
+        """Write as much of `data` as possible; return its size, and the error if any."""
         written = 0
         try:
             while written < len(data):
@@ -123,14 +120,14 @@ class Segment:
         except OSError as error:
             return written, error
         finally:
-            self._unsynced = True
+            self._is_unsynced = True
             self.size += written
         return written, None
 
 
 @contextmanager
 def _events_directory(directory: Path) -> Generator[int]:
-    """Open the directory that holds the segments, made if need be, by steps nobody can divert."""
+    """Open the directory of the segments, created if missing, in steps that follow no link."""
     directory.parent.mkdir(parents=True, exist_ok=True)
     with (
         _closing(os.open(directory.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)) as parent,
@@ -151,12 +148,12 @@ def _closing(fd: int) -> Generator[int]:
     try:
         yield fd
     finally:
-        with suppress(OSError):  # nothing was written through it
+        with suppress(OSError):  # it was opened for reading only
             os.close(fd)
 
 
 def _header(start: datetime, bus_id: str, pid: int, first_seq: int) -> bytes:
-    """Return the first line. A reader of events keeps it as an event of a type it doesn't know."""
+    """Return the first line. `decode` returns it as an `UnknownEvent`."""
     header: dict[str, object] = {
         "event_type": "segment_started",
         "session_id": None,

@@ -17,7 +17,7 @@ import pytest
 import trio
 
 from eventbus.delivery.doorbell import (
-    GATHER_SECONDS,
+    LINGER_SECONDS,
     Doorbell,
     Sleeper,
     Waiter,
@@ -119,7 +119,7 @@ async def test_gathering() -> None:
     answers: list[bool] = []
 
     def answer(mine: Doorbell) -> bool:
-        answers.append(mine.gather())
+        answers.append(mine.linger())
         return False
 
     doorbell = Doorbell(answer)
@@ -128,7 +128,7 @@ async def test_gathering() -> None:
         _ring_from_a_thread(doorbell)
         await until(lambda: len(answers) == 2)
         assert answers == [True, False]
-    await anyio.sleep(5 * GATHER_SECONDS)  # nothing is awaited here: a third answer would have come by now
+    await anyio.sleep(5 * LINGER_SECONDS)  # nothing is awaited: a third answer would come by now
     assert answers == [True, False]
 
 
@@ -138,7 +138,7 @@ async def test_gathering_goes_on_while_there_is_something_to_do() -> None:
     looks: list[bool] = []
 
     def answer(mine: Doorbell) -> bool:
-        looks.append(mine.gather())
+        looks.append(mine.linger())
         return not looks[-1] and len(looks) < 10
 
     doorbell = Doorbell(answer)
@@ -152,7 +152,7 @@ async def test_nothing_to_gather_within_one_thread() -> None:
     answers: list[bool] = []
 
     def answer(mine: Doorbell) -> bool:
-        answers.append(mine.gather())
+        answers.append(mine.linger())
         return False
 
     doorbell = Doorbell(answer)
@@ -179,7 +179,7 @@ def test_a_ring_after_the_loop_has_ended(backend: str) -> None:
 
     doorbell, sleeper = anyio.run(make, backend=backend)
     doorbell.ring()
-    doorbell.ring_for(sleeper)
+    doorbell.wake(sleeper)
     assert not answers
 
 
@@ -223,10 +223,10 @@ async def test_a_sleeper_is_woken() -> None:
             tasks.start_soon(sleep)
             await anyio.wait_all_tasks_blocked()
             assert woken == []
-            doorbell.ring_for(sleeper)
+            doorbell.wake(sleeper)
             await anyio.wait_all_tasks_blocked()
             assert woken == [0]
-            await anyio.to_thread.run_sync(doorbell.ring_for, sleeper)
+            await anyio.to_thread.run_sync(doorbell.wake, sleeper)
     assert woken == [0, 1]
 
 

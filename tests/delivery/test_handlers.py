@@ -212,6 +212,28 @@ async def test_a_handler_runs_outside_the_publishers_session() -> None:
 # 24, 25, 26. Batches, start and stop, one at a time.
 
 
+class _Collection(Subscriber[Tick]):
+    events = Tick
+
+    def __init__(self) -> None:
+        self.collected: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self.collected)
+
+    async def handle(self, event: Tick) -> None:
+        self.collected.append(event.n)
+
+
+@pytest.mark.anyio
+async def test_a_subscriber_that_is_false() -> None:
+    """A subscriber that is false, like an empty collection, gets its events."""
+    collection = _Collection()
+    async with EventBus([collection]) as bus:
+        publish(bus, 1, 2)
+    assert collection.collected == [1, 2]
+
+
 class _Batches(Subscriber[Tick]):
     events = Tick
     max_batch = 10
@@ -434,10 +456,10 @@ async def test_once_per_cause_and_20_seconds(
         assert await at(19.9, 4) == 0
         assert await at(19.9, 99) == 1  # another cause is logged at once
         assert await at(20, 5) == 1
-        assert caplog.records[0].getMessage().endswith("(3 more like it went unsaid)")
+        assert caplog.records[0].getMessage().endswith("(3 more like it suppressed)")
         assert await at(39, 6) == 0
         assert await at(40.1, 7) == 1
-        assert caplog.records[0].getMessage().endswith("(1 more like it went unsaid)")
+        assert caplog.records[0].getMessage().endswith("(1 more like it suppressed)")
 
 
 @pytest.mark.anyio

@@ -651,7 +651,7 @@ async def test_publish_wait_when_the_bus_closes(host: str) -> None:
         bus.publish(event(1))
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(publish)
-            await until(lambda: bus._subscriptions["gate"].mailbox._room_wanted)
+            await until(lambda: bus._router.subscriptions["gate"].mailbox.waiting_room)
             tasks.start_soon(bus.aclose)
             await until(lambda: answers)
             gate.open()

@@ -19,15 +19,16 @@ from hypothesis.stateful import (
 )
 
 from eventbus.contracts import Overflow
+from eventbus.delivery.coalescing_mailbox import new_mailbox
 from eventbus.delivery.critical_section import CriticalSection
-from eventbus.delivery.mailbox import Entry, Mailbox, new_mailbox
+from eventbus.delivery.mailbox import Entry, Mailbox
 from tests.vocabulary import Tick, Word, word, words
 
 
 def mailbox_of(
-    capacity: int, overflow: Overflow = Overflow.DROP_OLDEST, *, tells_losses: bool = True
+    capacity: int, overflow: Overflow = Overflow.DROP_OLDEST, *, reports_losses: bool = True
 ) -> Mailbox:
-    return new_mailbox(CriticalSection(lambda: None), capacity, overflow, tells_losses=tells_losses)
+    return new_mailbox(CriticalSection(lambda: None), capacity, overflow, reports_losses=reports_losses)
 
 
 def tick(seq: int) -> Entry:
@@ -59,10 +60,10 @@ class _Place:
 class _Model:
     """All events that were put and not passed yet, in order; a lost one stays in its place."""
 
-    def __init__(self, capacity: int, overflow: Overflow, *, tells_losses: bool) -> None:
+    def __init__(self, capacity: int, overflow: Overflow, *, reports_losses: bool) -> None:
         self.capacity = capacity
         self.overflow = overflow
-        self.tells_losses = tells_losses
+        self.reports_losses = reports_losses
         self.places: list[_Place] = []
         self.accepted = self.delivered = self.lost = self.high_water = 0
 
@@ -91,7 +92,7 @@ class _Model:
         while missing < len(self.places) and self.places[missing].is_lost:
             missing += 1
         gap, self.places = self.places[:missing], self.places[missing:]
-        if gap and self.tells_losses:
+        if gap and self.reports_losses:
             return [(len(gap), gap[0].seq, gap[-1].seq)]
         if not self.places:
             return []
@@ -107,11 +108,11 @@ class _MailboxMachine(RuleBasedStateMachine):
     """Puts, takes and closes in any order."""
 
     @initialize(
-        capacity=st.integers(1, 5), overflow=st.sampled_from(list(Overflow)), tells_losses=st.booleans()
+        capacity=st.integers(1, 5), overflow=st.sampled_from(list(Overflow)), reports_losses=st.booleans()
     )
-    def begin(self, capacity: int, overflow: Overflow, *, tells_losses: bool) -> None:
-        self.mailbox = mailbox_of(capacity, overflow, tells_losses=tells_losses)
-        self.model = _Model(capacity, overflow, tells_losses=tells_losses)
+    def begin(self, capacity: int, overflow: Overflow, *, reports_losses: bool) -> None:
+        self.mailbox = mailbox_of(capacity, overflow, reports_losses=reports_losses)
+        self.model = _Model(capacity, overflow, reports_losses=reports_losses)
         self.seq = 0
         self.is_closed = False
 
@@ -159,7 +160,7 @@ class _MailboxMachine(RuleBasedStateMachine):
         books = (mailbox.accepted, mailbox.lost, mailbox.high_water)
         assert books == (model.accepted, model.lost, model.high_water)
         assert mailbox.accepted == model.delivered + mailbox.lost + len(mailbox)
-        if model.queued() or (model.places and model.tells_losses):
+        if model.queued() or (model.places and model.reports_losses):
             assert mailbox.contents
 
 
@@ -236,9 +237,9 @@ def test_gaps_stay_fewer_than_events() -> None:
     assert take_all(mailbox) == [(99_999, 1, 99_999), 100_000]
 
 
-def test_without_telling_losses() -> None:
-    """Without `tells_losses` only events are taken, and the books still balance."""
-    mailbox = mailbox_of(2, Overflow.DROP_NEWEST, tells_losses=False)
+def test_without_reporting_losses() -> None:
+    """Without `reports_losses` only events are taken, and the counts still balance."""
+    mailbox = mailbox_of(2, Overflow.DROP_NEWEST, reports_losses=False)
     put(mailbox, 1, 2, 3)
     assert words(mailbox.take_batch(9)) == [1, 2]
     assert mailbox.take_batch(9) == []
@@ -265,7 +266,7 @@ def test_closed_while_it_is_emptied(overflow: Overflow) -> None:
     entries = [tick(seq) for seq in range(1, 3_001)]
     for _ in range(20):
         section = CriticalSection(lambda: None)
-        mailbox = new_mailbox(section, len(entries), overflow, tells_losses=True)
+        mailbox = new_mailbox(section, len(entries), overflow, reports_losses=True)
         mailbox.put(1, entries)
         taken: list[Entry] = []
         closer = threading.Thread(target=section.run, args=(Mailbox.close, mailbox))
@@ -297,7 +298,7 @@ def test_lag() -> None:
 def test_every_event_is_taken_or_in_one_loss(overflow: Overflow, batch: int) -> None:
     """While another thread puts, each event is taken, or covered by one `EventsLost`, once and in order."""
     section = CriticalSection(lambda: None)
-    mailbox = new_mailbox(section, 8, overflow, tells_losses=True)
+    mailbox = new_mailbox(section, 8, overflow, reports_losses=True)
     last = 10_000
     taken: list[Entry] = []
 

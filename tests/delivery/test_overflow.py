@@ -284,7 +284,7 @@ def test_the_books_balance_while_a_consumer_takes_without_the_lock(bus: EventBus
                 taker.take()
         frames_seen += 1
 
-    taker = bus._subscriptions["stream"].mailbox
+    taker = bus._router.subscriptions["stream"].mailbox
     for step in range(40):
         publish(bus, step)
         frames_seen, steps = 0, {step}
@@ -309,6 +309,6 @@ def test_key_and_coalesce_need_each_other(bus: EventBus) -> None:
         opened(bus, overflow=Overflow.COALESCE)
     with pytest.raises(SubscriberError, match="COALESCE only"):
         opened(bus, key=id)
-    with pytest.raises(SubscriberError, match="no Overflow"):
+    with pytest.raises(SubscriberError, match="not an Overflow"):
         opened(bus, overflow="drop_oldest")
     assert bus.statistics().subscriptions == {}

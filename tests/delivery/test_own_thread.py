@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 
 import anyio
 import pytest
 
 from eventbus import EventBus
+from eventbus.delivery.doorbell import Waiter, current_loop
 from eventbus.delivery.own_thread import OwnThread
 
 pytestmark = pytest.mark.anyio
@@ -57,6 +60,74 @@ async def test_cancelling_leaves_a_hung_call_alone(thread: OwnThread) -> None:
         assert made == []
         hangs.set()
     assert made == [1]
+
+
+@pytest.fixture
+def waiters(monkeypatch: pytest.MonkeyPatch) -> list[Waiter]:
+    """The waiters that are made during the test."""
+    made: list[Waiter] = []
+
+    def make() -> Waiter:
+        made.append(Waiter())
+        return made[-1]
+
+    monkeypatch.setattr("eventbus.delivery.own_thread.Waiter", make)
+    return made
+
+
+async def test_calls_share_a_waiter(thread: OwnThread, waiters: list[Waiter]) -> None:
+    """Calls made one after another wait on the same waiter, also if they raise."""
+    for number in range(200):
+        assert await thread.run(abs, -number) == number
+        with pytest.raises(ZeroDivisionError):
+            await thread.run(divmod, number, 0)
+    assert len(waiters) == 1
+
+
+async def test_a_cancelled_call_keeps_its_waiter(thread: OwnThread, waiters: list[Waiter]) -> None:
+    """The end of a cancelled call does not end the wait for the next one."""
+    hangs, goes_on = threading.Event(), threading.Event()
+    await thread.run(abs, 1)
+    with anyio.move_on_after(0.01):
+        await thread.run(hangs.wait)
+    threading.Timer(0.02, hangs.set).start()
+    threading.Timer(0.04, goes_on.set).start()
+    assert await thread.run(goes_on.wait)
+    assert goes_on.is_set()
+    assert await thread.run(abs, -1) == 1
+    assert len(waiters) == 2
+
+
+async def test_two_tasks_at_the_same_time(thread: OwnThread) -> None:
+    """Two tasks that use one thread at the same time both get their results."""
+    results: list[int] = []
+
+    async def call(number: int) -> None:
+        for _ in range(50):
+            results.append(await thread.run(abs, number))
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            for number in (1, 2, 3):
+                tasks.start_soon(call, number)
+    assert sorted(results) == [1] * 50 + [2] * 50 + [3] * 50
+
+
+def test_one_loop_after_another(waiters: list[Waiter]) -> None:
+    """A thread may be used in one loop after another; it keeps none of them after `end`."""
+    thread = OwnThread("own")
+
+    async def call() -> weakref.ref[object]:
+        assert await thread.run(abs, -1) == await thread.run(abs, 1) == 1
+        return weakref.ref(current_loop())
+
+    for backend in ("asyncio", "trio", "asyncio"):
+        loop = anyio.run(call, backend=backend)
+    assert len(waiters) == 3
+    thread.end()
+    waiters.clear()
+    gc.collect()
+    assert loop() is None
 
 
 async def test_it_ends_after_its_calls_and_starts_again_on_the_next(thread: OwnThread) -> None:
@@ -115,7 +186,7 @@ async def test_a_call_is_still_part_of_its_handler() -> None:
     """Code that a handler runs in the thread belongs to its chain of events; a close there cannot
     deadlock.
     """
-    from eventbus.delivery.subscription import depth_here, handling
+    from eventbus.delivery.causality import depth_here, handling
 
     thread = OwnThread("own")
     bus = EventBus()

@@ -33,7 +33,7 @@ from eventbus import (
     decode,
     encode,
 )
-from eventbus.delivery.router import MAX_PENDING
+from eventbus.delivery.wake_ups import MAX_PENDING
 from tests.vocabulary import Hostile, Tick, Tock, ignore, number, numbers, opened, read
 
 
@@ -54,6 +54,34 @@ def test_accepted_or_closed(bus: EventBus) -> None:
     assert numbers(stream) == [1]
     statistics = bus.statistics()
     assert (statistics.accepted, statistics.rejected) == (1, 2)
+
+
+class _Counting(EventBus):
+    count = 0
+
+    def publish(self, event: Event) -> bool:
+        self.count += 1
+        return super().publish(event)
+
+
+def test_an_override(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A subclass, or a patch of the class, may override `publish`: it sees every event."""
+    bus, patched = _Counting(), EventBus()
+    bus.subscribe(_fail, Tick)
+    with bus:
+        bus.publish(Tick(n=1))
+    assert bus.count == 2  # with the bus's own SubscriberFailed
+    monkeypatch.setattr(EventBus, "publish", _publish_nothing)
+    assert patched.publish(Tick(n=1)) is False
+    assert patched.statistics().accepted == 0
+
+
+def _fail(event: Tick) -> None:
+    raise ValueError
+
+
+def _publish_nothing(bus: EventBus, event: Event) -> bool:
+    return False
 
 
 @pytest.mark.anyio

@@ -173,7 +173,7 @@ def test_turned_off() -> None:
 @pytest.mark.parametrize("seconds", [0, -1.0, float("nan")])
 def test_an_interval_that_is_not_positive(seconds: float) -> None:
     """An interval that is not positive is refused, and the message names the remedy."""
-    with pytest.raises(ValueError, match="Pass None to turn it off"):
+    with pytest.raises(ValueError, match="Pass None to leave it alone"):
         EventBus(switch_interval=seconds)
 
 
@@ -216,7 +216,7 @@ async def test_short_until_a_woken_task_has_run() -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(sleep)
             await anyio.wait_all_tasks_blocked()
-            await anyio.to_thread.run_sync(bell.ring_for, sleeper)
+            await anyio.to_thread.run_sync(bell.wake, sleeper)
     assert seen == [SHORT] * 30
 
 
@@ -226,7 +226,7 @@ async def test_a_retired_doorbell() -> None:
     bell = Doorbell(lambda _: False, SHORT)
     _ring_from_a_thread(bell)
     assert _interval() == SHORT
-    bell.retire()
+    bell.close()
     assert _interval() == NORMAL
     await anyio.lowlevel.checkpoint()
     _ring_from_a_thread(bell)

@@ -24,7 +24,7 @@ from eventbus import (
     WorkflowCompleted,
     WorkflowEventTracker,
 )
-from eventbus.events.event import utc_now
+from eventbus.events import event as event_module
 from tests.vocabulary import ListSink
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def _wall_clock(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
         return clock(next(asked))
 
     # The event classes hold this C function: its behaviour can be changed, but it cannot be replaced.
-    stamp: Any = utc_now
+    stamp: Any = event_module.utc_now
     genuine = stamp.__reduce__()[2]
     stamp.__setstate__((now, (UTC,), {}, {}))
     monkeypatch.setattr(time, "time", lambda: clock(next(asked)).timestamp())

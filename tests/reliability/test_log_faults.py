@@ -19,7 +19,6 @@ from typing import Any, cast
 
 import anyio
 import pytest
-from eventbus_subscribers import json_persister
 from eventbus_subscribers.json_persister import JsonPersister
 
 from eventbus import Event, EventBus, NodeCompleted, NodeProgress, SkillStarted, WorkflowStarted
@@ -161,7 +160,7 @@ def test_a_warning_comes_again_after_20_seconds(
 ) -> None:
     """A fault that lasts is logged every 20 seconds, not at every attempt."""
     now = [1_000.0]
-    monkeypatch.setattr(json_persister, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("eventbus.delivery.rate_limited_log.time", SimpleNamespace(monotonic=lambda: now[0]))
 
     async def fail_for_a_minute() -> None:
         persister = JsonPersister(tmp_path)

@@ -1,4 +1,4 @@
-"""ConsoleProgress: append-only lines that say how work gets on, and never harm it."""
+"""ConsoleProgress shows progress in lines that are only appended, and never disturbs the work."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from typing import Any, cast
 
 import pytest
 from eventbus_subscribers import plain_progress
-from eventbus_subscribers.console_progress import ConsoleProgress, Mode, choose_mode
+from eventbus_subscribers.console_progress import ConsoleProgress, choose_mode
 from eventbus_subscribers.plain_progress import PlainProgress
 from hypothesis import given
 from hypothesis import strategies as st
 
 from eventbus import (
+    DEFAULT_DIRECTORY,
     Event,
     EventBus,
     EventsLost,
@@ -27,6 +28,7 @@ from eventbus import (
     NodeProgress,
     NodeStarted,
     PatternDetected,
+    ProgressMode,
     SkillCompleted,
     SkillEvent,
     SkillStarted,
@@ -36,6 +38,7 @@ from eventbus import (
     WorkflowStarted,
     encode,
 )
+from tests.subscribers.examples import publish_to
 
 NODES = ("config_cleanup", "fast_hooks", "docs", "tests", "comprehensive", "publishing")
 HEADER = "eventbus: session=7f3a dir=.session-buddy\n"
@@ -54,23 +57,23 @@ def done(node: str, seconds: float | None = None, **fields: Any) -> NodeComplete
 
 
 def shown(timeline: Iterable[tuple[float, Event]], **options: Any) -> str:
-    """Return what events at given times show."""
+    """Return the lines that events at given times produce."""
     progress = PlainProgress(".session-buddy", **options)
     return "".join(f"{line}\n" for now, event in timeline for line in progress.lines(event, 100.0 + now))
 
 
-# What is shown.
+# The lines.
 
 
 def test_a_run_that_fails() -> None:
-    """The whole picture, byte for byte: starts, ends, a failure, a heartbeat, and the summary."""
+    """A run with a failure has exactly these lines: starts, ends, the failure, heartbeats, the summary."""
     progress = PlainProgress(".session-buddy")
     lines: list[str] = []
 
     def at(now: float, *events: Event) -> None:
         for event in events:
             lines.extend(progress.lines(event, now))
-        lines.extend(progress.still(now))
+        lines.extend(progress.heartbeat_lines(now))
 
     at(5.0, make(WorkflowStarted, nodes=NODES), make(NodeStarted, node_id="config_cleanup"))
     at(5.2, done("config_cleanup", 0.2), make(NodeStarted, node_id="fast_hooks"))
@@ -98,7 +101,7 @@ def test_a_run_that_fails() -> None:
 
 
 def test_a_skill_around_a_run_that_succeeds() -> None:
-    """A skill has its lines; a run without failures ends ok."""
+    """A skill has a line for its start and its end, and a run without failures ends ok."""
     assert shown(
         [
             (0, make(SkillStarted, workflow_path="comprehensive")),
@@ -117,7 +120,7 @@ def test_a_skill_around_a_run_that_succeeds() -> None:
 
 
 def test_an_abandoned_skill() -> None:
-    """An abandoned skill says so, with what ended it."""
+    """An abandoned skill is shown with the type of its error."""
     event = make(SkillCompleted, completed=False, duration_seconds=0.0, error_type="KeyboardInterrupt")
     assert (
         shown([(0, event)])
@@ -125,8 +128,8 @@ def test_an_abandoned_skill() -> None:
     )
 
 
-def test_a_loss_is_shown_at_once_and_in_the_summary_of_runs_it_touched() -> None:
-    """Losses have a line of their own, and are counted at the end of the run, not of the next one."""
+def test_a_loss_is_shown_at_once_and_in_the_summary_of_its_run() -> None:
+    """A loss has its own line, and is counted in the summary of the open run, not of the next one."""
     text = shown(
         [
             (0, make(WorkflowStarted)),
@@ -141,8 +144,8 @@ def test_a_loss_is_shown_at_once_and_in_the_summary_of_runs_it_touched() -> None
     assert "+4.0s  end    workflow crackerjack ok 0/0 nodes, 2 events, 0 lost\n" in text
 
 
-def test_state_is_shown_not_events() -> None:
-    """What is said again changes nothing, and shows nothing."""
+def test_repeated_events_show_nothing() -> None:
+    """An event that changes nothing shows nothing."""
     once = [make(WorkflowStarted), done("a", 1), make(SkillCompleted), make(WorkflowCompleted)]
     warning = SubscriberFailed(session_id="7f3a", subscriber="x", error_type="OSError")
     twice = [event for event in once for _ in range(2)]
@@ -150,14 +153,14 @@ def test_state_is_shown_not_events() -> None:
     assert shown([(0, warning)] * 5) == HEADER + "+0.0s  warn   subscriber x OSError\n"
 
 
-def test_without_run_ids_repetition_is_news() -> None:
-    """Runs that have no id are told apart by their starts only, so each is shown."""
+def test_without_run_ids_repeated_runs_are_shown() -> None:
+    """Without ids each start is another run, which is shown."""
     one = [make(WorkflowStarted, run_id=None), done("a", run_id=None), make(WorkflowCompleted, run_id=None)]
     assert shown([(0, event) for event in one * 2]).count("done   a") == 2
 
 
 def test_a_retry_and_a_resumed_run_are_shown() -> None:
-    """A second attempt has its line and number; a run begun again under its id shows its nodes again."""
+    """A second attempt is shown with its number; a run that is started again shows its nodes again."""
     text = shown(
         [
             (0, make(WorkflowStarted)),
@@ -178,8 +181,8 @@ def test_a_retry_and_a_resumed_run_are_shown() -> None:
     )
 
 
-def test_runs_at_once_are_told_apart() -> None:
-    """While several runs are open nodes are named by workflow, and by run where that is not enough."""
+def test_concurrent_runs_are_distinguished() -> None:
+    """While several runs are open nodes are named with their workflow, and if needed with their run."""
     text = shown(
         [
             (0, make(WorkflowStarted)),
@@ -206,8 +209,8 @@ def test_runs_at_once_are_told_apart() -> None:
     )
 
 
-def test_a_straggler_does_not_open_its_run_again() -> None:
-    """A node that ends after its run is shown, and the next run is still alone."""
+def test_a_late_event_does_not_open_its_run_again() -> None:
+    """A node that ends after its run is shown, and the next run is the only open one."""
     text = shown(
         [
             (0, make(WorkflowStarted)),
@@ -221,7 +224,7 @@ def test_a_straggler_does_not_open_its_run_again() -> None:
 
 
 def test_a_pattern_is_noted_and_other_events_are_only_counted() -> None:
-    """A pattern has a line; an event of one's own has none."""
+    """A pattern has a line; an event of an unrelated class has none."""
     note = PatternDetected(session_id="7f3a", pattern="slow", message="tests dominate")
     assert (
         shown([(0, Event(session_id="7f3a")), (1, note)]) == HEADER + "+0.0s  note   slow: tests dominate\n"
@@ -230,29 +233,29 @@ def test_a_pattern_is_noted_and_other_events_are_only_counted() -> None:
 
 
 def test_the_heartbeat_names_the_longest_silent_few() -> None:
-    """A heartbeat is due per node; it names a few of many, and then rests."""
+    """A heartbeat names up to eight nodes and counts the rest; the next is due a full interval later."""
     progress = PlainProgress("d", heartbeat=10)
-    assert progress.next_still(0) is None
+    assert progress.seconds_to_heartbeat(0) is None
     for i in range(plain_progress.MAX_STILL_LINES + 3):
         progress.lines(make(NodeStarted, node_id=f"n{i}"), 0.0)
-    assert progress.next_still(4.0) == 6.0
-    assert progress.still(9.9) == []
-    lines = progress.still(10.0)
+    assert progress.seconds_to_heartbeat(4.0) == 6.0
+    assert progress.heartbeat_lines(9.9) == []
+    lines = progress.heartbeat_lines(10.0)
     assert len(lines) == plain_progress.MAX_STILL_LINES + 1
     assert lines[-1].endswith("still  3 more nodes")
-    assert progress.still(19.9) == []
-    assert progress.next_still(19.0) == 1.0
+    assert progress.heartbeat_lines(19.9) == []
+    assert progress.seconds_to_heartbeat(19.0) == 1.0
 
 
 def test_a_heartbeat_of_zero_never_beats() -> None:
-    """Turned off, nothing is due however long a node runs."""
+    """Without a heartbeat nothing is due, however long a node runs."""
     progress = PlainProgress("d", heartbeat=0)
     progress.lines(make(NodeStarted, node_id="a"), 0.0)
-    assert (progress.next_still(1e6), progress.still(1e6)) == (None, [])
+    assert (progress.seconds_to_heartbeat(1e6), progress.heartbeat_lines(1e6)) == (None, [])
 
 
 def test_quiet_shows_problems_and_ends_only() -> None:
-    """In quiet mode failures, losses, warnings and the ends of workflows are shown, nothing else."""
+    """Quiet mode shows only failures, losses, warnings, abandoned skills and the ends of workflows."""
     text = shown(
         [
             (0, make(SkillStarted)),
@@ -267,11 +270,11 @@ def test_quiet_shows_problems_and_ends_only() -> None:
         quiet=True,
     )
     assert [line[7:11].strip() for line in text.splitlines()[1:]] == ["FAIL", "lost", "end", "end"]
-    assert PlainProgress("d", quiet=True).next_still(0) is None
+    assert PlainProgress("d", quiet=True).seconds_to_heartbeat(0) is None
 
 
 def test_memory_is_bounded() -> None:
-    """Runs that never end, nodes and repeated lines are forgotten beyond their bounds."""
+    """Open runs, nodes and lines not to be repeated are forgotten beyond their limits."""
     progress = PlainProgress("d")
     for i in range(plain_progress.MAX_REMEMBERED * 3):
         progress.lines(make(WorkflowStarted, run_id=str(i)), 0)
@@ -279,7 +282,7 @@ def test_memory_is_bounded() -> None:
     for i in range(plain_progress.MAX_NODES + 5):
         progress.lines(make(NodeStarted, run_id="last", node_id=str(i)), 0)
         progress.lines(done(f"d{i}", run_id="last"), 0)
-    assert len(progress._open) == len(progress._told) == plain_progress.MAX_REMEMBERED
+    assert len(progress._open) == len(progress._shown_once) == plain_progress.MAX_REMEMBERED
     run = progress._open["7f3a", "crackerjack", "last"]
     assert max(len(run.running), len(run.ended), len(run.outcomes)) <= plain_progress.MAX_NODES
 
@@ -290,8 +293,8 @@ TEXTS = st.text() | st.sampled_from(
 
 
 @given(texts=st.tuples(TEXTS, TEXTS, TEXTS, TEXTS))
-def test_no_event_can_say_more_than_one_printable_line(texts: tuple[str, str, str, str]) -> None:
-    """Whatever its strings, an event makes at most one line (and the first a header), all printable."""
+def test_no_event_is_more_than_one_printable_line(texts: tuple[str, str, str, str]) -> None:
+    """An event with any strings has at most one line, after a header for the first, all printable."""
     a, b, c, d = texts
     events: list[Event] = [
         WorkflowStarted(session_id=a, workflow_id=b, run_id=c, nodes=(d,)),
@@ -305,13 +308,13 @@ def test_no_event_can_say_more_than_one_printable_line(texts: tuple[str, str, st
     ]
     progress = PlainProgress(a)
     for number, event in enumerate(events):
-        lines = [*progress.lines(event, 0.0), *progress.still(0.0)]
+        lines = [*progress.lines(event, 0.0), *progress.heartbeat_lines(0.0)]
         assert len(lines) <= (2 if number == 0 else 1)
         assert all(line.isprintable() for line in lines)
         assert all(line.startswith(("+0.0s  ", "eventbus: ")) for line in lines)
 
 
-# How it is shown.
+# The mode, and the stream.
 
 
 @pytest.mark.parametrize(
@@ -334,14 +337,14 @@ def test_no_event_can_say_more_than_one_printable_line(texts: tuple[str, str, st
     ],
 )
 def test_the_mode(
-    flag: str | None, environ: dict[str, str], is_terminal: bool, columns: int, mode: Mode
+    flag: str | None, environ: dict[str, str], is_terminal: bool, columns: int, mode: ProgressMode
 ) -> None:
-    """The flag wins over the variable, which wins over what the surroundings allow."""
+    """The flag overrides the variable, which overrides the mode that fits the stream."""
     assert choose_mode(flag, environ, is_terminal, columns) == mode
 
 
-def test_a_mode_that_is_none_is_refused() -> None:
-    """An unknown flag raises ValueError, at once."""
+def test_an_unknown_mode_is_refused() -> None:
+    """An unknown mode raises ValueError at once."""
     with pytest.raises(ValueError, match="loud"):
         choose_mode("loud", {}, is_terminal=True, columns=80)
     with pytest.raises(ValueError, match="loud"):
@@ -355,22 +358,16 @@ RUN_SHOWN = (
 )
 
 
-def show(console: ConsoleProgress, events: Iterable[Event] = RUN) -> None:
-    with EventBus([console]) as bus:
-        for event in events:
-            bus.publish(event)
-
-
 @pytest.mark.parametrize("mode", ["auto", "plain", "tty"])
-def test_a_bus_shows_its_events_on_the_stream(mode: Mode) -> None:
-    """What is published is on the stream when the bus has closed."""
+def test_a_bus_shows_its_events_on_the_stream(mode: ProgressMode) -> None:
+    """Published events are on the stream when the bus has closed."""
     stream = io.StringIO()
-    show(ConsoleProgress(stream, mode=mode, clock=lambda: 7.0))
+    publish_to(ConsoleProgress(stream, mode=mode, clock=lambda: 7.0, directory=DEFAULT_DIRECTORY), RUN)
     assert stream.getvalue() == RUN_SHOWN
 
 
 def test_each_line_is_one_write_and_is_flushed() -> None:
-    """Every line is written whole, in one call, and flushed."""
+    """Each line is written whole, in one call, and flushed."""
     calls: list[str] = []
 
     class Stream(io.StringIO):
@@ -381,13 +378,13 @@ def test_each_line_is_one_write_and_is_flushed() -> None:
         def flush(self) -> None:
             calls.append("flush")
 
-    show(ConsoleProgress(Stream(), clock=lambda: 7.0))
+    publish_to(ConsoleProgress(Stream(), clock=lambda: 7.0, directory=DEFAULT_DIRECTORY), RUN)
     assert calls == [part for line in RUN_SHOWN.splitlines(keepends=True) for part in (line, "flush")]
 
 
 def test_stderr_is_looked_up_when_a_line_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stderr that is replaced after construction, even after start, is the one written to."""
-    console = ConsoleProgress(clock=lambda: 7.0)
+    """If `sys.stderr` is replaced, even after the start, lines go to the new one."""
+    console = ConsoleProgress(clock=lambda: 7.0, directory=DEFAULT_DIRECTORY)
     first, second = io.StringIO(), io.StringIO()
     monkeypatch.setattr(sys, "stderr", first)
     with EventBus([console]) as bus:
@@ -401,36 +398,36 @@ def test_stderr_is_looked_up_when_a_line_is_written(monkeypatch: pytest.MonkeyPa
 
 
 def test_without_a_stderr_nothing_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Under pythonw there is none: lines are counted as unwritten."""
+    """Without `sys.stderr`, as under pythonw, lines are counted as unwritten."""
     monkeypatch.setattr(sys, "stderr", None)
     console = ConsoleProgress()
-    show(console)
+    publish_to(console, RUN)
     assert console.unwritten == 4
 
 
 def test_json_mode_writes_each_event_as_one_line_of_ascii() -> None:
-    """Every event is one line that reads as it was encoded, with nothing in it a terminal obeys."""
+    """Each event is one line that decodes to the event, without characters that control a terminal."""
     stream = io.StringIO()
     events = [make(WorkflowStarted, workflow_id="\x7f\x9b\u2028\u202e\U0001f600é"), Event(session_id="7f3a")]
-    show(ConsoleProgress(stream, mode="json"), events)
+    publish_to(ConsoleProgress(stream, mode="json"), events)
     lines = stream.getvalue().splitlines()
     assert [json.loads(line) for line in lines] == [json.loads(encode(event)) for event in events]
     assert all(line.isascii() and line.isprintable() for line in lines)
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
-def test_a_stream_that_cannot_say_a_character_gets_an_escape(encoding: str) -> None:
-    """A stream that isn't UTF-8 gets the whole line, with escapes."""
+def test_a_character_that_the_stream_cannot_encode_is_escaped(encoding: str) -> None:
+    """A stream with another encoding than UTF-8 receives the whole line, with escapes."""
     raw = io.BytesIO()
     console = ConsoleProgress(io.TextIOWrapper(raw, encoding=encoding), clock=lambda: 7.0)
-    show(console, [done("tests ✓")])
+    publish_to(console, [done("tests ✓")])
     expected = "tests ✓" if encoding == "utf-8" else "tests \\u2713"
     assert raw.getvalue().decode(encoding).endswith(f"done   {expected}\n")
     assert console.unwritten == 0
 
 
 class Broken(io.StringIO):
-    """A stream whose reader has gone."""
+    """A pipe without a reader."""
 
     attempts = 0
 
@@ -441,7 +438,7 @@ class Broken(io.StringIO):
 
 
 def test_a_broken_stream_is_left_alone() -> None:
-    """After a write failed no more are tried; the lines are counted, and nothing is raised."""
+    """After a failed write no other is tried; lines are counted as unwritten, and nothing is raised."""
     stream = Broken()
     console = ConsoleProgress(stream)
     with EventBus([console]) as bus:
@@ -454,24 +451,24 @@ def test_a_broken_stream_is_left_alone() -> None:
 
 
 def test_a_closed_stream_is_left_alone() -> None:
-    """A stream that was closed raises nothing into the bus."""
+    """A closed stream raises nothing into the bus."""
     stream = io.StringIO()
     stream.close()
     console = ConsoleProgress(stream)
-    show(console)
+    publish_to(console, RUN)
     assert console.unwritten == 4
 
 
-def test_an_event_with_fields_of_wrong_types_costs_only_itself() -> None:
-    """Events take what they are given; one that cannot be shown does not take others with it."""
+def test_an_event_with_fields_of_wrong_types_is_left_out() -> None:
+    """An event that cannot be shown, because a field has a wrong type, does not prevent others."""
     stream = io.StringIO()
     console = ConsoleProgress(stream, clock=lambda: 7.0)
-    show(console, [make(WorkflowStarted, nodes=cast("Any", 3), run_id="bad"), done("a", run_id="good")])
+    publish_to(console, [make(WorkflowStarted, nodes=cast("Any", 3), run_id="bad"), done("a", run_id="good")])
     assert "done" in stream.getvalue()
 
 
-def test_a_pipe_that_nobody_reads_blocks_nobody() -> None:
-    """With a full pipe the bus closes in time, and only what did not fit is missing, by whole lines."""
+def test_a_full_pipe_does_not_block_the_bus() -> None:
+    """With a full pipe the bus closes in time, and only whole lines that did not fit are missing."""
     reader, writer = os.pipe()
     with os.fdopen(writer, "w") as stream:
         console = ConsoleProgress(stream, mode="plain", heartbeat=0)
@@ -495,8 +492,8 @@ def _read(descriptor: int) -> bytes:
         return b""
 
 
-def test_the_exit_code_survives_a_stderr_that_nobody_reads() -> None:
-    """A program whose stderr is a full pipe ends by itself, with its own exit code."""
+def test_the_exit_code_survives_a_full_stderr() -> None:
+    """A program whose stderr is a full pipe ends with its own exit code."""
     program = """
 import sys, time
 from eventbus import EventBus, NodeCompleted
@@ -516,8 +513,8 @@ sys.exit(7)
         child.stderr.close()
 
 
-def test_the_heartbeat_beats_while_nothing_happens() -> None:
-    """A node that runs on is told again, without any event, also while the bus's loop is blocked."""
+def test_the_heartbeat_needs_no_events() -> None:
+    """A running node is shown again without any event, even while the bus's loop is blocked."""
     beats = threading.Event()
     blocked = threading.Event()
     ticks = itertools.count()
@@ -543,9 +540,26 @@ def test_the_heartbeat_beats_while_nothing_happens() -> None:
     assert beats.is_set()
 
 
+@pytest.mark.anyio
+async def test_a_batch_looks_for_due_heartbeats_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a batch, which looks for due heartbeats itself, the idle thread does not look again."""
+    calls: list[float] = []
+
+    def heartbeat_lines(_: PlainProgress, now: float) -> list[str]:
+        calls.append(now)
+        return []
+
+    monkeypatch.setattr(PlainProgress, "heartbeat_lines", heartbeat_lines)
+    console = ConsoleProgress(io.StringIO(), clock=lambda: 7.0)
+    await console.handle_batch([make(NodeStarted, node_id="a"), done("b")])
+    await console._thread.run(abs, 0)  # the thread has been idle before this call
+    await console.stop()
+    assert calls == [7.0]
+
+
 def test_its_thread_ends_with_the_bus() -> None:
-    """After close no thread of the console's is left, though a node never ended."""
-    show(ConsoleProgress(io.StringIO(), heartbeat=0.01), [make(NodeStarted, node_id="a")])
+    """After close its thread ends, even if a node is still running."""
+    publish_to(ConsoleProgress(io.StringIO(), heartbeat=0.01), [make(NodeStarted, node_id="a")])
     for thread in threading.enumerate():
         if thread.name == "eventbus-console-progress":
             thread.join(5)

@@ -1,4 +1,4 @@
-"""EventLogger: one event, one record, one line, whatever the event holds."""
+"""EventLogger logs each event as one record and one line, whatever the event holds."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from eventbus import (
     WorkflowStarted,
     decode,
 )
+from tests.subscribers.examples import STARTED, assert_hanging_is_harmless, publish_to
 
 FAILED = NodeCompleted(
     session_id="7f3a",
@@ -42,7 +43,7 @@ FAILED_LINE = (
 
 
 class Lines(logging.Handler):
-    """Keeps the records, and what a stream handler would write of them."""
+    """Keeps records, and the text that a stream handler writes of them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,7 +58,7 @@ class Lines(logging.Handler):
 
     @property
     def text(self) -> str:
-        """What was written."""
+        """The written text."""
         return self.stream.getvalue()
 
 
@@ -75,18 +76,13 @@ def lines() -> Iterator[Lines]:
 
 
 def log(*events: Event, logger: EventLogger | None = None) -> None:
-    with EventBus([logger or EventLogger()], history=0) as bus:
-        for event in events:
-            bus.publish(event)
+    publish_to(logger or EventLogger(), events)
 
 
 @pytest.mark.parametrize(
     ("event", "line"),
     [
-        (
-            FAILED,
-            FAILED_LINE,
-        ),
+        (FAILED, FAILED_LINE),
         (
             NodeStarted(session_id=None, workflow_id="w", node_id="a b"),
             'node_started workflow=w node="a b" attempt=1',
@@ -110,13 +106,13 @@ def log(*events: Event, logger: EventLogger | None = None) -> None:
     ],
 )
 def test_the_line_of_an_event(lines: Lines, event: Event, line: str) -> None:
-    """The line is the type and the fields that say something, the session last."""
+    """The line is the type and the fields that are not empty, the session last."""
     log(event)
     assert lines.text == line + "\n"
 
 
 def test_the_record_carries_the_event(lines: Lines) -> None:
-    """Structured handlers find the event itself on the record."""
+    """The record has the event itself as an attribute, for structured handlers."""
     log(FAILED)
     (record,) = lines.records
     assert cast("Any", record).event is FAILED
@@ -133,41 +129,40 @@ def test_the_record_carries_the_event(lines: Lines) -> None:
         (SubscriberFailed(subscriber="s", error_type="E"), logging.ERROR),
         (NodeCompleted(workflow_id="w", node_id="n", status="skipped"), logging.DEBUG),
         (SkillCompleted(skill_name="s"), logging.DEBUG),
-        (NodeStarted(workflow_id="w", node_id="n"), logging.DEBUG),
+        (STARTED, logging.DEBUG),
     ],
 )
 def test_failures_have_their_own_level(lines: Lines, event: Event, level: int) -> None:
-    """What failed, was abandoned or lost is logged at the failure level, the rest at the ordinary one."""
+    """Failures, abandoned skills and lost events are logged at the failure level, others at the other."""
     log(event, logger=EventLogger(level=logging.DEBUG, failure_level=logging.ERROR))
     assert [record.levelno for record in lines.records] == [level]
 
 
-def test_what_is_not_enabled_is_not_logged(lines: Lines) -> None:
-    """With the logger at WARNING only failures are logged; above both levels nothing is."""
+def test_a_disabled_level_is_not_logged(lines: Lines) -> None:
+    """With the logger at WARNING only failures are logged; above both levels, nothing."""
     logger = logging.getLogger("eventbus.events")
-    ordinary = NodeStarted(workflow_id="w", node_id="n")
     logger.setLevel(logging.WARNING)
-    log(ordinary, FAILED)
+    log(STARTED, FAILED)
     assert len(lines.records) == 1
     logger.setLevel(logging.CRITICAL)
-    log(ordinary, FAILED)
+    log(STARTED, FAILED)
     assert len(lines.records) == 1
 
 
-def test_it_logs_where_and_what_it_is_told(lines: Lines) -> None:
-    """Another logger, given itself, and another choice of events."""
+def test_the_logger_and_the_events_can_be_chosen(lines: Lines) -> None:
+    """A given logger receives only the chosen class of events."""
     other = logging.getLogger("somewhere.else")
     other.propagate = False
     handler = Lines()
     other.addHandler(handler)
-    log(NodeStarted(workflow_id="w", node_id="n"), FAILED, logger=EventLogger(other, events=NodeCompleted))
+    log(STARTED, FAILED, logger=EventLogger(other, events=NodeCompleted))
     assert [record.levelno for record in handler.records] == [logging.WARNING]
     assert not lines.records
 
 
 @pytest.mark.anyio
 async def test_a_filter_that_raises_costs_one_record(lines: Lines) -> None:
-    """A failing filter is reported as this subscriber's failure, and the batch's other events are logged."""
+    """A failing filter is reported as the subscriber's failure; the other events of the batch are logged."""
 
     def fail(record: logging.LogRecord) -> bool:
         if "bad" in record.getMessage():
@@ -180,25 +175,18 @@ async def test_a_filter_that_raises_costs_one_record(lines: Lines) -> None:
         bus.subscribe(failures.append, SubscriberFailed)
         for name in ("a", "bad", "b"):
             bus.publish(NodeStarted(workflow_id="w", node_id=name))
-        await bus.drain()  # of these, and then of the failure they cause
+        await bus.drain()  # of these events, and then of the failure
         await bus.drain()
     logged = [record.getMessage() for record in lines.records if "node_started" in record.getMessage()]
     assert [line.split("node=")[1][0] for line in logged] == ["a", "b"]
     assert [failure.error_type for failure in failures] == ["KeyError"]
 
 
-def test_a_hung_handler_harms_neither_other_subscribers_nor_the_close(lines: Lines) -> None:
-    """While a log handler hangs, another subscriber gets every event, and close returns at its deadline."""
-    hangs, got = threading.Event(), list[Event]()
-    lines.addFilter(lambda _: hangs.wait())
-    with EventBus([EventLogger(), got.append]) as bus:
-        for _ in range(50):
-            bus.publish(FAILED)
-        report = bus.close(timeout=0.2)
-    hangs.set()
-    assert len(got) == 50
-    assert not report.complete
-    assert report.duration_seconds < 2
+def test_a_hung_handler_blocks_neither_other_subscribers_nor_the_close(lines: Lines) -> None:
+    """While a log handler hangs, other subscribers receive every event, and close returns at its deadline."""
+    let_go = threading.Event()
+    lines.addFilter(lambda _: let_go.wait())
+    assert_hanging_is_harmless(EventLogger(), let_go)
 
 
 EVIL = st.text() | st.sampled_from(
@@ -207,8 +195,8 @@ EVIL = st.text() | st.sampled_from(
 
 
 @given(texts=st.tuples(EVIL, EVIL, EVIL, EVIL), wire_name=EVIL)
-def test_no_event_can_say_more_than_one_line(texts: tuple[str, str, str, str], wire_name: str) -> None:
-    """Whatever its strings, an event is one line of printable characters that begins with its type."""
+def test_no_event_is_more_than_one_line(texts: tuple[str, str, str, str], wire_name: str) -> None:
+    """An event with any strings is one line of printable characters that begins with its type."""
     handler = Lines()
     logger = logging.getLogger("private")
     logger.handlers = [handler]
@@ -232,12 +220,12 @@ def test_no_event_can_say_more_than_one_line(texts: tuple[str, str, str, str], w
 
 @pytest.mark.parametrize("value", [None, 3, object(), ["x"], b"x", float("nan")])
 def test_fields_of_wrong_types_are_shown_not_raised(lines: Lines, value: Any) -> None:
-    """Events take what they are given; the logger shows it."""
+    """Fields of wrong types, which events do not check, are logged."""
     log(NodeCompleted(workflow_id=value, node_id=value, duration_seconds=value, session_id=value))
     assert lines.text.startswith("node_completed")
 
 
 def test_an_event_read_back_is_logged_like_the_original(lines: Lines) -> None:
-    """An unknown event that came from a log is logged by its type's name."""
+    """An event of an unknown type that was read from a log is logged with the name of its type."""
     log(decode(b'{"event_type":"deploy_finished","session_id":"s","target":"prod"}'))
     assert lines.text == "unknown_event unknown_type=deploy_finished session=s\n"

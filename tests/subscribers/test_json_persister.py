@@ -1,4 +1,4 @@
-"""JsonPersister: every event is on disk, and a file system that fails harms nobody."""
+"""JsonPersister stores every event, and a failing file system has no effect on anything else."""
 
 from __future__ import annotations
 
@@ -13,40 +13,26 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import anyio
 import anyio.to_thread
 import pytest
-from eventbus_subscribers import json_persister, segment
+from eventbus_subscribers import json_persister, segment, storage_policy
 from eventbus_subscribers.json_persister import JsonPersister
 from eventbus_subscribers.segment import Segment
 
 from eventbus import (
     Event,
     EventBus,
-    EventsLost,
-    NodeCompleted,
-    NodeStarted,
     SkillCompleted,
-    Subscriber,
     SubscriberError,
     UnknownEvent,
     WorkflowCompleted,
     decode,
     encode,
 )
-
-BUS_ID = "0123456789ab"
-
-
-def bus_with(identity: str = BUS_ID) -> EventBus:
-    return cast("EventBus", SimpleNamespace(id=identity))
-
-
-def node(name: str, **fields: Any) -> NodeCompleted:
-    return NodeCompleted(workflow_id="ci", node_id=name, **fields)
+from tests.subscribers.examples import BUS_ID, STARTED, assert_hanging_is_harmless, bus_with, lost, node
 
 
 def records(path: Path | None) -> list[dict[str, Any]]:
@@ -76,7 +62,7 @@ def started(tmp_path: Path) -> Iterator[Callable[..., Any]]:
 
 
 class Faults:
-    """Makes a function of `os` fail when told to."""
+    """Replaces a function of `os`, and makes it fail on demand."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
         self.real = getattr(os, name)
@@ -87,7 +73,7 @@ class Faults:
         monkeypatch.setattr(os, name, self)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Do what the function does, or fail."""
+        """Call the function, or fail."""
         self.calls += 1
         if self.short is not None and len(args) == 2:
             short, self.short = self.short, None
@@ -99,7 +85,7 @@ class Faults:
 
 
 async def idle_work_after(fault: Faults, persister: JsonPersister) -> None:
-    """Wait until the function has been called without an event that asked for it, and that is done."""
+    """Wait until the idle thread has called the function and has finished its work."""
     assert await anyio.to_thread.run_sync(fault.succeeded.wait, 5)
     await persister._thread.run(abs, 0)
 
@@ -108,7 +94,7 @@ async def idle_work_after(fault: Faults, persister: JsonPersister) -> None:
 
 
 def test_a_bus_writes_every_event_to_one_segment_of_its_own(tmp_path: Path) -> None:
-    """All events of a bus are in its one segment, in order, numbered from 1, and decode to what they were."""
+    """A bus's events are in its one segment, in order, numbered from 1, and decode to equal events."""
     persister = JsonPersister(tmp_path)
     events = [node(f"n{i}", session_id="s") for i in range(1_000)]
     with EventBus([persister]) as bus:
@@ -124,8 +110,8 @@ def test_a_bus_writes_every_event_to_one_segment_of_its_own(tmp_path: Path) -> N
 
 
 @pytest.mark.anyio
-async def test_what_a_drain_has_delivered_is_in_the_file(tmp_path: Path) -> None:
-    """After `drain` every event published before is in the file, though the bus still runs."""
+async def test_after_a_drain_the_events_are_in_the_file(tmp_path: Path) -> None:
+    """After `drain` every event published before is in the file, while the bus is still running."""
     persister = JsonPersister(tmp_path)
     async with EventBus([persister]) as bus:
         for i in range(100):
@@ -135,8 +121,8 @@ async def test_what_a_drain_has_delivered_is_in_the_file(tmp_path: Path) -> None
 
 
 @pytest.mark.anyio
-async def test_a_segment_begins_with_a_header_that_readers_keep(started: Any) -> None:
-    """The first line says what the file is, and reads as an event of an unknown type."""
+async def test_a_segment_begins_with_a_header(started: Any) -> None:
+    """The first line describes the file, and decodes to an `UnknownEvent`."""
     persister = await started()
     await persister.handle_batch([node("a")])
     assert persister.path is not None
@@ -153,10 +139,9 @@ async def test_a_segment_begins_with_a_header_that_readers_keep(started: Any) ->
 
 @pytest.mark.anyio
 async def test_a_loss_leaves_a_gap_of_its_size_in_the_numbers(started: Any) -> None:
-    """Where n events were lost n numbers are missing, and the notice itself is a record."""
+    """Where n events were lost n numbers are missing, and the `EventsLost` itself is a record."""
     persister = await started()
-    lost = EventsLost(count=7, first_seq=2, last_seq=8)
-    await persister.handle_batch([node("a"), lost, node("b")])
+    await persister.handle_batch([node("a"), lost(7), node("b")])
     assert [(each["seq"], each["event_type"]) for each in records(persister.path)] == [
         (1, "node_completed"),
         (9, "events_lost"),
@@ -166,7 +151,7 @@ async def test_a_loss_leaves_a_gap_of_its_size_in_the_numbers(started: Any) -> N
 
 @pytest.mark.anyio
 async def test_the_number_comes_first_and_an_events_own_seq_is_kept(started: Any) -> None:
-    """An event with a field named `seq` keeps it; the record's number is the one at the line's start."""
+    """An event with a field `seq` keeps it; the record's number is the first field of the line."""
 
     class Numbered(Event, frozen=True, kw_only=True):
         seq: int
@@ -180,7 +165,7 @@ async def test_the_number_comes_first_and_an_events_own_seq_is_kept(started: Any
 
 @pytest.mark.anyio
 async def test_an_unused_bus_leaves_no_file(started: Any, tmp_path: Path) -> None:
-    """Without an event nothing is made, not even the directory."""
+    """Without an event nothing is created, not even the directory."""
     persister = await started()
     await persister.stop()
     assert persister.path is None
@@ -188,8 +173,8 @@ async def test_an_unused_bus_leaves_no_file(started: Any, tmp_path: Path) -> Non
 
 
 @pytest.mark.anyio
-async def test_a_write_is_worth_its_call(started: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A batch costs one write call for each 256 events in it."""
+async def test_a_batch_takes_few_writes(started: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch is written with one call for each 256 events."""
     persister = await started(sync="never")
     await persister.handle_batch([node("first")])
     writes = Faults(monkeypatch, "write")
@@ -211,7 +196,7 @@ def put(kind: str, place: Path, foreign: Path) -> None:
 
 @pytest.mark.anyio
 async def test_directories_are_0700_and_the_file_0600(started: Any, tmp_path: Path) -> None:
-    """Nobody but the owner may read the log, whatever the umask allows."""
+    """Only the owner may read the log, whatever the umask allows."""
     old = os.umask(0)
     try:
         persister = await started()
@@ -227,7 +212,7 @@ async def test_directories_are_0700_and_the_file_0600(started: Any, tmp_path: Pa
 async def test_the_directory_is_looked_up_when_the_bus_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """EVENTBUS_DIR names the directory, else it is .session-buddy; a later chdir changes nothing."""
+    """The directory is EVENTBUS_DIR, otherwise .session-buddy; a later chdir changes nothing."""
     monkeypatch.chdir(tmp_path)
     persister = JsonPersister()
     await persister.start(bus_with())
@@ -247,7 +232,7 @@ async def test_the_directory_is_looked_up_when_the_bus_starts(
 @pytest.mark.anyio
 @pytest.mark.parametrize("identity", ["../../etc/x", "/etc/x", "a\0b", "x" * 300, "\u202e", ""])
 async def test_no_name_from_outside_is_part_of_the_path(tmp_path: Path, identity: str) -> None:
-    """Whatever the bus's id, the file stays in its directory."""
+    """The file stays in its directory, whatever the id of the bus."""
     persister = JsonPersister(tmp_path / "log")
     await persister.start(bus_with(identity))
     await persister.handle_batch([node("../../etc/x", session_id="/etc/passwd")])
@@ -258,10 +243,10 @@ async def test_no_name_from_outside_is_part_of_the_path(tmp_path: Path, identity
 @pytest.mark.anyio
 @pytest.mark.parametrize("place", ["log", "log/events"])
 @pytest.mark.parametrize("kind", ["symlink", "fifo", "file"])
-async def test_what_is_no_directory_of_ours_is_refused_until_it_is_gone(
+async def test_an_obstacle_in_a_directorys_place_is_refused_until_it_is_gone(
     started: Any, tmp_path: Path, place: str, kind: str
 ) -> None:
-    """A link, FIFO or file in a directory's place is refused, untouched; once gone, all is written."""
+    """A link, FIFO or file in a directory's place is refused and untouched; without it all is written."""
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     obstacle = tmp_path / place
@@ -282,10 +267,10 @@ async def test_what_is_no_directory_of_ours_is_refused_until_it_is_gone(
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("kind", ["symlink", "fifo", "file"])
-async def test_what_stands_in_the_segments_place_is_refused(
+async def test_an_obstacle_in_the_segments_place_is_refused(
     started: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    """A link, a FIFO that nobody reads or a file of the segment's name is neither opened nor touched."""
+    """A link, a FIFO without a reader or a file with the segment's name is neither opened nor touched."""
     foreign = tmp_path / "foreign"
     foreign.write_bytes(b"mine")
     real_open = os.open
@@ -308,7 +293,7 @@ async def test_what_stands_in_the_segments_place_is_refused(
 
 @pytest.mark.anyio
 async def test_a_directory_with_an_impossible_name_degrades(tmp_path: Path) -> None:
-    """A name the file system can't have is a failure like any other: nothing is raised."""
+    """An impossible name is a failure like any other: nothing is raised."""
     persister = JsonPersister(f"{tmp_path}/a\0b")
     await persister.start(bus_with())
     await persister.handle_batch([node("a")])
@@ -325,7 +310,7 @@ async def test_a_directory_with_an_impossible_name_degrades(tmp_path: Path) -> N
 async def test_after_a_failure_heals_everything_is_stored_once(
     started: Any, monkeypatch: pytest.MonkeyPatch, function: str, number: int
 ) -> None:
-    """What could not be written is kept and written when it is possible, in order, once."""
+    """Records that cannot be written are kept, and written when it is possible, in order, once."""
     faults = Faults(monkeypatch, function)
     faults.error = number
     persister = await started()
@@ -342,8 +327,8 @@ async def test_after_a_failure_heals_everything_is_stored_once(
 
 @pytest.mark.anyio
 async def test_it_tries_again_by_itself(started: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without any further event what is pending is written once the failure has healed."""
-    monkeypatch.setattr(json_persister, "_RETRY_SECONDS", 0.01)
+    """Once a failure has healed, pending records are written without a further event."""
+    monkeypatch.setattr(storage_policy, "RETRY_SECONDS", 0.01)
     faults = Faults(monkeypatch, "write")
     faults.error = errno.ENOSPC
     persister = await started()
@@ -355,7 +340,7 @@ async def test_it_tries_again_by_itself(started: Any, monkeypatch: pytest.Monkey
 
 @pytest.mark.anyio
 async def test_it_does_not_try_again_at_once(started: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A failed batch costs one attempt; the next is made a second later, not as soon as it is idle."""
+    """A failed batch is tried once; the next attempt is made a second later, not when the thread is idle."""
     faults = Faults(monkeypatch, "write")
     faults.error = errno.ENOSPC
     persister = await started()
@@ -366,7 +351,7 @@ async def test_it_does_not_try_again_at_once(started: Any, monkeypatch: pytest.M
 
 @pytest.mark.anyio
 async def test_it_tries_again_when_it_stops(started: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is pending at the end is tried once more."""
+    """Pending records are tried once more at the end."""
     faults = Faults(monkeypatch, "write")
     faults.error = errno.ENOSPC
     persister = await started()
@@ -380,7 +365,7 @@ async def test_it_tries_again_when_it_stops(started: Any, monkeypatch: pytest.Mo
 async def test_a_line_torn_by_a_full_disk_stands_alone_and_is_written_whole(
     started: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For every length of a short write: each record is in the file exactly once."""
+    """After a short write of any length, each record is in the file exactly once."""
     persister = await started(sync="never")
     await persister.handle_batch([node("first")])
     faults = Faults(monkeypatch, "write")
@@ -405,10 +390,8 @@ async def test_a_line_torn_by_a_full_disk_stands_alone_and_is_written_whole(
 
 
 @pytest.mark.anyio
-async def test_a_short_write_is_carried_on_where_the_disk_allows(
-    started: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A short write with no failure after it tears nothing."""
+async def test_a_short_write_is_continued(started: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A short write without a failure after it tears no line."""
     persister = await started(sync="never")
     faults = Faults(monkeypatch, "write")
     faults.short = 5
@@ -420,7 +403,7 @@ async def test_a_short_write_is_carried_on_where_the_disk_allows(
 
 
 @pytest.mark.anyio
-async def test_what_is_kept_is_bounded_and_the_oldest_is_lost(
+async def test_pending_records_are_bounded_and_the_oldest_are_lost(
     started: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Beyond its bounds the oldest records are lost and counted, and their numbers are missing."""
@@ -445,7 +428,7 @@ async def test_what_is_kept_is_bounded_and_the_oldest_is_lost(
 async def test_one_warning_per_cause(
     started: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A hundred failures of one cause make one warning; another cause makes another."""
+    """A hundred failures with one cause log one warning; another cause logs another."""
     faults = Faults(monkeypatch, "write")
     persister = await started()
     for number in (errno.ENOSPC, errno.EIO):
@@ -460,8 +443,8 @@ async def test_one_warning_per_cause(
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("how", ["deleted", "renamed", "replaced", "directory deleted"])
-async def test_a_file_taken_away_is_noticed_at_the_next_batch(started: Any, tmp_path: Path, how: str) -> None:
-    """When the segment no longer is where it was, another is begun; what took its place is untouched."""
+async def test_a_replaced_file_is_noticed_at_the_next_batch(started: Any, tmp_path: Path, how: str) -> None:
+    """When the segment is no longer in its place, another is begun; the file in its place is untouched."""
     persister = await started(sync="never")
     await persister.handle_batch([node("a")])
     first = persister.path
@@ -481,7 +464,7 @@ async def test_a_file_taken_away_is_noticed_at_the_next_batch(started: Any, tmp_
         assert first.read_bytes() == b"mine"
 
 
-# When it reaches the disk.
+# Syncing.
 
 
 @pytest.mark.anyio
@@ -492,13 +475,13 @@ async def test_a_file_taken_away_is_noticed_at_the_next_batch(started: Any, tmp_
         (WorkflowCompleted(workflow_id="ci"), True),
         (SkillCompleted(skill_name="x"), True),
         (node("a"), False),
-        (NodeStarted(workflow_id="ci", node_id="a"), False),
+        (STARTED, False),
     ],
 )
 async def test_failures_and_ends_are_synced_at_once(
     started: Any, monkeypatch: pytest.MonkeyPatch, event: Event, at_once: bool
 ) -> None:
-    """Under "interval" a failure or an end is synced before the batch is done; the rest is not, yet."""
+    """Under "interval" only a failure or an end is synced before the batch is done."""
     syncs = Faults(monkeypatch, "fdatasync")
     persister = await started()
     await persister.handle_batch([node("first"), event])
@@ -511,8 +494,8 @@ async def test_failures_and_ends_are_synced_at_once(
 async def test_the_interval_syncs_without_further_events(
     started: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was written is synced when the interval has passed, once."""
-    monkeypatch.setattr(json_persister, "_SYNC_SECONDS", 0.01)
+    """Written events are synced once, when the interval has passed."""
+    monkeypatch.setattr(storage_policy, "SYNC_SECONDS", 0.01)
     syncs = Faults(monkeypatch, "fdatasync")
     persister = await started()
     await persister.handle_batch([node("a")])
@@ -527,7 +510,7 @@ async def test_the_interval_syncs_without_further_events(
 async def test_the_other_policies(
     started: Any, monkeypatch: pytest.MonkeyPatch, policy: str, calls: int
 ) -> None:
-    """Under "always" each batch is synced, under "never" nothing is, not even at the end."""
+    """Under "always" each batch is synced; under "never" none is, not even at the end."""
     syncs = Faults(monkeypatch, "fdatasync")
     persister = await started(sync=policy)
     for _ in range(3):
@@ -536,8 +519,8 @@ async def test_the_other_policies(
     assert syncs.calls == calls
 
 
-def test_a_policy_that_is_none_is_refused() -> None:
-    """A policy that isn't one raises ValueError."""
+def test_an_unknown_policy_is_refused() -> None:
+    """An unknown policy raises ValueError."""
     with pytest.raises(ValueError, match="interval"):
         JsonPersister(sync=cast("Any", "sometimes"))
 
@@ -546,7 +529,7 @@ def test_a_policy_that_is_none_is_refused() -> None:
 async def test_a_failed_sync_is_not_repeated_on_the_same_file(
     started: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a sync failed another segment is begun, and syncing rests: there is no flood of segments."""
+    """After a failed sync another segment is begun, and syncing rests, so that few segments are made."""
     syncs = Faults(monkeypatch, "fdatasync")
     syncs.error = errno.EIO
     persister = await started(sync="always")
@@ -560,38 +543,44 @@ async def test_a_failed_sync_is_not_repeated_on_the_same_file(
     assert names(persister.path) == ["b", "c", "d"]
 
 
-# Others are not harmed.
+@pytest.mark.anyio
+@pytest.mark.parametrize("policy", ["interval", "always"])
+async def test_after_a_failed_sync_the_next_segment_is_synced_without_further_events(
+    started: Any, monkeypatch: pytest.MonkeyPatch, policy: str
+) -> None:
+    """Events written while syncing rests after a failure are synced when the rest is over."""
+    monkeypatch.setattr(storage_policy, "SYNC_REST_SECONDS", 0.1)
+    monkeypatch.setattr(storage_policy, "SYNC_SECONDS", 0.01)
+    syncs = Faults(monkeypatch, "fdatasync")
+    syncs.error = errno.EIO
+    persister = await started(sync=policy)
+    await persister.handle_batch([node("a", status="failed")])
+    syncs.error = None
+    await persister.handle_batch([node("b", status="failed")])
+    await idle_work_after(syncs, persister)
+    assert syncs.calls == 2
 
 
-def test_a_hung_disk_harms_neither_other_subscribers_nor_the_close(
+# Isolation.
+
+
+def test_a_hung_disk_blocks_neither_other_subscribers_nor_the_close(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While a write hangs, other subscribers get every event, and close returns at its deadline."""
-    hangs, got = threading.Event(), list[Event]()
-
-    class Other(Subscriber[Event]):
-        async def handle(self, event: Event) -> None:
-            got.append(event)
+    """While a write hangs, other subscribers receive every event, and close returns at its deadline."""
+    let_go = threading.Event()
 
     def hang(*_: Any) -> int:
-        hangs.wait()
+        let_go.wait()
         raise OSError(errno.EIO, "gone")
 
     monkeypatch.setattr(os, "write", hang)
-    bus = EventBus([JsonPersister(tmp_path), Other()])
-    with bus:
-        for i in range(100):
-            bus.publish(node(str(i)))
-        report = bus.close(timeout=0.2)
-    hangs.set()
-    assert len(got) == 100
-    assert not report.complete
-    assert report.duration_seconds < 2
+    assert_hanging_is_harmless(JsonPersister(tmp_path), let_go)
 
 
 @pytest.mark.anyio
 async def test_one_persister_serves_one_bus_at_a_time(started: Any) -> None:
-    """Started for a second bus it refuses; after it stopped it writes the next bus's own segment."""
+    """It cannot be started for a second bus; once stopped, it writes the next bus's own segment."""
     persister = await started()
     with pytest.raises(SubscriberError):
         await persister.start(bus_with("fedcba987654"))
@@ -609,7 +598,7 @@ async def test_one_persister_serves_one_bus_at_a_time(started: Any) -> None:
 async def test_in_another_process_another_segment_is_begun(
     started: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When the process id changes between batches, what the parent has pending stays the parent's."""
+    """After a fork between batches the child does not write the parent's pending records."""
     faults = Faults(monkeypatch, "write")
     persister = await started()
     await persister.handle_batch([node("parent")])
@@ -626,7 +615,7 @@ async def test_in_another_process_another_segment_is_begun(
 
 
 def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
-    """Opening, failing to open, and closing leave no descriptor behind."""
+    """Opening, failing to open, and closing leave no descriptor open."""
     before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(3):
         Segment(tmp_path / "log", BUS_ID, 1).close()
@@ -639,10 +628,10 @@ def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
-def test_a_line_that_lacks_only_its_line_feed_is_not_written_twice(
+def test_a_line_without_only_its_line_feed_is_not_written_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A short write that ends before the line feed stored that record: it need not be written again."""
+    """A short write that ends before the line feed has stored the record, which is not written again."""
     log = Segment(tmp_path, BUS_ID, 1)
     assert log.append(b"{}\n") == (3, None)
     faults = Faults(monkeypatch, "write")
@@ -673,7 +662,7 @@ for number in range(1000):
     ("end", "code"), [("", 0), ("sys.exit(3)", 3), ("raise RuntimeError", 1), ("raise KeyboardInterrupt", -2)]
 )
 def test_a_program_that_ends_without_closing_stores_everything(tmp_path: Path, end: str, code: int) -> None:
-    """However a program ends, its exit code is its own and every event is stored."""
+    """A program that ends in any way keeps its exit code, and every event is stored."""
     command = [sys.executable, "-c", UNCLOSED.format(end=end), str(tmp_path)]
     assert subprocess.run(command, timeout=30, capture_output=True, check=False).returncode == code
     (path,) = (tmp_path / "events").iterdir()
@@ -703,7 +692,7 @@ anyio.run(main)
 
 
 def test_kill_9_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
-    """In 20 rounds: what a killed writer had acknowledged is in its file, and all but a torn tail parses."""
+    """A killed writer's acknowledged records are in its file, of which only the last line may be torn."""
     for round_ in range(20):
         directory = tmp_path / str(round_)
         with subprocess.Popen([sys.executable, "-c", WRITER, directory], stdout=subprocess.PIPE) as child:

@@ -1,4 +1,4 @@
-"""LiveCorrelator: sessions, patterns and reports while things run."""
+"""LiveCorrelator: sessions, patterns and reports during runs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from eventbus.correlator import SkillsWorkflowCorrelator
 
 
 class ListBus:
-    """Stands in for a bus: keeps what is published."""
+    """Stands in for a bus, and keeps the published events."""
 
     def __init__(self) -> None:
         self.published: list[Event] = []
@@ -46,8 +46,8 @@ async def started(live: LiveCorrelator) -> ListBus:
     return bus
 
 
-async def told(live: LiveCorrelator, *events: Event) -> list[Event]:
-    """Return what it publishes of these events."""
+async def published_of(live: LiveCorrelator, *events: Event) -> list[Event]:
+    """Return the events that it publishes when it receives these."""
     bus = await started(live)
     await live.handle_batch(cast("Sequence[Any]", events))
     return bus.published
@@ -72,12 +72,12 @@ def node(
 
 
 @pytest.mark.anyio
-async def test_it_tells_of_a_session_as_skills_and_runs_begin_and_end() -> None:
-    """From when a session has both, each begin and end of a skill or run is told with its figures."""
+async def test_it_publishes_a_session_as_skills_and_runs_begin_and_end() -> None:
+    """Once a session has both, its figures are published at each start and end of a skill or run."""
     begun, ended = skill()
     run_begun, run_ended = run()
     events = [begun, run_begun, node(success=False), node(attempt=2), run_ended, ended]
-    published = await told(LiveCorrelator(), *events)
+    published = await published_of(LiveCorrelator(), *events)
     first, second, third = (event for event in published if isinstance(event, SessionCorrelated))
     assert (first.session_id, first.skills, first.workflows, first.open) == ("s", 1, 1, True)
     assert (second.nodes_completed, second.nodes_failed, second.total_workflow_duration) == (1, 1, 10.0)
@@ -86,28 +86,28 @@ async def test_it_tells_of_a_session_as_skills_and_runs_begin_and_end() -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("events", [skill(), run(), [*run(), node()], [*skill(None), *run(None)]])
-async def test_it_tells_nothing_of_what_has_not_both(events: Sequence[Event]) -> None:
-    """A skill or a workflow alone, or both without a session, is nothing correlated."""
+async def test_it_publishes_nothing_without_both(events: Sequence[Event]) -> None:
+    """Nothing is published about a skill or a workflow alone, or about both without a session."""
     live = LiveCorrelator()
-    assert await told(live, *events) == []
+    assert await published_of(live, *events) == []
     assert live.sessions()
 
 
 @pytest.mark.anyio
-async def test_repeats_and_nodes_are_no_news() -> None:
-    """What changes no begin or end of a skill or run is not told."""
+async def test_repeats_and_nodes_publish_nothing() -> None:
+    """Repeated events and nodes publish nothing."""
     live = LiveCorrelator()
-    await told(live, *skill(), *run())
+    await published_of(live, *skill(), *run())
     nodes = [NodeStarted(session_id="s", workflow_id="ci", run_id="r", node_id="a"), node("a")]
-    assert await told(live, *skill(), *run(), *nodes) == []
+    assert await published_of(live, *skill(), *run(), *nodes) == []
 
 
 @pytest.mark.anyio
-async def test_a_pattern_is_told_once_per_session() -> None:
-    """The first pattern is told when both have ended, and not again however often it shows."""
+async def test_a_pattern_is_published_once_per_session() -> None:
+    """A pattern is published when skill and workflow have ended, and not again when it recurs."""
     again = SkillCompleted(session_id="s", skill_name="run", invocation_id="j", duration_seconds=90.0)
     events = [*skill(), *run(), again, *skill("t"), *run("t"), *skill("u", 1.0), *run("u")]
-    published = await told(LiveCorrelator(), *events)
+    published = await published_of(LiveCorrelator(), *events)
     patterns = [
         (event.session_id, event.pattern) for event in published if isinstance(event, PatternDetected)
     ]
@@ -117,11 +117,11 @@ async def test_a_pattern_is_told_once_per_session() -> None:
 
 
 @pytest.mark.anyio
-async def test_what_it_hands_out_equals_correlating_on_demand() -> None:
-    """The same events, correlated on demand, give the same sessions."""
+async def test_its_sessions_equal_correlating_on_demand() -> None:
+    """The same events, correlated on demand, yield the same sessions."""
     live = LiveCorrelator()
     events = [*skill(), *run(), node(), *skill("t"), *run(None)]
-    await told(live, *events)
+    await published_of(live, *events)
     skills = [event for event in events if isinstance(event, SkillStarted | SkillCompleted)]
     flows = [event for event in events if isinstance(event, WorkflowEvent)]
     expected = SkillsWorkflowCorrelator().correlate_by_session(skills, flows)
@@ -131,14 +131,14 @@ async def test_what_it_hands_out_equals_correlating_on_demand() -> None:
 
 
 @pytest.mark.anyio
-async def test_what_it_hands_out_is_a_copy() -> None:
-    """Changing a session changes nothing inside."""
+async def test_its_sessions_are_copies() -> None:
+    """Changing a returned session does not change the correlator's."""
     live = LiveCorrelator()
-    await told(live, *skill(), *run())
-    handed_out = live.session("s")
-    assert handed_out is not None
-    handed_out.workflow_events.clear()
-    handed_out.skill_invocations[0]["skill_name"] = "x"
+    await published_of(live, *skill(), *run())
+    session = live.session("s")
+    assert session is not None
+    session.workflow_events.clear()
+    session.skill_invocations[0]["skill_name"] = "x"
     again = live.session("s")
     assert again is not None
     assert len(again.workflow_events) == 2
@@ -146,10 +146,10 @@ async def test_what_it_hands_out_is_a_copy() -> None:
 
 
 @pytest.mark.anyio
-async def test_the_report_is_that_of_correlating_on_demand() -> None:
-    """Live and on demand, the report has one form."""
+async def test_the_report_equals_correlating_on_demand() -> None:
+    """The same events, correlated on demand, yield the same report."""
     live = LiveCorrelator()
-    await told(live, *skill(), *run(), node())
+    await published_of(live, *skill(), *run(), node())
     on_demand = SkillsWorkflowCorrelator()
     on_demand.correlate_by_session(skill(), [*run(), node()])
     report = live.report().splitlines()
@@ -158,15 +158,15 @@ async def test_the_report_is_that_of_correlating_on_demand() -> None:
 
 
 def test_without_events_the_report_says_so() -> None:
-    """Before anything came there is nothing to report, started or not."""
+    """Before any event the report is empty, even before the start."""
     assert LiveCorrelator().report() == "No correlated sessions found."
 
 
 @pytest.mark.anyio
-async def test_lost_events_are_told_in_the_report() -> None:
-    """What never arrived is counted, and the report says that it may be too low."""
+async def test_lost_events_are_noted_in_the_report() -> None:
+    """Lost events are counted, and the report says that its figures may be too low."""
     live = LiveCorrelator()
-    await told(
+    await published_of(
         live,
         *skill(),
         EventsLost(count=3, first_seq=1, last_seq=5),
@@ -177,11 +177,11 @@ async def test_lost_events_are_told_in_the_report() -> None:
 
 
 @pytest.mark.anyio
-async def test_sessions_beyond_the_limit_are_evicted_and_that_is_told() -> None:
-    """Ten thousand sessions that never end stay within the limit, counted."""
+async def test_sessions_beyond_the_limit_are_evicted_and_noted() -> None:
+    """Of ten thousand sessions that never end, those beyond the limit are evicted and counted."""
     live = LiveCorrelator(max_sessions=100)
     begun = [SkillStarted(session_id=f"s{n}", skill_name="run", invocation_id=f"i{n}") for n in range(10_000)]
-    await told(live, *begun)
+    await published_of(live, *begun)
     assert len(live.sessions()) == 100
     assert live.evicted == 9_900
     assert "Note: 9900 sessions were evicted to make room" in live.report()
@@ -189,26 +189,26 @@ async def test_sessions_beyond_the_limit_are_evicted_and_that_is_told() -> None:
 
 @pytest.mark.anyio
 async def test_records_beyond_the_limit_are_dropped_and_counted() -> None:
-    """The figures stay right when the records do not fit."""
+    """The figures are right even if not all records are kept."""
     live = LiveCorrelator(max_records=10)
-    await told(live, *(node(f"n{n}") for n in range(100)))
+    await published_of(live, *(node(f"n{n}") for n in range(100)))
     session = live.session("s")
     assert session is not None
     assert (session.workflow_nodes_completed, len(session.workflow_events), live.dropped) == (100, 10, 90)
 
 
 @pytest.mark.anyio
-async def test_what_it_remembers_of_patterns_is_bounded() -> None:
-    """Having told patterns of many sessions takes no more memory than the sessions may."""
+async def test_remembered_patterns_are_bounded() -> None:
+    """Published patterns are remembered for as many sessions as may be kept."""
     live = LiveCorrelator(max_sessions=10)
     for number in range(100):
-        await told(live, *skill(f"s{number}"), *run(f"s{number}"))
-    assert len(live._told) == 10
+        await published_of(live, *skill(f"s{number}"), *run(f"s{number}"))
+    assert len(live._patterns) == 10
 
 
 @pytest.mark.parametrize("limits", [{"max_sessions": 0}, {"max_records": 0}])
-def test_a_limit_that_keeps_nothing_is_refused(limits: dict[str, int]) -> None:
-    """A limit below 1 is a ValueError."""
+def test_a_limit_below_1_is_refused(limits: dict[str, int]) -> None:
+    """A limit below 1 raises ValueError."""
     with pytest.raises(ValueError, match="keeps nothing"):
         LiveCorrelator(**limits)
 
@@ -225,7 +225,7 @@ def publish_whole_session(bus: EventBus, session: str = "s") -> None:
 
 @pytest.mark.anyio
 async def test_on_a_bus_in_the_callers_loop() -> None:
-    """What it publishes reaches other subscribers, in order, and does not come back to it."""
+    """Its events reach other subscribers in order, and are not delivered to itself."""
     live = LiveCorrelator()
     async with EventBus([live]) as bus:
         async with bus.stream(SessionCorrelated | PatternDetected) as found:
@@ -239,8 +239,8 @@ async def test_on_a_bus_in_the_callers_loop() -> None:
     assert statistics.subscriptions["live_correlator"].accepted == 5
 
 
-def test_on_a_thread_of_the_bus_it_is_read_from_this_one() -> None:
-    """Sessions and reports are asked for from any thread, while the bus runs and after its close."""
+def test_in_the_buss_thread_it_is_read_from_another() -> None:
+    """Sessions and reports can be read from any thread, while the bus runs and after its close."""
     live = LiveCorrelator()
     seen = threading.Event()
 
@@ -257,25 +257,25 @@ def test_on_a_thread_of_the_bus_it_is_read_from_this_one() -> None:
     assert (session.skills_completed, session.is_open) == (1, False)
 
 
-def test_a_receiver_may_ask_it_while_it_tells() -> None:
-    """A tap runs in its thread while it publishes; asking it for a session there does not deadlock."""
+def test_a_tap_may_read_it_while_it_publishes() -> None:
+    """A tap runs in its thread while it publishes; reading a session there does not deadlock."""
     live = LiveCorrelator()
-    answers: list[object] = []
-    asked = threading.Semaphore(0)
+    sessions: list[object] = []
+    was_read = threading.Semaphore(0)
 
-    def ask(event: SessionCorrelated) -> None:
-        answers.append(live.session("s"))
-        asked.release()
+    def read(event: SessionCorrelated) -> None:
+        sessions.append(live.session("s"))
+        was_read.release()
 
     with EventBus([live]) as bus:
-        bus.tap(SessionCorrelated).connect(ask, weak=False)
+        bus.tap(SessionCorrelated).connect(read, weak=False)
         publish_whole_session(bus)
-        assert all(asked.acquire(timeout=10) for _ in range(3))
-    assert None not in answers
+        assert all(was_read.acquire(timeout=10) for _ in range(3))
+    assert None not in sessions
 
 
-def test_reading_while_it_folds_never_fails() -> None:
-    """Reads from another thread in the middle of a burst give whole sessions."""
+def test_reading_during_a_burst_never_fails() -> None:
+    """Reads from another thread during a burst return consistent sessions."""
     live = LiveCorrelator(max_sessions=50)
     with EventBus([live]) as bus:
         for number in range(300):
@@ -288,8 +288,8 @@ def test_reading_while_it_folds_never_fails() -> None:
     assert live.evicted == 250
 
 
-def test_an_overflow_shows_in_its_report() -> None:
-    """On a bus that lost events of it, the report says so, to the last one."""
+def test_an_overflow_is_noted_in_its_report() -> None:
+    """Every event that its mailbox loses is counted."""
     live = LiveCorrelator()
     live.capacity = 10
     bus = EventBus([live])
@@ -304,7 +304,7 @@ def test_an_overflow_shows_in_its_report() -> None:
 
 
 def test_a_forked_child_can_read_it() -> None:
-    """Forked while another thread holds its lock, the child finds it open."""
+    """If another thread holds its lock during a fork, the child can read it nevertheless."""
     live = LiveCorrelator()
     held, release = threading.Event(), threading.Event()
 
