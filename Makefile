@@ -5,31 +5,35 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_OPTIONS ?=
+# Worker processes of a test run; a test that is marked `alone` has no other beside it.
+WORKERS ?= 2
 
 .PHONY: help demo test test-oneiric test-crackerjack coverage lint format bench bench-here bench-short \
 	nightly clean print-python-3.13
 .DELETE_ON_ERROR:
 
 help:
-	@echo "make demo         run a quality workflow over this project, watched live"
-	@echo "make test         run the tests (quick tier); make coverage: and measure what they cover"
+	@echo "make demo         run a quality workflow over this project, and show it live"
+	@echo "make test         run the quick tests; make coverage: measure what they cover"
 	@echo "make test-oneiric run those that need the real Oneiric; make test-crackerjack: the real crackerjack"
 	@echo "make lint         check format, style, types and imports"
-	@echo "make bench        print how fast it is; make bench-short: in a minute"
-	@echo "make nightly      run the tests with the larger figures"
-	@echo "make clean        remove what these made"
-	@echo "PYTHON=python3.13 VENV=.venv-3.13 choose another Python, in an environment of its own"
+	@echo "make bench        run the benchmarks; make bench-short: in a minute"
+	@echo "make nightly      run the slow tests, with the larger figures"
+	@echo "make clean        remove all that these made"
+	@echo "PYTHON=python3.13 VENV=.venv-3.13 use another Python, in an environment of its own"
 
 demo: $(VENV)/.with-cli
 	$(BIN)/eventbus demo .
 
 test: $(VENV)/.with-tests
-	$(BIN)/python -m pytest -m "not nightly" $(PYTEST_OPTIONS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not nightly" $(PYTEST_OPTIONS)
 
+# The larger figures, and the property tests of the quick tier with more examples.
 nightly: $(VENV)/.with-tests
-	$(BIN)/python -m pytest -m nightly $(PYTEST_OPTIONS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "nightly or hypothesis" \
+		--hypothesis-profile=nightly $(PYTEST_OPTIONS)
 
-# Both need Python 3.13, and an environment of their own: they bring a hundred packages with them.
+# Both need Python 3.13 and an environment of their own: they bring a hundred packages.
 test-oneiric: .venv-oneiric/.with-oneiric
 	.venv-oneiric/bin/python -m pytest tests/integrations tests/test_docs.py $(PYTEST_OPTIONS)
 	.venv-oneiric/bin/python -m benchmarks --short --only Oneiric
@@ -54,7 +58,7 @@ format: $(VENV)/.with-linters
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-# In an environment of its own: one of the peers insists on old versions of what the tests use.
+# In an environment of its own: one of the peers needs old versions of the tests' packages.
 bench:
 	$(MAKE) --no-print-directory VENV=$(VENV)-bench bench-here
 
@@ -69,8 +73,8 @@ clean:
 		.pytest_cache .ruff_cache build dist
 	find eventbus subscribers tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# One step each, so that the demo need not wait for tools it does not use. pip reads dependency
-# groups since 25.1, and a new environment has the one that came with its Python.
+# One step each, so that the demo does not wait for tools it does not use. pip reads dependency
+# groups since 25.1; a new environment has the pip of its Python.
 $(VENV)/.with-pip: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "error: $(PYTHON) is not Python 3.11 or newer. hint: make PYTHON=/path/to/python3.11" >&2; exit 2; }

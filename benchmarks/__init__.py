@@ -1,4 +1,4 @@
-"""Side-by-side measurements: what the bus costs beside floors and peers, in one run.
+"""Benchmarks of the bus against lower bounds and other libraries, measured in one run.
 
 python -m benchmarks [--short] [--only WORD] [--json FILE] [--svg FILE]
 """

@@ -1,4 +1,4 @@
-"""Run the contests and show what came of them."""
+"""Run the contests and print the results."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from benchmarks import (
     persister,
     publish,
 )
+from benchmarks.report import as_json, as_svg, as_text
 from benchmarks.rounds import Measured, Scale, measure
-from benchmarks.table import as_json, as_svg, as_text
 from benchmarks.targets import judge
 
 FULL = Scale(rounds=100, events=1_000, seconds=1.0)
@@ -36,7 +36,7 @@ CONTESTS = [
 
 
 def main() -> int:
-    """Run; return 1 when a target is grossly missed."""
+    """Run the benchmarks; return 1 if a result fails its target."""
     options = _options()
     scale = SHORT if options.short else FULL
     measured: list[Measured] = []
@@ -62,10 +62,12 @@ class _Options(argparse.Namespace):
 
 def _options() -> _Options:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--short", action="store_true", help="a quick run, for CI")
-    parser.add_argument("--only", default="", metavar="WORD", help="only contests with this in their name")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure to this file")
-    parser.add_argument("--svg", type=Path, metavar="FILE", help="write a picture of the peers to this file")
+    parser.add_argument("--short", action="store_true", help="run few rounds, as in CI")
+    parser.add_argument(
+        "--only", default="", metavar="WORD", help="run only the contests whose name contains WORD"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to FILE")
+    parser.add_argument("--svg", type=Path, metavar="FILE", help="write a bar chart of the peers to FILE")
     return parser.parse_args(namespace=_Options())
 
 

@@ -1,7 +1,7 @@
-"""What becomes of delivery, and of the work, while the publisher keeps the interpreter busy.
+"""Delivery latency, and the publisher's own speed, while the publisher keeps the interpreter busy.
 
-CPython's lock is let go at each system call, however short, and whoever waits for it begins to wait
-anew: a publisher that computes and writes now and then can keep every other thread out.
+CPython releases its lock at each system call, and each release restarts the wait of the other threads.
+A publisher that computes and sometimes writes can therefore keep all other threads out.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 from benchmarks.rounds import Contest, Round, Rounds, Samples, Scale, elapsed
-from benchmarks.silent import Ticked
+from benchmarks.workload import Ticked
 from eventbus import EventBus
 
 __all__ = ["CONTESTS"]
@@ -37,11 +37,11 @@ def _convert() -> object:
 
 
 class _Work(NamedTuple):
-    """What the publisher is busy with.
+    """A workload of the publisher.
 
     Attributes:
-        name: What to call it.
-        step: A few microseconds of it.
+        name: Its name in the entries.
+        step: A few microseconds of work.
         write_every: Seconds between two short writes; None for no writes.
     """
 
@@ -49,10 +49,10 @@ class _Work(NamedTuple):
     step: Callable[[], object]
     write_every: float | None = None
 
-    def do(self, hand_over: Callable[[], object], seconds: float) -> int:
-        """Do it, and hand something over now and then; return how many steps were done."""
+    def run(self, send: Callable[[], object], seconds: float) -> int:
+        """Work for this many seconds and call `send` every 5 ms; return the number of steps."""
         now = time.perf_counter()
-        end, next_hand_over, steps = now + seconds, now, 0
+        end, next_send, steps = now + seconds, now, 0
         next_write = end if self.write_every is None else now
         with tempfile.TemporaryFile() as file:
             number = file.fileno()
@@ -60,9 +60,9 @@ class _Work(NamedTuple):
                 if now >= next_write and self.write_every is not None:
                     os.write(number, _LINE)
                     next_write = now + self.write_every
-                if now >= next_hand_over:
-                    hand_over()
-                    next_hand_over = now + _PUBLISH_EVERY
+                if now >= next_send:
+                    send()
+                    next_send = now + _PUBLISH_EVERY
                 self.step()
                 steps += 1
                 now = time.perf_counter()
@@ -79,30 +79,30 @@ _WORST = _WORKS[3]
 
 
 class _Delays:
-    """Notes how many microseconds each event was under way."""
+    """Records the delay of each event, in microseconds."""
 
     def __init__(self) -> None:
         self.sent: list[int] = []
-        self.taken: list[float] = []
+        self.durations: list[float] = []
 
-    def hand_over(self, hand_over: Callable[[Ticked], object]) -> None:
+    def send(self, send: Callable[[Ticked], object]) -> None:
         event = Ticked(number=len(self.sent))
         self.sent.append(time.perf_counter_ns())
-        hand_over(event)
+        send(event)
 
-    def note(self, event: Ticked) -> None:
-        self.taken.append((time.perf_counter_ns() - self.sent[event.number]) / 1_000)
+    def record(self, event: Ticked) -> None:
+        self.durations.append((time.perf_counter_ns() - self.sent[event.number]) / 1_000)
 
 
 _Channel = Callable[[_Delays], Any]
-"""A context in which what is handed over arrives at the delays' `note`, in another thread."""
+"""A context manager that yields a send function; `_Delays.record` gets the events in another thread."""
 
 
 @contextmanager
 def _bus(delays: _Delays, **options: Any) -> Generator[Callable[[Ticked], object]]:
     with EventBus(**options) as bus:
-        bus.subscribe(delays.note, Ticked)
-        time.sleep(0.01)  # its thread falls asleep
+        bus.subscribe(delays.record, Ticked)
+        time.sleep(0.01)  # until its thread sleeps
         yield bus.publish
 
 
@@ -112,7 +112,7 @@ def _queue(delays: _Delays) -> Generator[Callable[[Ticked], object]]:
 
     def consume() -> None:
         while (event := queue.get()) is not None:
-            delays.note(event)
+            delays.record(event)
 
     thread = threading.Thread(target=consume)
     thread.start()
@@ -122,25 +122,25 @@ def _queue(delays: _Delays) -> Generator[Callable[[Ticked], object]]:
 
 
 @contextmanager
-def _nothing(_: _Delays) -> Generator[Callable[[Ticked], object]]:
+def _no_bus(_: _Delays) -> Generator[Callable[[Ticked], object]]:
     yield lambda _: None
 
 
 _OURS = "eventbus"
-_LEFT_ALONE = "eventbus, switch_interval=None"
+_UNCHANGED = "eventbus, switch_interval=None"
 _CHANNELS: dict[str, _Channel] = {
     _OURS: _bus,
-    _LEFT_ALONE: partial(_bus, switch_interval=None),
-    "a thread on a SimpleQueue": _queue,
+    _UNCHANGED: partial(_bus, switch_interval=None),
+    "thread reading a SimpleQueue": _queue,
 }
 
 
 def _delays_of(channel: _Channel, work: _Work, seconds: float) -> Round:
     async def take() -> Samples:
         delays = _Delays()
-        with channel(delays) as hand_over:
-            work.do(lambda: delays.hand_over(hand_over), seconds)
-        return delays.taken
+        with channel(delays) as send:
+            work.run(lambda: delays.send(send), seconds)
+        return delays.durations
 
     return take
 
@@ -148,9 +148,9 @@ def _delays_of(channel: _Channel, work: _Work, seconds: float) -> Round:
 def _time_of_a_step(channel: _Channel, work: _Work, seconds: float) -> Round:
     async def take() -> Samples:
         delays = _Delays()
-        with channel(delays) as hand_over:
+        with channel(delays) as send:
             began = time.perf_counter_ns()
-            steps = work.do(lambda: delays.hand_over(hand_over), seconds)
+            steps = work.run(lambda: delays.send(send), seconds)
             return elapsed(began, steps)
 
     return take
@@ -166,12 +166,12 @@ async def _latency(_: AsyncExitStack, scale: Scale) -> Rounds:
     return {**ours, **others}
 
 
-async def _price(_: AsyncExitStack, scale: Scale) -> Rounds:
-    channels = {"no bus": _nothing, **_CHANNELS}
+async def _cost(_: AsyncExitStack, scale: Scale) -> Rounds:
+    channels = {"no bus": _no_bus, **_CHANNELS}
     return {name: _time_of_a_step(channel, _WORST, scale.seconds) for name, channel in channels.items()}
 
 
 CONTESTS = [
-    Contest("latency, publisher busy", "us", _latency, rounds=8),
-    Contest("a step of the work of a busy publisher", "ns", _price, rounds=8),
+    Contest("latency, busy publisher", "us", _latency, rounds=8),
+    Contest("busy publisher, time per step", "ns", _cost, rounds=8),
 ]

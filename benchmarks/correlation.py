@@ -1,7 +1,7 @@
-"""What a stored history costs to correlate: all of it, cold, and one session of it, indexed.
+"""Cost of correlating a stored history: all sessions without an index, and one session with it.
 
-Each entry is a process of its own, told where the log is; it prints how long it took, without its
-start and its imports, and its peak memory.
+Each entry runs in a new process, which gets the log's directory as an argument. It prints its duration,
+without start-up and imports, and its peak memory.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["CONTESTS"]
 
 _SESSIONS, _FEW_SESSIONS = 50_000, 1_000
 _FULL_ROUNDS = 50
-"""A scale of fewer rounds is a short one."""
+"""A run with fewer rounds is a short one and uses the small log."""
 
 _BEFORE = """
 import sys, time
@@ -29,7 +29,7 @@ from pathlib import Path
 directory = Path(sys.argv[1])
 segments = sorted((directory / "events").iterdir())
 """
-# Not `ru_maxrss`, which a process inherits from the one that started it.
+# Not `ru_maxrss`: a process inherits it from its parent.
 _AFTER = """
 taken = time.perf_counter_ns() - began
 status = Path("/proc/self/status")
@@ -72,7 +72,7 @@ with SessionHistory(EventLog(directory)) as history:
     for _ in history.figures():
         pass
 """
-# The design this replaces: all files into lists, and the lists grouped by session.
+# The rejected design: load all files into a list, then group the list by session.
 _NAIVE = """
 import json
 began = time.perf_counter_ns()
@@ -81,12 +81,12 @@ by_session = {}
 for event in events:
     by_session.setdefault(event["session_id"], []).append(event)
 sessions = {}
-for session_id, told in by_session.items():
+for session_id, group in by_session.items():
     sessions[session_id] = {
-        "start_time": min(event["timestamp"] for event in told),
-        "end_time": max(event["timestamp"] for event in told),
-        "nodes": sum(event["event_type"] == "node_completed" for event in told),
-        "seconds": sum(event.get("duration_seconds") or 0 for event in told),
+        "start_time": min(event["timestamp"] for event in group),
+        "end_time": max(event["timestamp"] for event in group),
+        "nodes": sum(event["event_type"] == "node_completed" for event in group),
+        "seconds": sum(event.get("duration_seconds") or 0 for event in group),
     }
 """
 _ONE = """
@@ -110,14 +110,14 @@ correlation_report(correlation.sessions())
 """
 _ALL = {
     "msgspec decodes typed events, a block at a time": _DECODE,
-    "a report of all sessions, no index": _CORRELATE,
-    "figures of all sessions, making the index": _INDEX,
+    "report of all sessions, no index": _CORRELATE,
+    "figures of all sessions, building the index": _INDEX,
     "json.loads of everything": _NAIVE,
 }
 
 
 def _ran(directory: Path, program: str) -> tuple[float, float]:
-    """Return the nanoseconds a program took, and the megabytes it had at its peak."""
+    """Return how many nanoseconds a program took and its peak memory in megabytes."""
     command = [sys.executable, "-c", _BEFORE + program + _AFTER, str(directory)]
     done = subprocess.run(command, capture_output=True, check=True, text=True)
     nanoseconds, megabytes = done.stdout.split()
@@ -157,7 +157,7 @@ async def _one(stack: AsyncExitStack, scale: Scale) -> Rounds:
 
     return {
         "through the index": through(_ONE),
-        "looked for in the whole log": through(_ONE_UNINDEXED),
+        "scan of the whole log": through(_ONE_UNINDEXED),
         f"json.loads of all {events // EVENTS_A_SESSION:,} sessions": through(_NAIVE),
     }
 

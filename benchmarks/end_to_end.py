@@ -1,4 +1,4 @@
-"""Publish, then wait until every handler is done: what an event costs in all."""
+"""Time per event from `publish` until every handler has finished."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from typing import Any
 
 from benchmarks import peers
 from benchmarks.rounds import Contest, Round, Rounds, Samples, Scale, elapsed
-from benchmarks.silent import (
+from benchmarks.workload import (
     Events,
+    NoopBatches,
     Pace,
-    SilentBatches,
     built,
+    noop,
+    noop_async,
     prebuilt,
-    silent,
-    silent_async,
-    steadily,
-    to_the_end,
+    until_handled,
+    yielding,
 )
 from eventbus import EventBus
 
 __all__ = ["CONTESTS"]
 
-_KINDS: dict[str, Callable[[], Any]] = {"async": silent_async, "batch": SilentBatches, "sync": silent}
+_KINDS: dict[str, Callable[[], Any]] = {"async": noop_async, "batch": NoopBatches, "sync": noop}
 
 
 def _bare(events: Events) -> Round:
-    first, second, third = silent_async(), silent_async(), silent_async()
+    first, second, third = noop_async(), noop_async(), noop_async()
 
     async def take() -> Samples:
         began = time.perf_counter_ns()
@@ -41,12 +41,12 @@ def _bare(events: Events) -> Round:
     return take
 
 
-async def _ours(stack: AsyncExitStack, events: Events, pace: Pace = to_the_end) -> Rounds:
+async def _ours(stack: AsyncExitStack, events: Events, pace: Pace = until_handled) -> Rounds:
     rounds: Rounds = {"bare loop": _bare(events)}
     for kind, new in _KINDS.items():
         bus = await stack.enter_async_context(EventBus([new() for _ in range(3)]))
         rounds[f"eventbus, {kind} handlers"] = pace(bus.publish, events, bus.drain)
-    bus = stack.enter_context(EventBus([silent_async() for _ in range(3)]))
+    bus = stack.enter_context(EventBus([noop_async() for _ in range(3)]))
     rounds["eventbus, async handlers, own thread"] = pace(bus.publish, events, bus.drain)
     return rounds
 
@@ -64,10 +64,10 @@ async def _built_and_peers(stack: AsyncExitStack, scale: Scale) -> Rounds:
     return {**await _ours(stack, events), **await peers.end_to_end(stack, events)}
 
 
-async def _steadily(stack: AsyncExitStack, scale: Scale) -> Rounds:
+async def _yielding(stack: AsyncExitStack, scale: Scale) -> Rounds:
     events = built(scale.events)
-    peers_ = await peers.end_to_end(stack, events, steadily)
-    return {**await _ours(stack, events, steadily), **peers_}
+    peers_ = await peers.end_to_end(stack, events, yielding)
+    return {**await _ours(stack, events, yielding), **peers_}
 
 
 async def _slow_peers(stack: AsyncExitStack, scale: Scale) -> Rounds:
@@ -77,8 +77,8 @@ async def _slow_peers(stack: AsyncExitStack, scale: Scale) -> Rounds:
 
 CONTESTS = [
     Contest("end to end, 3 handlers", "ns", _built_and_peers),
-    Contest("end to end, 3 handlers, events built before", "ns", _prebuilt),
+    Contest("end to end, 3 handlers, prebuilt events", "ns", _prebuilt),
     Contest("end to end, 3 handlers, on trio", "ns", _built, backend="trio"),
-    Contest("end to end, 3 handlers, steadily", "ns", _steadily),
+    Contest("end to end, 3 handlers, yielding every 10 events", "ns", _yielding),
     Contest("end to end, 3 handlers, slower peers", "ns", _slow_peers, rounds=12),
 ]

@@ -1,4 +1,4 @@
-"""What the bus costs before and between events: time to import, memory."""
+"""Import time and memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 from benchmarks.rounds import Contest, Round, Rounds, Samples, Scale
-from benchmarks.silent import Ticked, prebuilt, silent_async
+from benchmarks.workload import Ticked, noop_async, prebuilt
 from eventbus import EventBus
 
 __all__ = ["CONTESTS"]
@@ -19,7 +19,7 @@ _TIMED_IMPORT = "import time; t = time.perf_counter(); import {}; print((time.pe
 
 
 def _imports(modules: str) -> Round:
-    # Compiled code is kept, as by any installer: the first, untimed round compiles what is new.
+    # Bytecode is kept, as after an installation: the first, untimed round compiles it.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
     async def take() -> Samples:
@@ -39,7 +39,7 @@ async def _import_time(_stack: AsyncExitStack, _scale: Scale) -> Rounds:
 
 
 def _bytes_of(make: Callable[[], object], count: int) -> Samples:
-    """Return the bytes that one of `count` things takes."""
+    """Return the bytes per object when `make` creates `count` objects."""
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
@@ -62,7 +62,7 @@ async def _memory(_stack: AsyncExitStack, scale: Scale) -> Rounds:
         async def take() -> Samples:
             bus = EventBus(history=0)
             for _ in range(mailboxes):
-                bus.subscribe(silent_async(), Ticked)
+                bus.subscribe(noop_async(), Ticked)
 
             def publish() -> object:
                 for each in events.each():
@@ -75,12 +75,12 @@ async def _memory(_stack: AsyncExitStack, scale: Scale) -> Rounds:
 
     async def subscription() -> Samples:
         bus = EventBus()
-        return _bytes_of(lambda: [bus.subscribe(silent_async(), Ticked) for _ in range(200)], 200)
+        return _bytes_of(lambda: [bus.subscribe(noop_async(), Ticked) for _ in range(200)], 200)
 
     return {
         "an event": event,
-        "queued in 1 mailbox, beside the event": queued(1),
-        "queued in 3 mailboxes, beside the event": queued(3),
+        "place in 1 mailbox, without the event": queued(1),
+        "places in 3 mailboxes, without the event": queued(3),
         "a subscription": subscription,
     }
 

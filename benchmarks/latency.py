@@ -1,4 +1,4 @@
-"""How long an event is under way, from `publish` to the handler's first line."""
+"""Time from `publish` to the first line of the handler."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import anyio.to_thread
 from anyio.from_thread import start_blocking_portal
 
 from benchmarks.rounds import Contest, Round, Rounds, Samples, Scale
-from benchmarks.silent import Ticked
+from benchmarks.workload import Ticked
 from eventbus import EventBus
 
 __all__ = ["CONTESTS"]
 
 _PAUSE = 0.004
-"""Seconds between events, for the consumer to fall asleep again."""
+"""Seconds between events, so that the consumer is asleep again."""
 _BURST, _BURSTS = 100, 20
 
 
@@ -36,13 +36,13 @@ async def _idle_across_threads(stack: AsyncExitStack, scale: Scale) -> Rounds:
     async def note(_: Ticked) -> None:
         arrived.put(time.perf_counter_ns())
 
-    def hands(hand_over: Callable[[Ticked], object]) -> Round:
+    def delays_of(send: Callable[[Ticked], object]) -> Round:
         async def take() -> Samples:
             taken: list[float] = []
             for event in events:
-                time.sleep(_PAUSE)  # noqa: ASYNC251 - the publisher is no task here
+                time.sleep(_PAUSE)  # noqa: ASYNC251 - the publisher is not a task here
                 began = time.perf_counter_ns()
-                hand_over(event)
+                send(event)
                 taken.append(_micros(began, arrived.get()))
             return taken
 
@@ -51,17 +51,17 @@ async def _idle_across_threads(stack: AsyncExitStack, scale: Scale) -> Rounds:
     bus = stack.enter_context(EventBus([note]))
     portal = stack.enter_context(start_blocking_portal("asyncio"))
     queue: SimpleQueue[Ticked | None] = SimpleQueue()
-    thread = threading.Thread(target=_drain_into, args=(queue, arrived))
+    thread = threading.Thread(target=_report_arrivals, args=(queue, arrived))
     thread.start()
     stack.callback(queue.put, None)
     return {
-        "eventbus": hands(bus.publish),
-        "anyio portal (start_task_soon)": hands(lambda event: portal.start_task_soon(note, event)),
-        "floor: a thread on a SimpleQueue": hands(queue.put),
+        "eventbus": delays_of(bus.publish),
+        "anyio portal (start_task_soon)": delays_of(lambda event: portal.start_task_soon(note, event)),
+        "floor: thread reading a SimpleQueue": delays_of(queue.put),
     }
 
 
-def _drain_into(queue: SimpleQueue[Ticked | None], arrived: SimpleQueue[int]) -> None:
+def _report_arrivals(queue: SimpleQueue[Ticked | None], arrived: SimpleQueue[int]) -> None:
     while queue.get() is not None:
         arrived.put(time.perf_counter_ns())
 
@@ -76,14 +76,14 @@ async def _idle_in_one_loop(stack: AsyncExitStack, scale: Scale) -> Rounds:
         arrived_at = time.perf_counter_ns()
         arrived.set()
 
-    def hands(hand_over: Callable[[Ticked], object]) -> Round:
+    def delays_of(send: Callable[[Ticked], object]) -> Round:
         async def take() -> Samples:
             nonlocal arrived
             taken: list[float] = []
             for event in events:
                 arrived = anyio.Event()
                 began = time.perf_counter_ns()
-                hand_over(event)
+                send(event)
                 await arrived.wait()
                 taken.append(_micros(began, arrived_at))
             return taken
@@ -100,11 +100,11 @@ async def _idle_in_one_loop(stack: AsyncExitStack, scale: Scale) -> Rounds:
     stack.callback(tasks.cancel_scope.cancel)
     tasks.start_soon(consume, queue)
     await bus.drain()
-    return {"eventbus": hands(bus.publish), "asyncio.Queue": hands(queue.put_nowait)}
+    return {"eventbus": delays_of(bus.publish), "asyncio.Queue": delays_of(queue.put_nowait)}
 
 
 class _Burst:
-    """Events that are handed over at once, and how long each of them was under way."""
+    """Events that are sent together, and the delay of each."""
 
     def __init__(self) -> None:
         self._events = [Ticked(number=number) for number in range(_BURST)]
@@ -113,13 +113,13 @@ class _Burst:
         self._has_arrived = threading.Event()
 
     def note(self, event: Ticked) -> None:
-        """Note an arrival."""
+        """Record the delay of an event that has arrived."""
         self._taken.append(_micros(self._sent[event.number], time.perf_counter_ns()))
         if event.number == _BURST - 1:
             self._has_arrived.set()
 
-    def take(self, hand_over: Callable[[Ticked], object]) -> Round:
-        """Return what hands a burst over in a thread, now and then, and waits for it."""
+    def take(self, send: Callable[[Ticked], object]) -> Round:
+        """Return a round that sends bursts from a thread, each when the previous one has arrived."""
 
         def in_a_thread() -> Samples:
             self._taken = []
@@ -128,7 +128,7 @@ class _Burst:
                 self._has_arrived.clear()
                 for number, event in enumerate(self._events):
                     self._sent[number] = time.perf_counter_ns()
-                    hand_over(event)
+                    send(event)
                 self._has_arrived.wait()
             return self._taken
 
@@ -151,7 +151,7 @@ async def _loaded(stack: AsyncExitStack, _: Scale) -> Rounds:
     return {
         "eventbus, the caller's loop": mine.take(here.publish),
         "eventbus, own thread": theirs.take(there.publish),
-        "a thread on a SimpleQueue": queued.take(queue.put),
+        "thread reading a SimpleQueue": queued.take(queue.put),
     }
 
 

@@ -1,7 +1,7 @@
-"""A real Oneiric workflow of nodes that do nothing: what it costs to observe it.
+"""Cost of observing a real Oneiric workflow whose nodes do nothing.
 
-Bare, a node takes 50 us, of which nearly all is Oneiric's own. With its durable store, as Oneiric's
-own orchestrator and so crackerjack has it, a node takes as long as two small transactions.
+Without a store a node takes about 50 us, nearly all of it in Oneiric. With the durable store, which
+Oneiric's orchestrator and therefore crackerjack use, a node takes as long as two small transactions.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from eventbus.integrations.oneiric import observe_oneiric
 
 __all__ = ["BARE", "CONTESTS", "DURABLE", "OBSERVED", "UNOBSERVED"]
 
-BARE = "a DAG of Oneiric's, 1,000 nodes that do nothing"
-DURABLE = "a DAG of Oneiric's, durable, 100 nodes that do nothing"
+BARE = "Oneiric DAG, 1,000 no-op nodes"
+DURABLE = "Oneiric DAG with durable store, 100 no-op nodes"
 UNOBSERVED = "unobserved"
-OBSERVED = "observed, the bus in its own thread"
+OBSERVED = "observed, bus in its own thread"
 
 
-class _Silent(Subscriber[Event]):
-    """Takes batches and does nothing with them."""
+class _NoopBatches(Subscriber[Event]):
+    """A subscriber that discards batches."""
 
     async def handle_batch(self, events: Sequence[Event]) -> None:
-        """Take a batch."""
+        """Discard a batch."""
 
 
 class _Task:
@@ -66,7 +66,7 @@ def _bridge(number: int, store: Any) -> Any:
 
 def _rounds(stack: AsyncExitStack, number: int, store: Any) -> Rounds:
     bridge = _bridge(number, store)
-    bus = stack.enter_context(EventBus([_Silent()]))
+    bus = stack.enter_context(EventBus([_NoopBatches()]))
 
     def timed(observing: Callable[[], Any]) -> Callable[[], Any]:
         async def take() -> Samples:

@@ -1,4 +1,4 @@
-"""Other ways to do the same, each used as its own documentation says, at its cheapest."""
+"""Other libraries doing the same work, each used as its documentation shows, in its cheapest form."""
 
 from __future__ import annotations
 
@@ -18,7 +18,16 @@ import anyio
 import blinker
 
 from benchmarks.rounds import Round, Rounds, Samples, elapsed
-from benchmarks.silent import Events, Pace, Ticked, awaits, calls, silent, silent_async, to_the_end
+from benchmarks.workload import (
+    Events,
+    Pace,
+    Ticked,
+    noop,
+    noop_async,
+    timed_awaits,
+    timed_calls,
+    until_handled,
+)
 
 __all__ = ["end_to_end", "publish_to_three", "slow_end_to_end", "versions"]
 
@@ -27,7 +36,7 @@ _OPTIONAL = ("aiopubsub", "asphalt", "bubus", "oneiric", "psygnal", "pyee", "pym
 
 @cache
 def _found(name: str) -> Any:
-    """Return an optional peer's module; None when it is not installed, and say so."""
+    """Return an optional peer's module; if it is not installed, print that and return None."""
     try:
         return importlib.import_module(name)
     except ImportError:
@@ -39,7 +48,7 @@ def _found(name: str) -> Any:
 
 
 def versions() -> dict[str, str]:
-    """Return what is measured, and its version."""
+    """Return the version of each measured library by its name."""
     names = ("anyio", "blinker", "msgspec", *(name for name in _OPTIONAL if _found(name)))
     return {name: importlib.metadata.version(name) for name in names}
 
@@ -47,7 +56,7 @@ def versions() -> dict[str, str]:
 def _with_three(connect: Callable[[Any], object], new_handler: Callable[[], Any]) -> None:
     for number in range(3):
         handler = new_handler()
-        handler.__name__ = f"handle_{number}"  # bubus warns of handlers with the same name
+        handler.__name__ = f"handle_{number}"  # bubus warns about handlers with the same name
         connect(handler)
 
 
@@ -58,40 +67,40 @@ def _blinker(new_handler: Callable[[], Any]) -> blinker.Signal:
 
 
 def publish_to_three(events: Events) -> Rounds:
-    """Return those that call 3 plain functions there and then."""
-    rounds = {"blinker": calls(_blinker(silent).send, events)}
+    """Return the peers that call 3 plain functions synchronously."""
+    rounds = {"blinker": timed_calls(_blinker(noop).send, events)}
     if psygnal := _found("psygnal"):
         owner: Any = type("Owner", (), {"ticked": psygnal.Signal(object)})()
-        _with_three(owner.ticked.connect, silent)
-        rounds["psygnal (emit_fast)"] = calls(owner.ticked.emit_fast, events)
+        _with_three(owner.ticked.connect, noop)
+        rounds["psygnal (emit_fast)"] = timed_calls(owner.ticked.emit_fast, events)
     for name in ("pyee", "pymitter"):
         if peer := _found(name):
             emitter = peer.EventEmitter()
-            _with_three(partial(emitter.on, "ticked"), silent)
-            rounds[name] = calls(partial(emitter.emit, "ticked"), events)
+            _with_three(partial(emitter.on, "ticked"), noop)
+            rounds[name] = timed_calls(partial(emitter.emit, "ticked"), events)
     return rounds
 
 
-async def end_to_end(stack: AsyncExitStack, events: Events, pace: Pace = to_the_end) -> Rounds:
-    """Return those that take microseconds to have 3 async handlers handle an event."""
+async def end_to_end(stack: AsyncExitStack, events: Events, pace: Pace = until_handled) -> Rounds:
+    """Return the peers that need a few microseconds for 3 async handlers."""
     return {
-        "blinker (send_async)": awaits(_blinker(silent_async).send_async, events),
+        "blinker (send_async)": timed_awaits(_blinker(noop_async).send_async, events),
         "deque and asyncio.Event fan-out": await _deques(stack, events, pace),
         "asyncio.Queue fan-out": await _queues(stack, events, pace),
     }
 
 
 async def slow_end_to_end(stack: AsyncExitStack, events: Events) -> Rounds:
-    """Return those that take tens of microseconds, or more."""
+    """Return the peers that need up to hundreds of microseconds for 3 async handlers."""
     rounds: Rounds = {"anyio memory object streams": await _streams(stack, events)}
     if pyee := _found("pyee.asyncio"):
         emitter = pyee.AsyncIOEventEmitter()
-        _with_three(partial(emitter.on, "ticked"), silent_async)
-        rounds["pyee"] = to_the_end(partial(emitter.emit, "ticked"), events, emitter.wait_for_complete)
+        _with_three(partial(emitter.on, "ticked"), noop_async)
+        rounds["pyee"] = until_handled(partial(emitter.emit, "ticked"), events, emitter.wait_for_complete)
     if pymitter := _found("pymitter"):
         emitter = pymitter.EventEmitter()
-        _with_three(partial(emitter.on, "ticked"), silent_async)
-        rounds["pymitter (emit_async)"] = awaits(partial(emitter.emit_async, "ticked"), events)
+        _with_three(partial(emitter.on, "ticked"), noop_async)
+        rounds["pymitter (emit_async)"] = timed_awaits(partial(emitter.emit_async, "ticked"), events)
     if aiopubsub := _found("aiopubsub"):
         rounds["aiopubsub"] = _aiopubsub(stack, aiopubsub, events)
     if asphalt := _found("asphalt.core"):
@@ -107,7 +116,7 @@ async def _queues(stack: AsyncExitStack, events: Events, pace: Pace) -> Round:
     queues: list[asyncio.Queue[Ticked]] = [asyncio.Queue() for _ in range(3)]
 
     async def consume(queue: asyncio.Queue[Ticked]) -> None:
-        handle = silent_async()
+        handle = noop_async()
         while True:
             await handle(await queue.get())
             queue.task_done()
@@ -129,7 +138,7 @@ async def _queues(stack: AsyncExitStack, events: Events, pace: Pace) -> Round:
 
 
 async def _deques(stack: AsyncExitStack, events: Events, pace: Pace) -> Round:
-    """The least that hands events to tasks: no bound, no isolation, no thread but the loop's."""
+    """The cheapest way to pass events to tasks: no bound, no isolation, one thread."""
     countdown = _Countdown(3 * events.number)
     tasks = await stack.enter_async_context(anyio.create_task_group())
     stack.callback(tasks.cancel_scope.cancel)
@@ -155,7 +164,7 @@ async def _deques(stack: AsyncExitStack, events: Events, pace: Pace) -> Round:
 
 
 class _Countdown:
-    """Async handlers that together tell when they have been called as often as expected."""
+    """Creates async handlers and waits until they have been called `expected` times in total."""
 
     def __init__(self, expected: int) -> None:
         self._left = self._expected = expected
@@ -195,7 +204,7 @@ async def _streams(stack: AsyncExitStack, events: Events) -> Round:
         for sender in senders:
             sender.send_nowait(event)
 
-    return to_the_end(send, events, countdown.wait)
+    return until_handled(send, events, countdown.wait)
 
 
 def _aiopubsub(stack: AsyncExitStack, aiopubsub: Any, events: Events) -> Round:
@@ -206,41 +215,41 @@ def _aiopubsub(stack: AsyncExitStack, aiopubsub: Any, events: Events) -> Round:
         subscriber.add_async_listener(aiopubsub.Key("clock", "ticked"), countdown.handler())
         stack.push_async_callback(subscriber.remove_all_listeners)
     publisher = aiopubsub.Publisher(hub, prefix=aiopubsub.Key("clock"))
-    return to_the_end(partial(publisher.publish, aiopubsub.Key("ticked")), events, countdown.wait)
+    return until_handled(partial(publisher.publish, aiopubsub.Key("ticked")), events, countdown.wait)
 
 
 def _asphalt(asphalt: Any, events: Events) -> Round:
     event_class: Any = type("AsphaltTicked", (asphalt.Event,), {"__module__": __name__})
     owner_class: Any = type("Owner", (), {"ticked": asphalt.Signal(event_class)})
     owner = owner_class()
-    _with_three(owner.ticked.connect, silent_async)
+    _with_three(owner.ticked.connect, noop_async)
 
-    def dispatch(_: Ticked) -> Any:  # it builds an event of its own
+    def dispatch(_: Ticked) -> Any:  # asphalt builds the event itself
         return owner.ticked.dispatch()
 
-    return awaits(dispatch, events)
+    return timed_awaits(dispatch, events)
 
 
 def _oneiric(oneiric: Any, events: Events) -> Round:
     dispatcher = oneiric.EventDispatcher()
     for number in range(3):
-        handler = oneiric.EventHandler(name=f"handler {number}", callback=silent_async(), topics=("ticked",))
+        handler = oneiric.EventHandler(name=f"handler {number}", callback=noop_async(), topics=("ticked",))
         dispatcher.register(handler)
 
     async def dispatch(event: Ticked) -> None:
         payload = {"number": event.number}
         await dispatcher.dispatch(oneiric.create_event_envelope("ticked", payload, source="benchmark"))
 
-    return awaits(dispatch, Events(50, lambda: islice(events.each(), 50)))
+    return timed_awaits(dispatch, Events(50, lambda: islice(events.each(), 50)))
 
 
 def _bubus(bubus: Any) -> Round:
-    events = 20  # it refuses more than 100 that wait
+    events = 20  # bubus rejects more than 100 pending events
     event_class: Any = type(bubus.BaseEvent)("BubusTicked", (bubus.BaseEvent,), {"__module__": __name__})
 
     async def take() -> Samples:
         bus = bubus.EventBus()
-        _with_three(partial(bus.on, event_class), silent_async)
+        _with_three(partial(bus.on, event_class), noop_async)
         began = time.perf_counter_ns()
         dispatched = [bus.dispatch(event_class()) for _ in range(events)]
         await dispatched[-1]

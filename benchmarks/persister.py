@@ -1,10 +1,9 @@
-"""How fast the persister stores events, beside writing the same lines with nothing in between.
+"""Time per event to store, against writing the same lines directly.
 
-The floor syncs nothing, so neither does the persister by itself; those behind a bus sync each second.
-And the floor does less: it knows beforehand that its events can be encoded, that none is too big, that none
-holds a secret, that the file is still there; it numbers nothing, and waits for nobody. "By itself" is
-what the persister adds to it, the hop to its thread included, without the bus: it is handed batches of
-the size in which a bus hands them over. "Behind a bus" is everything from `publish` to the file.
+The floor only encodes and writes: it does not check for unencodable or oversized events, for secrets or
+for a missing file, it adds no numbers, and it does not sync. The persister alone does not sync either.
+It includes the hop to its thread, but no bus: it gets batches of the size that a bus delivers. The entries
+with a bus include everything from `publish` to the file, and sync every second.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ import msgspec
 from eventbus_subscribers.json_persister import JsonPersister
 
 from benchmarks.rounds import Contest, Round, Rounds, Samples, Scale, elapsed
-from benchmarks.silent import Events, calls, to_the_end
+from benchmarks.workload import Events, timed_calls, until_handled
 from eventbus import Event, EventBus, NodeCompleted
 
 __all__ = ["CONTESTS"]
@@ -58,7 +57,7 @@ def _writes(path: Path, events: list[Event]) -> Round:
     return take
 
 
-def _handed_over(persister: JsonPersister, events: list[Event]) -> Round:
+def _direct(persister: JsonPersister, events: list[Event]) -> Round:
     async def take() -> Samples:
         began = time.perf_counter_ns()
         for first in range(0, len(events), persister.max_batch):
@@ -72,21 +71,21 @@ async def _store(stack: AsyncExitStack, scale: Scale) -> Rounds:
     directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
     listed = [_node_completed(number) for number in range(scale.events * 20)]
     events = Events(len(listed), lambda: listed)
-    by_itself = JsonPersister(directory / "by itself", sync="never")
-    await by_itself.start(cast("EventBus", SimpleNamespace(id="0123456789ab")))
-    stack.push_async_callback(by_itself.stop)
+    alone = JsonPersister(directory / "alone", sync="never")
+    await alone.start(cast("EventBus", SimpleNamespace(id="0123456789ab")))
+    stack.push_async_callback(alone.stop)
     here = await stack.enter_async_context(EventBus([JsonPersister(directory / "here")]))
     there = stack.enter_context(EventBus([JsonPersister(directory / "there")]))
     return {
         f"encode_lines and os.write, {_BATCH} at a time": _writes(directory / "floor.jsonl", listed),
-        "JsonPersister, by itself": _handed_over(by_itself, listed),
-        "JsonPersister, behind a bus in the caller's loop": to_the_end(here.publish, events, here.drain),
-        "JsonPersister, behind a bus in its own thread": to_the_end(there.publish, events, there.drain),
+        "JsonPersister alone": _direct(alone, listed),
+        "JsonPersister on a bus in the caller's loop": until_handled(here.publish, events, here.drain),
+        "JsonPersister on a bus in its own thread": until_handled(there.publish, events, there.drain),
     }
 
 
 class _HungPersister(JsonPersister):
-    """Writes to a disk that does not answer until it is let go."""
+    """A persister whose writes block until `released` is set."""
 
     def __init__(self, released: threading.Event, **options: Any) -> None:
         super().__init__(**options)
@@ -97,7 +96,7 @@ class _HungPersister(JsonPersister):
         self._released.wait()
 
 
-async def _beside_a_hung_disk(stack: AsyncExitStack, scale: Scale) -> Rounds:
+async def _with_hung_disk(stack: AsyncExitStack, scale: Scale) -> Rounds:
     directory = stack.enter_context(tempfile.TemporaryDirectory())
     released = threading.Event()
     healthy = stack.enter_context(EventBus([JsonPersister(directory)], history=0))
@@ -107,8 +106,8 @@ async def _beside_a_hung_disk(stack: AsyncExitStack, scale: Scale) -> Rounds:
     listed = [_node_completed(number) for number in range(scale.events)]
     events = Events(len(listed), lambda: listed)
     return {
-        "a disk that answers": calls(healthy.publish, events, healthy.drain),
-        "a disk that hangs": calls(hung.publish, events, partial(_until_distributed, hung)),
+        "healthy disk": timed_calls(healthy.publish, events, healthy.drain),
+        "hung disk": timed_calls(hung.publish, events, partial(_until_distributed, hung)),
     }
 
 
@@ -119,5 +118,5 @@ async def _until_distributed(bus: EventBus) -> None:
 
 CONTESTS = [
     Contest("store events", "ns", _store, rounds=15),
-    Contest("publish to a log", "ns", _beside_a_hung_disk),
+    Contest("publish to a log", "ns", _with_hung_disk),
 ]

@@ -1,4 +1,4 @@
-"""What `publish` costs its caller: how many listen, from which thread, and beside whom."""
+"""Time per `publish` call, by number of subscribers, by thread, and next to other subscriptions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import msgspec
 
 from benchmarks import peers
 from benchmarks.rounds import Contest, Round, Rounds, Samples, Scale, elapsed
-from benchmarks.silent import Events, Ticked, built, calls, prebuilt, silent_async
+from benchmarks.workload import Events, Ticked, built, noop_async, prebuilt, timed_calls
 from eventbus import Event, EventBus
 
 __all__ = ["CONTESTS"]
@@ -24,8 +24,8 @@ __all__ = ["CONTESTS"]
 _Clock = Callable[[], int]
 
 
-async def _entered(stack: AsyncExitStack, listeners: int) -> EventBus:
-    bus = await stack.enter_async_context(EventBus([silent_async() for _ in range(listeners)]))
+async def _entered(stack: AsyncExitStack, subscribers: int) -> EventBus:
+    bus = await stack.enter_async_context(EventBus([noop_async() for _ in range(subscribers)]))
     await bus.drain()
     return bus
 
@@ -51,7 +51,7 @@ def _three_appends(events: Events) -> Round:
 async def _to_three(stack: AsyncExitStack, scale: Scale) -> Rounds:
     bus, events = await _entered(stack, 3), prebuilt(scale.events)
     return {
-        "eventbus": calls(bus.publish, events, bus.drain),
+        "eventbus": timed_calls(bus.publish, events, bus.drain),
         "floor: 3 deque appends": _three_appends(events),
         **peers.publish_to_three(events),
     }
@@ -64,17 +64,17 @@ class _Plain(msgspec.Struct, frozen=True):
 async def _to_three_built(stack: AsyncExitStack, scale: Scale) -> Rounds:
     bus, events = await _entered(stack, 3), built(scale.events)
     return {
-        "eventbus": calls(bus.publish, events, bus.drain),
-        "building the event alone": calls(bool, events),
+        "eventbus": timed_calls(bus.publish, events, bus.drain),
+        "building the event alone": timed_calls(bool, events),
         "floor: a plain struct and 3 deque appends": _three_appends(built(scale.events, _Plain)),
         **peers.publish_to_three(events),
     }
 
 
 async def _into_idle(stack: AsyncExitStack, scale: Scale) -> Rounds:
-    """One event at a time: each has to wake its consumers."""
+    """Publish one event at a time: each call has to wake the consumers."""
     here = await _entered(stack, 3)
-    there = stack.enter_context(EventBus([silent_async() for _ in range(3)]))
+    there = stack.enter_context(EventBus([noop_async() for _ in range(3)]))
 
     def one_by_one(bus: EventBus) -> Round:
         async def take() -> Samples:
@@ -92,29 +92,31 @@ async def _into_idle(stack: AsyncExitStack, scale: Scale) -> Rounds:
     return {"the caller's loop": one_by_one(here), "the bus's own thread": one_by_one(there)}
 
 
-async def _beside_others(stack: AsyncExitStack, scale: Scale) -> Rounds:
+async def _with_other_types(stack: AsyncExitStack, scale: Scale) -> Rounds:
     body = {"__module__": __name__}
     new_class: Any = type(Event)
     others = [new_class(f"Other{number}", (Event,), dict(body), frozen=True) for number in range(50)]
     rounds: Rounds = {}
-    for name, listeners in (("1 subscriber", 1), ("no subscriber", 0)):
-        alone, crowded = await _entered(stack, listeners), await _entered(stack, listeners)
+    for name, subscribers in (("1 subscriber", 1), ("no subscriber", 0)):
+        alone, crowded = await _entered(stack, subscribers), await _entered(stack, subscribers)
         for other in others * 20:
-            crowded.subscribe(silent_async(), other)
+            crowded.subscribe(noop_async(), other)
         await crowded.drain()
         for suffix, bus in (("", alone), (", 1,000 to other types", crowded)):
-            rounds[name + suffix] = calls(bus.publish, prebuilt(scale.events), bus.drain)
+            rounds[name + suffix] = timed_calls(bus.publish, prebuilt(scale.events), bus.drain)
     return rounds
 
 
 async def _to_many(stack: AsyncExitStack, scale: Scale) -> Rounds:
-    buses = {listeners: await _entered(stack, listeners) for listeners in (0, 1, 3, 10, 100)}
+    buses = {subscribers: await _entered(stack, subscribers) for subscribers in (0, 1, 3, 10, 100)}
     events = prebuilt(scale.events)
-    return {f"{number} listening": calls(bus.publish, events, bus.drain) for number, bus in buses.items()}
+    return {
+        f"{number} subscribers": timed_calls(bus.publish, events, bus.drain) for number, bus in buses.items()
+    }
 
 
 def _from_threads(bus: EventBus, events: list[Ticked], threads: int, clock: _Clock) -> Samples:
-    """Publish from several threads; return the time of an event, all threads' own time added up."""
+    """Publish from several threads; return the sum of the threads' times, divided by the events."""
     share = len(events) // threads
     ready = threading.Barrier(threads)
     spent: list[int] = []
@@ -138,7 +140,7 @@ def _from_threads(bus: EventBus, events: list[Ticked], threads: int, clock: _Clo
 
 async def _across_threads(stack: AsyncExitStack, scale: Scale, clock: _Clock) -> Rounds:
     here = await _entered(stack, 3)
-    there = stack.enter_context(EventBus([silent_async() for _ in range(3)]))
+    there = stack.enter_context(EventBus([noop_async() for _ in range(3)]))
     events = [Ticked() for _ in range(scale.events)]
 
     def from_threads(bus: EventBus, threads: int) -> Round:
@@ -149,14 +151,16 @@ async def _across_threads(stack: AsyncExitStack, scale: Scale, clock: _Clock) ->
 
         return take
 
-    rounds: Rounds = {"same thread": calls(here.publish, prebuilt(scale.events), here.drain, clock=clock)}
+    rounds: Rounds = {
+        "same thread": timed_calls(here.publish, prebuilt(scale.events), here.drain, clock=clock)
+    }
     for threads in (1, 4, 16):
-        rounds[f"{threads} to a bus in a loop"] = from_threads(here, threads)
-        rounds[f"{threads} to a bus in its own thread"] = from_threads(there, threads)
+        rounds[f"bus in a loop, publishing threads: {threads}"] = from_threads(here, threads)
+        rounds[f"bus in its own thread, publishing threads: {threads}"] = from_threads(there, threads)
     return rounds
 
 
-async def _beside_a_hung_one(stack: AsyncExitStack, scale: Scale) -> Rounds:
+async def _with_hung_subscriber(stack: AsyncExitStack, scale: Scale) -> Rounds:
     async def hang(event: Ticked) -> None:
         del event
         await anyio.sleep_forever()
@@ -167,11 +171,11 @@ async def _beside_a_hung_one(stack: AsyncExitStack, scale: Scale) -> Rounds:
 
     healthy, disturbed, events = await _entered(stack, 5), await _entered(stack, 4), prebuilt(scale.events)
     subscription = disturbed.subscribe(hang)
-    stack.push_async_callback(disturbed.aclose, 0.0)  # it would hold the close to its deadline
+    stack.push_async_callback(disturbed.aclose, 0.0)  # otherwise the close would wait for its deadline
     stack.callback(subscription.unsubscribe)
     return {
-        "5 healthy": calls(healthy.publish, events, partial(until_only, healthy, 0)),
-        "1 hung among 5": calls(disturbed.publish, events, partial(until_only, disturbed, 1)),
+        "5 healthy": timed_calls(healthy.publish, events, partial(until_only, healthy, 0)),
+        "1 of 5 hung": timed_calls(disturbed.publish, events, partial(until_only, disturbed, 1)),
     }
 
 
@@ -179,11 +183,11 @@ CONTESTS = [
     Contest("publish to 3", "ns", _to_three),
     Contest("build and publish to 3", "ns", _to_three_built),
     Contest("publish into an idle bus", "ns", _into_idle, rounds=20),
-    Contest("publish beside others", "ns", _beside_others),
+    Contest("publish, subscriptions to other types", "ns", _with_other_types),
     Contest("publish to many", "ns", _to_many, rounds=60),
     Contest(
         "publish across threads, processor time", "ns", partial(_across_threads, clock=time.thread_time_ns)
     ),
     Contest("publish across threads, wall time", "ns", partial(_across_threads, clock=time.perf_counter_ns)),
-    Contest("publish beside a hung subscriber", "ns", _beside_a_hung_one),
+    Contest("publish, 1 of 5 subscribers hung", "ns", _with_hung_subscriber),
 ]

@@ -1,4 +1,4 @@
-"""Take timings in turns, so that what the machine does meanwhile falls on all alike."""
+"""Measure the entries in turns, so that other load on the machine affects all of them alike."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ __all__ = ["Contest", "Measured", "Round", "Rounds", "Samples", "Scale", "elapse
 
 Samples: TypeAlias = Sequence[float]
 Round: TypeAlias = Callable[[], Awaitable[Samples]]
-"""Takes the samples of one round: one of a timing, many of a latency."""
+"""Runs one round and returns its samples: one for a timing, many for a latency."""
 Rounds: TypeAlias = dict[str, Round]
-"""By the name of the entry."""
+"""The rounds by the name of their entry."""
 
 
 class Scale(NamedTuple):
-    """How much is measured.
+    """The size of a run.
 
     Attributes:
-        rounds: How often each entry has its turn.
-        events: How many events one round publishes; fewer than a mailbox holds.
-        seconds: How long one round of a workload lasts that is measured by time.
+        rounds: The number of rounds of each entry.
+        events: The number of events that one round publishes; fewer than a mailbox holds.
+        seconds: The duration of one round, for workloads that run for a fixed time.
     """
 
     rounds: int
@@ -38,11 +38,11 @@ class Contest(NamedTuple):
     """Entries that are measured in turns.
 
     Attributes:
-        name: What the entries do.
-        unit: Of the samples.
-        prepare: Sets up every entry on the stack given, and returns their rounds.
-        rounds: The most rounds, for entries that take long.
-        backend: What loop they run in.
+        name: The work that the entries do.
+        unit: The unit of the samples.
+        prepare: Sets up all entries on the given stack and returns their rounds.
+        rounds: The maximum number of rounds, for slow entries.
+        backend: The event loop to run in, ``asyncio`` or ``trio``.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Contest(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """What came of a contest: for each entry, the samples of each round."""
+    """The results of a contest: for each entry, the samples of each round."""
 
     name: str
     unit: str
@@ -67,9 +67,9 @@ class Measured(NamedTuple):
         """Return the samples of all rounds together."""
         return [sample for samples in self.entries[entry] for sample in samples]
 
-    def ratios(self, entry: str, against: str) -> list[float]:
-        """Return, of each round, how many times `against` the entry took."""
-        return [a / b for a, b in zip(self.medians(entry), self.medians(against), strict=True)]
+    def ratios(self, entry: str, baseline: str) -> list[float]:
+        """Return the entry's median divided by that of `baseline`, for each round."""
+        return [a / b for a, b in zip(self.medians(entry), self.medians(baseline), strict=True)]
 
 
 def measure(contest: Contest, scale: Scale) -> Measured:
@@ -81,10 +81,10 @@ async def _take_turns(contest: Contest, scale: Scale) -> Measured:
     async with AsyncExitStack() as stack:
         rounds = await contest.prepare(stack, scale)
         for take in rounds.values():
-            await take()  # warm: caches, and the interpreter's specialised bytecode
+            await take()  # warm up caches and specialised bytecode
         taken: dict[str, list[Samples]] = {name: [] for name in rounds}
-        # The collector is on, as in programs; each round begins with nothing to collect, and with
-        # what the set-up made out of its sight, so that a big set-up is nobody else's burden.
+        # The garbage collector stays on, as in programs. Each round starts with nothing to collect, and
+        # the objects of the set-up are frozen, so that one entry's set-up does not slow the others.
         gc.collect()
         gc.freeze()
         try:
@@ -100,7 +100,7 @@ async def _take_turns(contest: Contest, scale: Scale) -> Measured:
 
 
 def elapsed(began: int, events: int, clock: Callable[[], int] = time.perf_counter_ns) -> Samples:
-    """Return the nanoseconds an event took, since `began` on the given clock."""
+    """Return the nanoseconds per event since `began` on the given clock."""
     return ((clock() - began) / events,)
 
 

@@ -1,6 +1,6 @@
 """eventbus: an async, in-process publish/subscribe event bus that never blocks its publishers.
 
-Everything a user needs is here; `eventbus.contracts` is all a plugin author must read.
+All public names are here. A plugin author needs to read `eventbus.contracts` only.
 """
 
 from eventbus.bus import EventBus
@@ -52,7 +52,17 @@ from eventbus.events.provenance import exclude_read_from
 from eventbus.events.records import SkillInvocation
 from eventbus.events.redaction import scrubbed_line, scrubbed_lines
 from eventbus.events.scrubbing import scrub
+from eventbus.fork_safety import ForkSafeLock
 from eventbus.session import current_session_id, session_scope
+from eventbus.settings import (
+    DEFAULT_DIRECTORY,
+    DEFAULT_KEEP_BYTES,
+    DEFAULT_KEEP_DAYS,
+    DEFAULT_SEGMENT_BYTES,
+    ProgressMode,
+    SyncPolicy,
+    log_directory,
+)
 from eventbus.trackers import (
     PhaseTask,
     SkillMetrics,
@@ -66,6 +76,10 @@ from eventbus.trackers import (
 
 __all__ = [
     "DEFAULT_CAPACITY",
+    "DEFAULT_DIRECTORY",
+    "DEFAULT_KEEP_BYTES",
+    "DEFAULT_KEEP_DAYS",
+    "DEFAULT_SEGMENT_BYTES",
     "BusStateError",
     "BusStatistics",
     "CorrelatedSession",
@@ -79,6 +93,7 @@ __all__ = [
     "EventStream",
     "EventTypes",
     "EventsLost",
+    "ForkSafeLock",
     "IntegrationError",
     "NodeCompleted",
     "NodeEvent",
@@ -89,6 +104,7 @@ __all__ = [
     "PatternDetected",
     "PhaseTask",
     "PluginError",
+    "ProgressMode",
     "RateLimitedLog",
     "SessionCoordinator",
     "SessionCorrelated",
@@ -107,6 +123,7 @@ __all__ = [
     "SubscriberFailed",
     "Subscription",
     "SubscriptionStatistics",
+    "SyncPolicy",
     "TrackedSkill",
     "UnknownEvent",
     "WorkflowCompleted",
@@ -124,6 +141,7 @@ __all__ = [
     "event_types",
     "exclude_read_from",
     "get_tracker",
+    "log_directory",
     "printable",
     "scrub",
     "scrubbed_line",

@@ -1,4 +1,4 @@
-"""Write a file whole or not at all: nobody ever reads half of it, and a crash leaves the old one."""
+"""Write a file whole or not at all: a reader never sees half of it, and a crash leaves the old one."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ __all__ = ["make_private_directory", "write_atomically"]
 
 
 def write_atomically(path: Path, content: bytes | Iterable[bytes]) -> None:
-    """Replace a file by one of mode 0600 with this content, making its directory if there is none.
+    """Replace a file by one of mode 0600 with this content; its directory is made if necessary.
 
     Args:
         path: The file.
-        content: All of it, or its parts one after the other; where getting one of them raises,
-            that comes out, and nothing is written.
+        content: The content, or its parts in order. If producing a part raises, nothing is written and
+            the exception is passed on.
 
     Raises:
-        OSError: It cannot be written; what was there is untouched.
+        OSError: The file cannot be written; the old one is unchanged.
     """
     make_private_directory(path.parent)
-    # In the same directory: only within one file system is a rename atomic. mkstemp makes it 0600.
+    # In the same directory, because a rename is atomic only within a file system. mkstemp makes it 0600.
     descriptor, partial = tempfile.mkstemp(prefix=".eventbus-", suffix=".partial", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -38,11 +38,11 @@ def write_atomically(path: Path, content: bytes | Iterable[bytes]) -> None:
 
 
 def make_private_directory(directory: Path) -> None:
-    """Make a directory and those above it, of mode 0700 where they are new; others stay as they are.
+    """Make a directory and those above it; new ones get mode 0700.
 
     Raises:
         OSError: It cannot be made.
     """
     missing = [each for each in (directory, *directory.parents) if not each.exists()]
-    for each in reversed(missing):  # `mkdir(parents=True)` gives the mode to the last one only
+    for each in reversed(missing):  # `mkdir(parents=True)` sets the mode of the last one only
         each.mkdir(mode=0o700, exist_ok=True)

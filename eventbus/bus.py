@@ -1,44 +1,38 @@
-"""EventBus: the front door, and how one subscribes.
-
-How an event gets from its publisher into mailboxes is in `router`, how it gets from a mailbox to
-its handler in `subscription`, where that runs in `host`, and how it ends in `lifecycle`.
-"""
+"""EventBus, the front door; `delivery` does the work: start reading at its `router` and `worker`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from types import UnionType
-from typing import Any, TypedDict, TypeVar, Unpack, overload
+from typing import Any, Self, TypeVar, Unpack, overload
 
 import blinker
 
-from eventbus.contracts import DEFAULT_CAPACITY, EventT, EventTypes, Overflow, Subscriber
-from eventbus.delivery.handlers import as_subscriber, check_options, classes_in, name_of
-from eventbus.delivery.lifecycle import Lifecycle
-from eventbus.delivery.mailbox import new_mailbox
+from eventbus.contracts import EventT, EventTypes, Subscriber
+from eventbus.delivery.causality import depth_here
+from eventbus.delivery.decorator_types import Subscribing
+from eventbus.delivery.intake import Intake
+from eventbus.delivery.lifecycle import CLOSE_TIMEOUT_SECONDS, Lifecycle
+from eventbus.delivery.router import Router
+from eventbus.delivery.routing_table import DIRECT, NO_SUBSCRIBER
+from eventbus.delivery.statistics import BusStatistics, DrainReport
 from eventbus.delivery.stream import EventStream
 from eventbus.delivery.subscription import Subscription
+from eventbus.delivery.subscription_factory import SubscriptionFactory, SubscriptionOptions
 from eventbus.delivery.switch_interval import SWITCH_INTERVAL_SECONDS
-from eventbus.errors import BusStateError, SubscriberError
-from eventbus.events import Event, EventsLost
+from eventbus.delivery.wake_ups import MAX_PENDING
+from eventbus.events import Event
 
 __all__ = ["EventBus", "SubscriptionOptions"]
 
+_EventT1 = TypeVar("_EventT1", bound=Event)
+_EventT2 = TypeVar("_EventT2", bound=Event)
+_EventT3 = TypeVar("_EventT3", bound=Event)
 _HandlerT = TypeVar("_HandlerT", bound=Callable[..., object])
 
 
-class SubscriptionOptions(TypedDict, total=False):
-    """What may be said of a subscription; see `EventBus.subscribe`."""
-
-    name: str
-    capacity: int
-    overflow: Overflow
-    key: Callable[[Any], Hashable]
-    replay: int
-
-
-class EventBus(Lifecycle):
+class EventBus:
     """An in-process publish/subscribe bus that never blocks its publishers.
 
         with EventBus([MySubscriber()]) as bus:        # subscribers on the bus's own thread and loop
@@ -47,21 +41,16 @@ class EventBus(Lifecycle):
         async with EventBus([MySubscriber()]) as bus:  # subscribers in the caller's loop
             ...
 
-    Leaving the block closes the bus: what was published is delivered first.
+    Leaving the block closes the bus: published events are delivered first. Entering a bus a second
+    time raises `BusStateError`.
 
     Args:
         subscribers: Handlers and `Subscriber` instances to subscribe from the start.
-        name: What logs and its thread call it.
+        name: Its name in logs, and its thread's.
         history: How many of the last accepted events are kept for `replay`; 0 for none.
-        switch_interval: How many seconds a thread may keep the interpreter while events wait for a
-            loop of another thread: `sys.setswitchinterval`, put back as soon as they wait no more.
-            None leaves it alone; then a publisher that computes and makes short system calls can
-            delay such events by a second.
-
-    Attributes:
-        id: 12 hexadecimal digits of its own; ``(bus id, number)`` names an event.
-        name: Its name.
-        report: What its close delivered and what it did not; None until it has closed.
+        switch_interval: `sys.setswitchinterval`, in seconds, while events wait for a loop of another
+            thread. With None it is left alone, and a publisher that computes and makes short system
+            calls can delay such events by a second.
 
     Raises:
         SubscriberError: One of `subscribers` cannot be used as a subscriber.
@@ -76,22 +65,120 @@ class EventBus(Lifecycle):
         history: int = 1_024,
         switch_interval: float | None = SWITCH_INTERVAL_SECONDS,
     ) -> None:
-        if history < 0:
-            raise ValueError(f"history={history} keeps less than nothing. Pass 0 to turn it off")
-        if switch_interval is not None and not switch_interval > 0:
-            raise ValueError(f"switch_interval={switch_interval} is no time. Pass None to turn it off")
-        super().__init__(name or "eventbus", history, switch_interval)
+        self.name: str = name or "eventbus"
+        self._router = Router(history, switch_interval)
+        self._intake = Intake(self, self._router)
+        self._lifecycle = Lifecycle(self, self._router)
+        self._subscriptions = SubscriptionFactory(self, self._router, self._lifecycle.add)
         for subscriber in subscribers:
             self.subscribe(subscriber)
 
     def __repr__(self) -> str:
-        state = "closed" if self._is_closed else "running" if self._is_running else "not entered"
-        return f"<EventBus {self.name!r} {self.id} {state}, {len(self._subscriptions)} subscriptions>"
+        running = "running" if self._lifecycle.is_running else "not entered"
+        state = "closed" if self._router.is_closed else running
+        return f"<EventBus {self.name!r} {self.id} {state}, {len(self._router.subscriptions)} subscriptions>"
+
+    @property
+    def id(self) -> str:
+        """Its id, 12 hexadecimal digits; ``(bus id, number)`` names an event."""
+        return self._lifecycle.id
+
+    @property
+    def report(self) -> DrainReport | None:
+        """What its close delivered and what it did not; None until it has closed."""
+        return self._lifecycle.report
+
+    def __enter__(self) -> Self:
+        """Run the subscribers on a new thread with its own loop."""
+        self._lifecycle.enter()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        """Close the bus."""
+        self._lifecycle.leave()
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        """Run the subscribers in a task group of the calling task."""
+        await self._lifecycle.enter_here()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        """Close the bus."""
+        self._lifecycle.leave()
+        try:
+            await self.aclose()
+        finally:
+            await self._lifecycle.end_tasks()
+
+    # Publishing.
+
+    def publish(self, event: Event) -> bool:
+        """Accept an event for every subscription that wants it. Never waits.
+
+        From any thread, inside any loop or none, in a handler, a signal handler or a finalizer.
+        Before the bus is entered, events are queued and delivered on entry.
+
+        Returns:
+            Whether it was accepted. False: the bus is closed, or the event is at the end of a chain
+            of 64 events, each published while handling the one before.
+
+        Raises:
+            TypeError: `event` is not an `Event`.
+        """
+        # This belongs to `Intake.publish`, but a call more would cost 40 ns in 127. Rejected: the
+        # intake's method as an attribute of the instance, which costs 28 ns, and hides the overrides
+        # of subclasses.
+        router = self._router
+        plans = router.table.plans
+        plan = plans.get(type(event))
+        if plan is DIRECT:
+            if not depth_here.get():
+                pending = router.pending
+                pending.append(event)
+                is_done = len(pending) <= router.wake_ups.ring_threshold
+                return is_done or self._intake.ring_or_distribute(event)
+        elif plan is NO_SUBSCRIBER and not depth_here.get():
+            pending = router.pending
+            pending.append(event)
+            is_done = router.table.plans is plans and len(pending) <= MAX_PENDING
+            return is_done or self._intake.keep_unwanted(event, plans)
+        return self._intake.publish(event)
+
+    async def publish_wait(self, event: Event) -> bool:
+        """Publish an event once there is room for it in every mailbox whose overflow is `WAIT`.
+
+        Like `publish` otherwise. If it is cancelled while it waits, nothing is published.
+
+        Raises:
+            WouldDeadlockError: A handler would wait for room in its own mailbox.
+        """
+        return await self._intake.publish_wait(event)
+
+    def tap(self, event_type: type[Event]) -> blinker.Signal:
+        """Return the blinker signal of an event class, whose receivers run in the publisher's thread.
+
+            bus.tap(NodeCompleted).connect(print, weak=False)
+
+        Receivers are called with the event, at once, in no defined order; those of a base class too.
+        An exception of a receiver is logged, and affects nothing else. Receivers slow the publisher
+        down: prefer `subscribe`.
+
+        Raises:
+            SubscriberError: `event_type` is not one event class.
+        """
+        return self._router.tap(event_type)
 
     # Subscribing.
 
     @overload
-    def subscribe(self, handler: Subscriber[Any], /) -> Subscription: ...
+    def subscribe(
+        self,
+        handler: Subscriber[Any] | Callable[[EventT], object],
+        events: None = None,
+        /,
+        **options: Unpack[SubscriptionOptions],
+    ) -> Subscription: ...
 
     @overload
     def subscribe(
@@ -99,123 +186,55 @@ class EventBus(Lifecycle):
         handler: Callable[[EventT], object],
         events: type[EventT],
         /,
-        *,
-        name: str | None = None,
-        capacity: int = DEFAULT_CAPACITY,
-        overflow: Overflow = Overflow.DROP_OLDEST,
-        key: Callable[[EventT], Hashable] | None = None,
-        replay: int = 0,
+        **options: Unpack[SubscriptionOptions],
+    ) -> Subscription: ...
+
+    @overload
+    def subscribe(
+        self,
+        handler: Subscriber[EventT],
+        events: type[EventT],
+        /,
+        **options: Unpack[SubscriptionOptions],
     ) -> Subscription: ...
 
     @overload
     def subscribe(
         self,
         handler: Subscriber[Any] | Callable[[Any], object],
-        events: EventTypes | None = None,
+        events: UnionType | tuple[type[Event], ...],
         /,
-        *,
-        name: str | None = None,
-        capacity: int | None = None,
-        overflow: Overflow | None = None,
-        key: Callable[[Any], Hashable] | None = None,
-        replay: int = 0,
+        **options: Unpack[SubscriptionOptions],
     ) -> Subscription: ...
 
     def subscribe(
-        self,
-        handler: Subscriber[Any] | Callable[[Any], object],
-        events: EventTypes | None = None,
-        *,
-        name: str | None = None,
-        capacity: int | None = None,
-        overflow: Overflow | None = None,
-        key: Callable[[Any], Hashable] | None = None,
-        replay: int = 0,
+        self, handler: Subscriber[Any] | Callable[[Any], object], events: Any = None, **options: Any
     ) -> Subscription:
-        """Have a handler or subscriber get the events it wants; effective on return.
+        """Deliver events to a handler or subscriber, and return the handle that ends it.
 
-        What is not said is what the `Subscriber` says, and for a function the defaults. From any
-        thread, before or after the bus was entered.
+        Effective on return; from any thread, before or after the bus was entered.
 
         Args:
             handler: A function of one event, sync or async, or a `Subscriber`.
-            events: An event class, or a union of them; subclasses are included. By default what the
-                subscriber says, or the annotation of the function's parameter, or `Event`.
-            name: What statistics and logs call it; a number is added to make it unique.
-            capacity: How many events its mailbox holds, 1 or more.
-            overflow: What is sacrificed when the mailbox is full.
-            key: With `Overflow.COALESCE`: of the queued events with equal keys only the latest is
-                kept. Called in the publisher's thread.
-            replay: Begin with up to this many of the last matching events of the bus's history,
-                without a gap or a duplicate between them and what comes.
-
-        Returns:
-            The handle that ends it.
+            events: An event class, or a union of them; subclasses are included. By default the
+                subscriber's, or the annotation of the function's parameter, or `Event`.
+            **options: See `SubscriptionOptions`.
 
         Raises:
-            SubscriberError: The handler, its events or its options make no sense.
+            SubscriberError: The handler, its events or its options are wrong.
             BusStateError: The bus is closed.
         """
-        subscriber = as_subscriber(handler)
-        return self._subscribe(
-            subscriber,
-            subscriber.events if events is None else events,
-            name=name or subscriber.name or name_of(subscriber),
-            capacity=subscriber.capacity if capacity is None else capacity,
-            overflow=subscriber.overflow if overflow is None else overflow,
-            key=subscriber.key if key is None else key,
-            replay=replay,
-        )
+        return self._subscriptions.subscribe(handler, events, **options)
 
-    def _subscribe(
-        self,
-        subscriber: Subscriber[Any] | None,
-        events: EventTypes,
-        *,
-        name: str | None = None,
-        capacity: int = DEFAULT_CAPACITY,
-        overflow: Overflow = Overflow.DROP_OLDEST,
-        key: Callable[[Any], Hashable] | None = None,
-        replay: int = 0,
-    ) -> Subscription:
-        classes = classes_in(events)
-        check_options(capacity, overflow, key)
-        if replay < 0:
-            raise SubscriberError(f"replay={replay} is less than nothing. Pass 0 or more")
-        tells_losses = any(issubclass(EventsLost, each) for each in classes)
-        mailbox = new_mailbox(self._section, capacity, overflow, tells_losses=tells_losses)
-        subscription = Subscription(self, name or "stream", mailbox, subscriber, key)
-        keys: dict[int, Hashable] = {}
-        while unknown := self._inside(partial(self._list, subscription, classes, replay), keys):
-            # Worked out here, outside the critical section: a key function is user code.
-            keys.update((seq, subscription.key_of(event)) for seq, event in unknown)
-        if self._host is not None and subscriber is not None:
-            self._host.adopt(subscription)
-        return subscription
-
-    def _list(
-        self,
-        subscription: Subscription,
-        classes: tuple[type[Event], ...],
-        replay: int,
-        keys: dict[int, Hashable],
-    ) -> list[tuple[int, Event]]:
-        if self._is_closed:
-            raise BusStateError(
-                "this bus is closed: nothing will be published on it. Subscribe before the close"
-            )
-        unknown = self._admit(subscription, classes, replay, keys)
-        if not unknown:
-            name, number = subscription.name, 2
-            while subscription.name in self._subscriptions:
-                subscription.name = f"{name}-{number}"
-                number += 1
-            self._subscriptions[subscription.name] = subscription
-        return unknown
+    @overload
+    def on(self, events: type[EventT], /, **options: Unpack[SubscriptionOptions]) -> Subscribing[EventT]: ...
 
     @overload
     def on(
-        self, events: EventTypes | None = None, /, **options: Unpack[SubscriptionOptions]
+        self,
+        events: UnionType | tuple[type[Event], ...] | None = None,
+        /,
+        **options: Unpack[SubscriptionOptions],
     ) -> Callable[[_HandlerT], _HandlerT]: ...
 
     @overload
@@ -225,14 +244,12 @@ class EventBus(Lifecycle):
         """Subscribe the decorated function, which is returned as it is.
 
             @bus.on(NodeCompleted)
-            async def tell(event: NodeCompleted) -> None: ...
+            async def report(event: NodeCompleted) -> None: ...
 
             @bus.on
-            def tell_too(event: NodeCompleted | SkillCompleted) -> None: ...
+            def report_both(event: NodeCompleted | SkillCompleted) -> None: ...
 
-        Args:
-            events: As for `subscribe`; by default the annotation of the function's parameter.
-            **options: As for `subscribe`.
+        Events and options are those of `subscribe`.
         """
         if callable(events) and not isinstance(events, type | UnionType):
             self.subscribe(events)
@@ -251,6 +268,19 @@ class EventBus(Lifecycle):
 
     @overload
     def stream(
+        self, events: tuple[type[_EventT1], type[_EventT2]], /, **options: Unpack[SubscriptionOptions]
+    ) -> EventStream[_EventT1 | _EventT2]: ...
+
+    @overload
+    def stream(
+        self,
+        events: tuple[type[_EventT1], type[_EventT2], type[_EventT3]],
+        /,
+        **options: Unpack[SubscriptionOptions],
+    ) -> EventStream[_EventT1 | _EventT2 | _EventT3]: ...
+
+    @overload
+    def stream(
         self, events: UnionType | tuple[type[Event], ...], /, **options: Unpack[SubscriptionOptions]
     ) -> EventStream[Event]: ...
 
@@ -265,32 +295,56 @@ class EventBus(Lifecycle):
             async with bus.stream(NodeEvent) as events:  # subscribed before the body runs
                 async for event in events: ...
 
-        Args:
-            events: An event class, or a union of them; subclasses are included.
-            **options: As for `subscribe`; the capacity is what it holds for its reader.
-
-        Raises:
-            SubscriberError: The events or options make no sense; on opening it.
-            BusStateError: The bus is closed; on opening it.
+        Events and options are those of `subscribe`, and so are the errors, on opening it.
         """
-        return EventStream(self, partial(self._subscribe, None, events, **options))
+        return EventStream(self._router, partial(self._subscriptions.open_stream, events, **options))
 
-    def tap(self, event_type: type[Event]) -> blinker.Signal:
-        """Return the blinker signal of an event class, whose receivers run in the publisher's thread.
+    # Statistics and closing.
 
-            bus.tap(NodeCompleted).connect(print, weak=False)
+    def statistics(self) -> BusStatistics:
+        """Return the statistics of the bus and its subscriptions at this instant."""
+        return self._router.read(self._router.statistics)
 
-        Receivers are called with the event, at once, in no defined order; those of a base class too.
-        Each is guarded on its own: what it raises is logged and goes no further. They slow the
-        publisher down by whatever they do: prefer `subscribe`.
+    async def drain(self, timeout: float | None = None) -> DrainReport:
+        """Wait until every event accepted so far has been handled; the bus stays open.
+
+        Streams are not waited for: their readers take the queued events in their own time.
 
         Args:
-            event_type: One event class.
+            timeout: The most seconds to wait; None for no limit.
+
+        Returns:
+            What was delivered. It is not complete when the deadline passed first, or when events are
+            queued and the bus is not running.
 
         Raises:
-            SubscriberError: It is something else.
+            WouldDeadlockError: The calling code is a handler of this bus.
         """
-        classes = classes_in(event_type)
-        if len(classes) != 1:
-            raise SubscriberError("a tap is on one event class. Tap each class of the union, or their base")
-        return self._inside(self._tap_inside, classes[0])
+        return await self._lifecycle.drain(timeout)
+
+    def close(self, timeout: float | None = CLOSE_TIMEOUT_SECONDS) -> DrainReport:
+        """Stop intake, deliver the queued events, stop the subscribers. From any thread.
+
+        All subscriptions are drained in parallel. Closing again returns the same report. In a handler,
+        and in the thread of the subscribers' loop, the close only begins, and the report shows the
+        state at that moment.
+
+        Args:
+            timeout: The most seconds to drain for; None for no limit.
+
+        Returns:
+            What was delivered and what was not, at most 100 ms after the deadline.
+
+        Raises:
+            BaseException: An exception of a subscriber that is not an `Exception`, such as
+                `KeyboardInterrupt`; once, after the others have drained.
+        """
+        return self._lifecycle.close(timeout)
+
+    async def aclose(self, timeout: float | None = CLOSE_TIMEOUT_SECONDS) -> DrainReport:
+        """Close from a task, of any loop; like `close` otherwise.
+
+        Cancellation does not cut it short: it takes no longer than the deadline. asyncio's own
+        `Task.cancel` is passed on afterwards.
+        """
+        return await self._lifecycle.aclose(timeout)

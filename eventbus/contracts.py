@@ -1,14 +1,12 @@
-"""What a plugin author must know: subclass `Subscriber`, or write to an `EventSink`.
+"""All that a plugin author needs: the base class `Subscriber`, and `EventSink` to publish to.
 
     class SlowNodes(Subscriber[NodeCompleted]):
-        events = NodeCompleted
-
         async def handle(self, event: NodeCompleted) -> None:
             if (event.duration_seconds or 0) > 10:
                 print(event.node_id)
 
-`start`, `handle`, `handle_batch` and `stop` run one at a time, in one task, on the bus's host. What
-they raise is counted, logged and reported as `SubscriberFailed`, and harms nobody else.
+`start`, `handle`, `handle_batch` and `stop` run one at a time, in one task, on the bus's host. Their
+exceptions are counted, logged and published as `SubscriberFailed`, and affect no other subscriber.
 """
 
 from __future__ import annotations
@@ -18,6 +16,7 @@ from enum import Enum
 from types import UnionType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeAlias, runtime_checkable
 
+from eventbus.event_classes import check_covers, events_of_argument, type_argument
 from eventbus.events import Event
 
 if TYPE_CHECKING:
@@ -34,33 +33,33 @@ else:
 __all__ = ["DEFAULT_CAPACITY", "EventSink", "EventTypes", "Overflow", "Subscriber"]
 
 DEFAULT_CAPACITY = 2_048
-"""How many events a mailbox holds unless told otherwise."""
+"""The number of events that a mailbox holds by default."""
 
 EventTypes: TypeAlias = "type[Event] | UnionType | tuple[type[Event], ...]"
-"""What a subscription wants: an event class, a union of them (``A | B``), or a tuple."""
+"""The events of a subscription: an event class, a union (``A | B``) or a tuple of them."""
 
 
 class Overflow(Enum):
-    """What is sacrificed when a mailbox is full."""
+    """Which event is lost when a mailbox is full."""
 
     DROP_OLDEST = "drop_oldest"
-    """The oldest queued event: for observers, who care for what happens now."""
+    """The oldest queued event: for observers of the current state."""
     DROP_NEWEST = "drop_newest"
-    """The new event: for those who must not miss how it began."""
+    """The new event: for subscribers that need the beginning."""
     COALESCE = "coalesce"
-    """The queued event with the same key as the new one, full or not: for live progress.
-    Beyond `capacity` different keys, the oldest queued event."""
+    """The queued event with the same key as the new one, even if the mailbox is not full: for live
+    progress. Beyond `capacity` different keys, the oldest queued event."""
     WAIT = "wait"
-    """Nothing, for those who publish with `publish_wait`: they wait for room. A plain `publish` may
-    not wait, and loses the new event."""
+    """None if `publish_wait` is used, which waits for room. `publish` never waits: it drops the new
+    event."""
 
 
 @runtime_checkable
 class EventSink(Protocol):
-    """Anything events can be published to; what trackers know of a bus."""
+    """Anything that events can be published to; trackers use no more of a bus."""
 
     def publish(self, event: Event) -> bool:
-        """Take an event without waiting; answer whether it was accepted."""
+        """Take an event without waiting; return whether it was accepted."""
         ...
 
 
@@ -68,13 +67,15 @@ class Subscriber(Generic[EventT]):
     """A component that consumes events: subclass it and override `handle` or `handle_batch`.
 
     Attributes:
-        events: What it wants: an event class, or a union of them. Subclasses are included.
+        events: The events that it gets: an event class, or a union of them. Subclasses are included. By
+            default the type argument: `NodeCompleted` for a ``Subscriber[NodeCompleted]``, and `Event`
+            without one.
         capacity: How many events its mailbox holds.
-        overflow: What is sacrificed when the mailbox is full.
+        overflow: Which event is lost when the mailbox is full.
         key: With `Overflow.COALESCE`, a cheap, pure function of an event: of the queued events with
             equal keys only the latest is kept. It runs in the publisher's thread.
-        max_batch: The most events `handle_batch` is given at once.
-        name: What statistics, logs and `SubscriberFailed` call it; by default its class's name.
+        max_batch: The most events that `handle_batch` gets at once.
+        name: Its name in statistics, logs and `SubscriberFailed`; by default that of its class.
     """
 
     events: EventTypes = Event
@@ -85,33 +86,46 @@ class Subscriber(Generic[EventT]):
     name: str | None = None
 
     handles_batches: ClassVar[bool] = False
-    """Whether `handle_batch` is overridden; worked out when the class is made."""
+    """Whether `handle_batch` is overridden; set when the class is created."""
+
+    _events_of_type: ClassVar[EventTypes] = Event
+    """The events of the type argument, where `events` is not set."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Note whether the subclass works in batches."""
+        """Set `events` from the type argument, unless the class sets it.
+
+        Raises:
+            SubscriberError: The class sets `events` that its type argument does not cover, or its type
+                argument contains no event class.
+        """
         super().__init_subclass__(**kwargs)
         cls.handles_batches = cls.handle_batch is not Subscriber.handle_batch
+        argument = type_argument(cls, Subscriber)
+        if "events" in cls.__dict__ or cls.events is not cls._events_of_type:
+            check_covers(cls, cls.events, argument)
+        elif argument is not Any:
+            cls.events = cls._events_of_type = events_of_argument(cls, argument)
 
     async def start(self, bus: EventBus) -> None:
         """Prepare to consume; called once, on the host, before the first event.
 
-        If it raises, the subscription ends, and says so.
+        If it raises, the subscription ends, and a `SubscriberFailed` is published.
 
         Args:
-            bus: The bus subscribed to; keep it to publish back.
+            bus: The bus subscribed to; keep it to publish on it.
         """
 
     async def handle(self, event: EventT) -> None:
         """Consume one event.
 
         Args:
-            event: The next event in the bus's order, or an `EventsLost` where some are missing (if
-                `events` includes that class, as `Event` does).
+            event: The next event in the bus's order, or an `EventsLost` where events are missing, if
+                `events` includes that class, as `Event` does.
         """
         raise NotImplementedError(f"{type(self).__name__} overrides neither handle nor handle_batch")
 
     async def handle_batch(self, events: Sequence[EventT]) -> None:
-        """Consume all that is queued, up to `max_batch` events; overrides `handle` when defined.
+        """Consume the queued events, at most `max_batch`; a subclass overrides this instead of `handle`.
 
         Args:
             events: At least one event, in the bus's order.
@@ -120,4 +134,4 @@ class Subscriber(Generic[EventT]):
             await self.handle(event)
 
     async def stop(self) -> None:
-        """Finish; called once, on the host, after the last event, within the close's deadline."""
+        """Finish; called once, on the host, after the last event and within the deadline of the close."""

@@ -1,21 +1,23 @@
-"""SkillsWorkflowCorrelator: correlate on demand what it is given, what was logged, what files hold."""
+"""SkillsWorkflowCorrelator: correlate given events, the event log, or legacy files, on demand."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from io import StringIO
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from eventbus.correlation import CorrelatedFigures, CorrelatedSession, Correlation
+from eventbus.correlation import CorrelatedSession, Correlation
 from eventbus.correlation.correlated_session import newest_first, report_lines, session_summary
 from eventbus.events import Event, SkillEvent, SkillStarted, WorkflowEvent
 from eventbus.events.legacy_records import skill_events
 from eventbus.events.legacy_records import workflow_events as _workflow_events
 from eventbus.events.records import SkillInvocation
+from eventbus.settings import log_directory
 
 if TYPE_CHECKING:
     from eventbus.history import EventLog
@@ -26,23 +28,22 @@ __all__ = ["SkillsWorkflowCorrelator"]
 class SkillsWorkflowCorrelator:
     """Joins skill invocations and workflow events by their session.
 
-    `get_session_summary`, `generate_correlation_report` and `export_correlated_data` tell what
-    `correlate_by_session` gave last; before its first call they correlate the files themselves.
+    `get_session_summary`, `generate_correlation_report` and `export_correlated_data` use the result of
+    the last `correlate_by_session`; before the first they read the recorded events themselves.
 
-    Where nothing is named it correlates what the directory named by ``EVENTBUS_DIR`` holds, else
-    ``.session-buddy`` in the working directory: the event log, and of its two historic files what the
-    log does not tell as well. A file that is named is correlated without the log, and a log that is
-    named without the files.
+    Without arguments it reads `eventbus.log_directory()`: the event log, and from the two legacy files
+    there the records that the log lacks. A file that is given is read without the log, and a log that is
+    given without the files.
 
-    A log is read anew by each call, one session at a time, however long it is.
+    Each call reads the log again, one session at a time, whatever its size.
 
     Args:
-        skills_file: A historic ``skill_metrics.json``; by default the one in that directory.
+        skills_file: A legacy ``skill_metrics.json``; by default the one in that directory.
         workflow_events_file: A list of workflow event records; by default ``workflow_events.json``
             in that directory.
         log: An `eventbus.history.EventLog`, or the directory of one.
-        source: Where sessions come from instead, asked each time until `correlate_by_session` is
-            called.
+        source: A function that returns the sessions instead; it is called each time until
+            `correlate_by_session` is called.
     """
 
     def __init__(
@@ -61,17 +62,17 @@ class SkillsWorkflowCorrelator:
 
     @property
     def skills_file(self) -> Path:
-        """Where skill invocations are read from; the default follows the working directory."""
-        return _file(self._skills_file, "skill_metrics.json")
+        """The file of skill invocations; the default follows the working directory."""
+        return _path(self._skills_file, "skill_metrics.json")
 
     @property
     def workflow_events_file(self) -> Path:
-        """Where workflow events are read from; the default follows the working directory."""
-        return _file(self._workflow_events_file, "workflow_events.json")
+        """The file of workflow events; the default follows the working directory."""
+        return _path(self._workflow_events_file, "workflow_events.json")
 
     @property
     def sessions(self) -> dict[str, CorrelatedSession]:
-        """What was correlated last, as copies; empty before."""
+        """The result of the last `correlate_by_session`, as copies; empty before the first."""
         return {} if self._correlation is None else self._correlation.sessions()
 
     def correlate_by_session(
@@ -79,47 +80,47 @@ class SkillsWorkflowCorrelator:
         skill_invocations: Iterable[SkillInvocation | SkillEvent | Mapping[str, Any]] | None = None,
         workflow_events: Iterable[WorkflowEvent | Mapping[str, Any]] | None = None,
     ) -> dict[str, CorrelatedSession]:
-        """Correlate what is given, and that alone; with neither argument, what was recorded.
+        """Correlate the given events only, or the recorded events if no argument is given.
 
         Args:
             skill_invocations: `SkillInvocation` objects, skill events, or records of either.
             workflow_events: Workflow events, or records of them.
 
         Returns:
-            Every session by its id, and everything that belongs to none in a bucket of its own (see
-            `eventbus.correlation`). Copies: changing them changes nothing else.
+            Each session by its id; events without a session are grouped by run (see
+            `eventbus.correlation`). The sessions are copies.
 
         Raises:
-            DecodeError: A file is damaged, or an item cannot be read; it says which.
-            OSError: A file is there and cannot be read.
+            DecodeError: A file is damaged, or an item cannot be read; the message says which.
+            OSError: A file exists and cannot be read.
         """
         if skill_invocations is None and workflow_events is None:
-            self._correlation = _folded(self._recorded())
+            self._correlation = _correlate(self._recorded_events())
         else:
             given = chain(skill_events(skill_invocations or ()), _workflow_events(workflow_events or ()))
-            self._correlation = _folded(given)
+            self._correlation = _correlate(given)
         return self._correlation.sessions()
 
     def get_session_summary(self, session_id: str) -> dict[str, Any] | None:
-        """Return the figures of one session, or None when nothing is known of it.
+        """Return the figures of one session, or None if there is no such session.
 
         Raises:
             DecodeError: As for `correlate_by_session`.
             OSError: As for `correlate_by_session`.
         """
-        with self._asked() as sessions:
+        with self._open_sessions() as sessions:
             session = sessions.figures_of(session_id)
         return None if session is None else session_summary(session)
 
     def generate_correlation_report(self) -> str:
-        """Return all sessions as text for people, the one that began last first.
+        """Return a report on all sessions as text, the newest first.
 
         Raises:
             DecodeError: As for `correlate_by_session`.
             OSError: As for `correlate_by_session`.
         """
-        report = StringIO()  # which takes a line as its characters, not as an object
-        with self._asked() as sessions:
+        report = StringIO()  # a list would keep each line as an object
+        with self._open_sessions() as sessions:
             for line in report_lines(sessions.figures(), count=sessions.count()):
                 report.write(line)
                 report.write("\n")
@@ -128,51 +129,56 @@ class SkillsWorkflowCorrelator:
     def export_correlated_data(self, output_file: Path | str) -> None:
         """Write all sessions, with their records, to a JSON file, whole or not at all.
 
-        The file is of mode 0600, and a directory made for it of 0700.
+        The file gets mode 0600, and a directory that is made for it 0700.
 
         Args:
-            output_file: Where to write; what is there is replaced.
+            output_file: The file; it is replaced.
 
         Raises:
             DecodeError: As for `correlate_by_session`.
-            OSError: As for `correlate_by_session`, or the file cannot be written; then what was
-                there is untouched.
+            OSError: As for `correlate_by_session`, or the file cannot be written; then the old one is
+                unchanged.
         """
         from eventbus.history.legacy_formats import write_correlation  # noqa: PLC0415 - costs an import of eventbus
 
-        with self._asked(records=True) as sessions:
+        with self._open_sessions(records=True) as sessions:
             write_correlation(output_file, sessions.sessions())
 
     @contextmanager
-    def _asked(self, *, records: bool = False) -> Generator[_Sessions]:
-        """Give what is to be told of: what was correlated last, else what was recorded."""
+    def _open_sessions(self, *, records: bool = False) -> Generator[_Sessions]:
+        """Open the sessions of the last `correlate_by_session`, otherwise those of the recorded events."""
         log = self._existing_log() if self._correlation is None and self._source is None else None
         if log is None:
-            yield _Given(self._in_memory())
+            found = self._sessions_in_memory()
+            values = found.values()
+            yield _Sessions(
+                lambda: iter(newest_first(values)), found.get, lambda: iter(values), found.__len__
+            )
             return
         from eventbus.history.folded_log import fold_log  # noqa: PLC0415 - costs an import of eventbus
         from eventbus.history.session_history import SessionHistory  # noqa: PLC0415
 
-        others = self._not_in(log)
+        others = self._missing_from(log)
         figures = None if records or others else fold_log(log)
         if figures is not None:
-            yield _Figures(figures)
+            each = partial(figures.each_figures, newest_first=True)
+            yield _Sessions(each, figures.figures, each, figures.__len__)
             return
         with SessionHistory(log, others) as history:
-            yield history
+            yield _Sessions(history.figures, history.figures_of, history.sessions, history.count)
 
-    def _in_memory(self) -> dict[str, CorrelatedSession]:
+    def _sessions_in_memory(self) -> dict[str, CorrelatedSession]:
         if self._correlation is None and self._source is not None:
             return self._source()
-        correlation = self._correlation or _folded(self._in_files())
+        correlation = self._correlation or _correlate(self._file_events())
         return correlation.sessions()
 
-    def _recorded(self) -> Iterator[Event]:
+    def _recorded_events(self) -> Iterator[Event]:
         log = self._existing_log()
-        return iter(self._in_files()) if log is None else chain(log, self._not_in(log))
+        return iter(self._file_events()) if log is None else chain(log, self._missing_from(log))
 
     def _existing_log(self) -> EventLog | None:
-        """Return the log to read, if there is one."""
+        """Return the log to read, if it exists."""
         from eventbus.history import EventLog  # noqa: PLC0415 - as above
 
         if self._log is not None:
@@ -182,92 +188,56 @@ class SkillsWorkflowCorrelator:
         log = EventLog()
         return log if log.segments() else None
 
-    def _not_in(self, log: EventLog) -> list[SkillEvent | WorkflowEvent]:
-        """Return what the files tell and a log does not."""
+    def _missing_from(self, log: EventLog) -> list[SkillEvent | WorkflowEvent]:
+        """Return the events of the files that a log lacks."""
         if self._log is not None:
             return []
-        events = self._in_files()
+        events = self._file_events()
         if not events:
             return []
-        told = {_identity(event): event for event in events}
+        missing = {_identity(event): event for event in events}
         for event in log.events(types=SkillEvent | WorkflowEvent):
-            told.pop(_identity(event), None)
-        left = {event.invocation_id for event in told.values() if isinstance(event, SkillStarted)}
+            missing.pop(_identity(event), None)
+        invocations = {event.invocation_id for event in missing.values() if isinstance(event, SkillStarted)}
         return [
             event
             for event in events
-            if (event.invocation_id in left if isinstance(event, SkillEvent) else _identity(event) in told)
+            if (
+                event.invocation_id in invocations
+                if isinstance(event, SkillEvent)
+                else _identity(event) in missing
+            )
         ]
 
-    def _in_files(self) -> list[SkillEvent | WorkflowEvent]:
+    def _file_events(self) -> list[SkillEvent | WorkflowEvent]:
         from eventbus.history.legacy_formats import read_skill_metrics, read_workflow_events  # noqa: PLC0415
 
         skills = read_skill_metrics(self.skills_file)
         return [*skill_events(skills), *read_workflow_events(self.workflow_events_file)]
 
 
-class _Sessions(Protocol):
-    """What can be asked of a set of sessions."""
+@dataclass(frozen=True)
+class _Sessions:
+    """The ways to read a set of sessions, in memory or in a log; see `SessionHistory`."""
 
-    def figures(self) -> Iterator[CorrelatedSession]: ...
-    def figures_of(self, name: str) -> CorrelatedSession | None: ...
-    def sessions(self) -> Iterator[CorrelatedSession]: ...
-    def count(self) -> int: ...
-
-
-class _Given:
-    """Sessions that are in memory."""
-
-    def __init__(self, sessions: Mapping[str, CorrelatedSession]) -> None:
-        self._sessions = sessions
-
-    def figures(self) -> Iterator[CorrelatedSession]:
-        return iter(newest_first(self._sessions.values()))
-
-    def figures_of(self, name: str) -> CorrelatedSession | None:
-        return self._sessions.get(name)
-
-    def sessions(self) -> Iterator[CorrelatedSession]:
-        return iter(self._sessions.values())
-
-    def count(self) -> int:
-        return len(self._sessions)
+    figures: Callable[[], Iterator[CorrelatedSession]]
+    figures_of: Callable[[str], CorrelatedSession | None]
+    sessions: Callable[[], Iterator[CorrelatedSession]]
+    count: Callable[[], int]
 
 
-class _Figures:
-    """The figures of a log that was read at once."""
-
-    def __init__(self, correlation: CorrelatedFigures) -> None:
-        self._correlation = correlation
-
-    def figures(self) -> Iterator[CorrelatedSession]:
-        return self._correlation.each_figures(newest_first=True)
-
-    def figures_of(self, name: str) -> CorrelatedSession | None:
-        return self._correlation.figures(name)
-
-    def sessions(self) -> Iterator[CorrelatedSession]:
-        return self.figures()
-
-    def count(self) -> int:
-        return len(self._correlation)
-
-
-def _folded(events: Iterable[Event]) -> Correlation:
-    # All of it is asked for, or in memory already: a limit would only make the answer wrong.
+def _correlate(events: Iterable[Event]) -> Correlation:
+    # All events are wanted, or in memory already: a limit would only make the result wrong.
     correlation = Correlation(max_sessions=None, max_records=None)
     correlation.add_all(events)
     return correlation
 
 
 def _identity(event: Event) -> tuple[object, ...]:
-    """Return what an event has in common with a record of it that has no ids."""
+    """Return the fields that an event shares with a record of it without ids."""
     names = (getattr(event, name, None) for name in ("skill_name", "workflow_id", "node_id"))
     return type(event), *names, event.timestamp
 
 
-def _file(path: Path | str | None, default_name: str) -> Path:
-    if path is not None:
-        return Path(path)
-    directory = os.environ.get("EVENTBUS_DIR")
-    return (Path(directory) if directory else Path.cwd() / ".session-buddy") / default_name
+def _path(path: Path | str | None, default_name: str) -> Path:
+    return Path(path) if path is not None else log_directory() / default_name

@@ -1,17 +1,17 @@
-"""Every exception eventbus raises on purpose.
+"""The exceptions that eventbus raises.
 
     EventBusError
-    ├── BusStateError      the bus is not in a state in which this can be done
-    ├── WouldDeadlockError a handler asked to wait for itself
-    ├── StreamStateError   a stream was read outside `async with`, or by two tasks at once
-    ├── SubscriberError    what was given cannot be used as a subscriber
-    ├── DecodeError        bytes that are no event
-    ├── SettingsError      a setting cannot be used
-    ├── PluginError        a plugin could not be found or loaded
-    └── IntegrationError   a library to be observed is missing, or is not as it is known to be
+    ├── BusStateError       the bus was entered twice, or is closed
+    ├── WouldDeadlockError  a handler would wait for itself
+    ├── StreamStateError    a stream was read outside `async with`, or by two tasks at once
+    ├── SubscriberError     a handler, its events or its options cannot be used
+    ├── DecodeError         bytes that are not an event
+    ├── SettingsError       a setting cannot be used
+    ├── PluginError         a plugin could not be found or loaded
+    └── IntegrationError    an observed library is missing, or is not as expected
 
-Publishing raises none of them: `EventBus.publish` answers False, or raises `TypeError` for a
-value that is not an event.
+`EventBus.publish` raises none of them: it returns False, or raises `TypeError` for a value that is
+not an event.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ __all__ = [
 
 
 class EventBusError(Exception):
-    """The base of every exception eventbus raises on purpose."""
+    """The base class of the exceptions that eventbus raises."""
 
 
 class BusStateError(EventBusError, RuntimeError):
-    """The bus is not in a state in which this can be done: entered twice, or closed."""
+    """The bus does not allow this in its state: it was entered twice, or is closed."""
 
 
 class WouldDeadlockError(EventBusError, RuntimeError):
-    """A handler asked to wait for something that waits for that handler."""
+    """A handler would wait for something that waits for that handler."""
 
 
 class StreamStateError(EventBusError, RuntimeError):
@@ -46,15 +46,15 @@ class StreamStateError(EventBusError, RuntimeError):
 
 
 class SubscriberError(EventBusError, TypeError):
-    """What was given cannot be used as a subscriber: its handler, its events or its options."""
+    """A handler, its events or its options cannot be used."""
 
 
 class DecodeError(EventBusError, ValueError):
-    """Bytes that are no event: not JSON, no `event_type`, or a field of the wrong type."""
+    """Bytes that are not an event: not JSON, without `event_type`, or with a field of a wrong type."""
 
 
 class SettingsError(EventBusError, ValueError):
-    """A setting cannot be used; the message names where it stands, and its key.
+    """A setting cannot be used; the message names its place and its key.
 
     Attributes:
         problem: What is wrong.
@@ -68,8 +68,18 @@ class SettingsError(EventBusError, ValueError):
 
 
 class PluginError(EventBusError):
-    """A subscriber plugin could not be found or loaded."""
+    """A subscriber plugin could not be found or loaded.
+
+    Attributes:
+        problem: What is wrong.
+        hint: What to do about it; empty if that is obvious.
+    """
+
+    def __init__(self, problem: str, hint: str = "") -> None:
+        super().__init__(f"{problem}. {hint}" if hint else problem)
+        self.problem = problem
+        self.hint = hint
 
 
 class IntegrationError(EventBusError):
-    """A library that is to be observed is not installed, or is not as it is known to be."""
+    """An observed library is not installed, or is not as expected."""

@@ -1,10 +1,10 @@
-"""Find subscribers by entry point, so that installing a package is all it takes to plug one in.
+"""Find subscribers by entry point: a subscriber is plugged in by installing its package.
 
     [project.entry-points."eventbus.subscribers"]
     slow_nodes = "my_package.slow_nodes:SlowNodes"
 
-What an entry point names is a `Subscriber` class, or a function that makes one; it is called
-without arguments. A plugin that cannot be used is reported with its reason, and never fatal: each
+An entry point names a `Subscriber` class, or a function that makes a subscriber; it is called without
+arguments. A plugin that cannot be loaded is reported with its reason, and affects no other plugin: each
 is loaded in a thread of its own, where it may raise anything, exit, or hang.
 """
 
@@ -20,8 +20,9 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from eventbus.contracts import Subscriber
-from eventbus.delivery.handlers import check_options, classes_in
+from eventbus.delivery.handlers import check_options
 from eventbus.errors import PluginError
+from eventbus.event_classes import event_classes
 from eventbus.events.printable import printable
 
 __all__ = ["GROUP", "LOAD_SECONDS", "FailedPlugin", "LoadedPlugins", "Plugin", "find_plugins", "load_plugins"]
@@ -30,7 +31,7 @@ GROUP = "eventbus.subscribers"
 """The entry-point group in which subscribers are registered."""
 
 LOAD_SECONDS = 5.0
-"""A plugin that has not loaded after so long is reported as failed."""
+"""A plugin that has not loaded after this many seconds is reported as failed."""
 
 _OWN_DISTRIBUTION = "eventbus"
 _logger = logging.getLogger(__name__)
@@ -38,12 +39,12 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """A subscriber that some installed distribution offers.
+    """A subscriber that an installed distribution offers.
 
     Attributes:
         name: Its name in the group.
-        distribution: What it came with.
-        target: Where it is, as ``module:attribute``.
+        distribution: The name of the distribution.
+        target: Its place, as ``module:attribute``.
     """
 
     name: str
@@ -51,16 +52,14 @@ class Plugin:
     target: str
 
     def load(self, *, timeout: float = LOAD_SECONDS, **options: Any) -> Subscriber[Any]:
-        """Import the plugin, and make its subscriber.
-
-        It happens in a daemon thread: one that hangs is left behind.
+        """Import the plugin, and make its subscriber, in a daemon thread.
 
         Args:
             timeout: The most seconds it may take.
-            **options: What to call it with; third-party plugins take nothing.
+            **options: The arguments to call it with; third-party plugins take none.
 
         Raises:
-            PluginError: It cannot be used; the message is the reason, the cause is what it raised.
+            PluginError: It cannot be loaded; the message is the reason, and its exception the cause.
         """
         outcome: SimpleQueue[Subscriber[Any] | BaseException] = SimpleQueue()
         threading.Thread(
@@ -81,7 +80,7 @@ class Plugin:
     ) -> None:
         try:
             outcome.put(self._make(options))
-        except BaseException as error:  # noqa: BLE001 - SystemExit, too: it is reported, never fatal
+        except BaseException as error:  # noqa: BLE001 - SystemExit is reported, too
             outcome.put(error)
 
     def _make(self, options: dict[str, Any]) -> Subscriber[Any]:
@@ -91,18 +90,18 @@ class Plugin:
         made: object = target(**options)
         if not isinstance(made, Subscriber):
             raise PluginError(f"{self.target} makes {_kind(made)}, not a Subscriber")
-        classes_in(made.events)
+        event_classes(made.events)
         check_options(made.capacity, made.overflow, made.key)
         return made
 
 
 @dataclass(frozen=True, slots=True)
 class FailedPlugin:
-    """A plugin that cannot be used.
+    """A plugin that could not be loaded.
 
     Attributes:
-        plugin: Which one.
-        reason: Why, on one line.
+        plugin: The plugin.
+        reason: The reason, on one line.
     """
 
     plugin: Plugin
@@ -111,11 +110,11 @@ class FailedPlugin:
 
 @dataclass(frozen=True, slots=True)
 class LoadedPlugins:
-    """What came of loading plugins.
+    """The result of loading plugins.
 
     Attributes:
-        loaded: The subscribers that can be used, by the name of their plugin.
-        failed: The plugins that cannot.
+        loaded: The subscribers, by the name of their plugin.
+        failed: The plugins that could not be loaded.
     """
 
     loaded: dict[str, Subscriber[Any]] = field(default_factory=dict[str, Subscriber[Any]])
@@ -123,15 +122,15 @@ class LoadedPlugins:
 
 
 def find_plugins() -> list[Plugin]:
-    """Return the plugins of all installed distributions, without importing any.
+    """Return the plugins of all installed distributions, without importing them.
 
-    The built-in ones come first, then the others by distribution, each distribution's by name.
+    The built-in ones come first, the others are sorted by distribution and name.
     """
     found: dict[str, list[Plugin]] = {}
     for distribution in importlib.metadata.distributions():
         plugins = _plugins_of(distribution)
         if plugins:
-            # One distribution may be on the path twice; what comes first is what gets imported.
+            # A distribution may be on the path twice; Python imports the first one.
             found.setdefault(plugins[0].distribution, plugins)
     return sorted((plugin for plugins in found.values() for plugin in plugins), key=_rank)
 
@@ -143,15 +142,15 @@ def load_plugins(
     options: Mapping[str, Mapping[str, Any]] | None = None,
     timeout: float = LOAD_SECONDS,
 ) -> LoadedPlugins:
-    """Load plugins, one after the other; of several with one name the first is loaded.
+    """Load plugins, one after the other; of several with the same name the first is loaded.
 
     Args:
-        plugins: Which ones; by default all there are.
-        disabled: The names of those to leave out.
-        options: What to call the plugin of a name with, where it takes anything.
+        plugins: The plugins; by default all that are installed.
+        disabled: The names of plugins to leave out.
+        options: The arguments of plugins that take any, by the name of the plugin.
         timeout: The most seconds each may take.
     """
-    outcome = LoadedPlugins()
+    result = LoadedPlugins()
     owners: dict[str, Plugin] = {}
     for plugin in find_plugins() if plugins is None else plugins:
         if plugin.name in disabled:
@@ -160,10 +159,10 @@ def load_plugins(
         try:
             if owner is not plugin:
                 raise PluginError(f"the name is taken by {owner.target} of {owner.distribution}")  # noqa: TRY301
-            outcome.loaded[plugin.name] = plugin.load(timeout=timeout, **(options or {}).get(plugin.name, {}))
+            result.loaded[plugin.name] = plugin.load(timeout=timeout, **(options or {}).get(plugin.name, {}))
         except PluginError as error:
-            outcome.failed.append(FailedPlugin(plugin, str(error)))
-    return outcome
+            result.failed.append(FailedPlugin(plugin, str(error)))
+    return result
 
 
 def _plugins_of(distribution: importlib.metadata.Distribution) -> list[Plugin]:
@@ -173,14 +172,14 @@ def _plugins_of(distribution: importlib.metadata.Distribution) -> list[Plugin]:
             return []
         name = re.sub(r"[-_.]+", "-", str(distribution.metadata["Name"])).lower()
         return [Plugin(point.name, name, point.value) for point in points]
-    except Exception as error:  # noqa: BLE001 - its metadata is broken, and nobody else's
-        _logger.debug("a distribution's metadata cannot be read: %s", type(error).__name__)
+    except Exception as error:  # noqa: BLE001 - broken metadata affects its own distribution only
+        _logger.debug("the metadata of a distribution cannot be read: %s", type(error).__name__)
         return []
 
 
 def _rank(plugin: Plugin) -> tuple[bool, str, str]:
-    # Ours first: of two plugins with one name the first is loaded, and no package that happens to be
-    # installed takes the place of a built-in one.
+    # Built-in plugins first: of two with the same name the first is loaded, so no installed package
+    # replaces a built-in one.
     return plugin.distribution != _OWN_DISTRIBUTION, plugin.distribution, plugin.name
 
 

@@ -4,33 +4,37 @@
     with runtime.bus as bus:
         ...
 
-The built-in subscribers are found as anyone's are, by their entry points. All that is known of them
-here is what they take from the settings.
+The built-in subscribers are found by their entry points, as any others are. This module knows their
+names, and the settings that they take.
 """
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from eventbus.bus import EventBus
 from eventbus.contracts import Subscriber
-from eventbus.plugins import FailedPlugin, find_plugins, load_plugins
+from eventbus.errors import PluginError
+from eventbus.plugins import FailedPlugin, Plugin, find_plugins, load_plugins
 from eventbus.settings import Settings, load_settings
 
 __all__ = ["Runtime", "build_runtime"]
 
+_PERSISTER = "json_persister"
+
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """A bus with all the subscribers that are installed, and can be used.
+    """A bus with the installed subscribers.
 
     Attributes:
         bus: The bus, not entered yet.
-        settings: What it was built from.
+        settings: The settings it was built from.
         subscribers: Its subscribers, by the name of their plugin.
-        failed: The plugins that cannot be used.
+        failed: The plugins that could not be loaded.
     """
 
     bus: EventBus
@@ -39,7 +43,7 @@ class Runtime:
     failed: tuple[FailedPlugin, ...]
 
     def correlation_report(self) -> str | None:
-        """Return what the live correlator knows, as text for people; None where it is left out."""
+        """Return the report of the live correlator as text; None without one."""
         correlator: object = self.subscribers.get("live_correlator")
         return correlator.report() if isinstance(correlator, _Reports) else None
 
@@ -60,21 +64,24 @@ def build_runtime(
         without: The names of plugins not to subscribe.
 
     Raises:
-        SettingsError: There are no settings given, and those in force cannot be used.
+        SettingsError: `settings` is None, and a setting in force is wrong.
+        PluginError: The persister is wanted and cannot be loaded, so that no event would be stored.
+            Other plugins that cannot be loaded are listed in `Runtime.failed`.
     """
     settings = load_settings() if settings is None else settings
-    disabled = {*settings.disabled, *without}
-    if only is not None:
-        disabled |= {plugin.name for plugin in find_plugins()} - set(only)
-    plugins = load_plugins(disabled=disabled, options=_options(settings))
-    bus = EventBus(plugins.loaded.values())
-    return Runtime(bus, settings, plugins.loaded, tuple(plugins.failed))
+    plugins = find_plugins()
+    wanted = {_PERSISTER, *(plugin.name for plugin in plugins)} if only is None else set(only)
+    wanted -= {*settings.disabled, *without}
+    loaded = load_plugins([plugin for plugin in plugins if plugin.name in wanted], options=_options(settings))
+    if _PERSISTER in wanted and _PERSISTER not in loaded.loaded:
+        raise _not_stored(loaded.failed)
+    return Runtime(EventBus(loaded.loaded.values()), settings, loaded.loaded, tuple(loaded.failed))
 
 
 def _options(settings: Settings) -> dict[str, dict[str, Any]]:
     return {
         "console_progress": {"mode": settings.progress, "directory": settings.directory},
-        "json_persister": {
+        _PERSISTER: {
             "directory": settings.directory,
             "sync": settings.sync,
             "segment_bytes": settings.segment_bytes,
@@ -82,3 +89,25 @@ def _options(settings: Settings) -> dict[str, dict[str, Any]]:
             "keep_bytes": settings.keep_bytes,
         },
     }
+
+
+def _not_stored(failed: Collection[FailedPlugin]) -> PluginError:
+    found = next((each for each in failed if each.plugin.name == _PERSISTER), None)
+    if found is None:
+        problem, cure = "it is not installed", "Install eventbus with pip"
+    else:
+        problem, cure = found.reason, f"Check {_origin(found.plugin)}"
+    return PluginError(
+        f"events cannot be stored, because the plugin {_PERSISTER} was not loaded: {problem}",
+        f'{cure}, or run without storing: disabled = ["{_PERSISTER}"] in [tool.eventbus] of pyproject.toml',
+    )
+
+
+def _origin(plugin: Plugin) -> str:
+    """Return the file from which the package of a plugin is imported; it may hide the installed one."""
+    package = plugin.target.partition(":")[0].partition(".")[0]
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):
+        spec = None
+    return (spec and spec.origin) or f"the package {package}"

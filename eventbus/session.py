@@ -1,23 +1,22 @@
-"""Which session am I in? `session_scope()` says it, `current_session_id()` asks.
+"""The current session: `session_scope()` sets it, `current_session_id()` returns it.
 
-An event is stamped with its session when it is built, so the answer must be cheap and must never
-depend on who consumes the event later. It is, in this order: the innermost `session_scope` of the
-calling context, the environment's ``EVENTBUS_SESSION_ID``, the one session that has a run active
-in this process, and otherwise None.
+It is the innermost `session_scope` of the calling context, otherwise the environment's
+``EVENTBUS_SESSION_ID``, otherwise the one session with an active run in this process, otherwise None.
+An event gets its session when it is built, so reading the current session must be cheap.
 """
 
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+from eventbus.fork_safety import ForkSafeLock
+
 __all__ = [
     "SESSION_VARIABLE",
-    "active_session",
     "current_session_id",
     "leave_all_scopes",
     "mark_active",
@@ -27,28 +26,28 @@ __all__ = [
 ]
 
 SESSION_VARIABLE = "EVENTBUS_SESSION_ID"
-"""The environment variable that names the session for a whole process and its children."""
+"""The environment variable that sets the session of a process and its children."""
 
 _scope: ContextVar[str | None] = ContextVar("eventbus_session_scope", default=None)
 
 # `os.environ.get` of a missing variable costs 600 ns, more than building the rest of an event; the
-# mapping beneath it answers in 20 ns. A cached value would be wrong as soon as a program sets it.
+# mapping beneath it takes 20 ns. A cached value would be wrong as soon as a program sets the variable.
 _environment: Mapping[Any, Any] = getattr(os.environ, "_data", os.environ)
 _variable: Any = SESSION_VARIABLE if _environment is os.environ else os.environ.encodekey(SESSION_VARIABLE)
 
-_active_lock = threading.RLock()  # re-entrant: a finalizer may interrupt the thread that holds it
+_active_lock = ForkSafeLock()
 _active: dict[object, str] = {}
 _changes = 0
 _only_active: str | None = None
 
 
 def new_id() -> str:
-    """Return a fresh id of 12 hexadecimal digits, for a session, a run or a skill invocation."""
+    """Return a new id of 12 hexadecimal digits, for a session, a run or a skill invocation."""
     return os.urandom(6).hex()
 
 
 def current_session_id() -> str | None:
-    """Return the id of the session this code runs in, or None when nothing says which.
+    """Return the id of the current session, or None if there is none.
 
     The innermost `session_scope` wins, then the environment's ``EVENTBUS_SESSION_ID`` (an empty
     value counts as unset), then the one session with an active run in this process.
@@ -56,32 +55,32 @@ def current_session_id() -> str | None:
     session_id = _scope.get()
     if session_id is not None:
         return session_id
-    named = _environment.get(_variable)
-    if named:
-        return os.fsdecode(named)
+    value = _environment.get(_variable)
+    if value:
+        return os.fsdecode(value)
     return _only_active
 
 
 @contextmanager
 def session_scope(session_id: str | None = None) -> Generator[str]:
-    """Say which session the enclosed code runs in; events built inside carry its id.
+    """Set the session of the enclosed code; events built inside carry its id.
 
-    Scopes nest; they follow tasks and `anyio.to_thread`, but not `ThreadPoolExecutor.submit`,
-    which starts with an empty context.
+    Scopes nest. They follow tasks and `anyio.to_thread`, but not `ThreadPoolExecutor.submit`, which
+    starts with an empty context.
 
     Args:
-        session_id: The id to use. None makes a new one.
+        session_id: The id to use; None makes a new one.
 
     Yields:
         The id in force.
 
     Raises:
-        ValueError: The id is empty: it could not be told from "no session".
+        ValueError: The id is empty, which could not be distinguished from "no session".
     """
     if session_id is None:
         session_id = new_id()
     elif not session_id:
-        raise ValueError("an empty session id names nothing. Pass None to have one made")
+        raise ValueError("a session id must not be empty. Pass None to make a new one")
     token = _scope.set(session_id)
     try:
         yield session_id
@@ -89,69 +88,42 @@ def session_scope(session_id: str | None = None) -> Generator[str]:
         _reset(token)
 
 
-@contextmanager
-def active_session(session_id: str) -> Generator[str]:
-    """Mark a session as having a run active in this process.
-
-    While exactly one session is active, events that nothing else attributes are attributed to it.
-    With two active sessions there is no telling which one is meant, so neither is.
-
-    Args:
-        session_id: The session of the run.
-
-    Yields:
-        The same id.
-    """
-    mark = object()
-    mark_active(mark, session_id)
-    try:
-        yield session_id
-    finally:
-        mark_inactive(mark)
-
-
 def mark_active(mark: object, session_id: str) -> None:
-    """Mark a session as active until `mark_inactive`; for what cannot be a ``with`` block.
+    """Mark a session as having an active run, until `mark_inactive`.
+
+    While exactly one session is active, it is the current session of code without another. Two active
+    sessions are ambiguous, and then neither is.
 
     Args:
-        mark: Whatever is unique to the run: a session is active while any mark of it is left.
+        mark: An object of the run's own; a session is active while it has a mark.
         session_id: The session of the run.
     """
     _change_marks(mark, session_id)
 
 
 def mark_inactive(mark: object) -> None:
-    """Undo `mark_active`; nothing if that was done. Also from a finalizer."""
+    """Undo `mark_active`, if it is not undone yet. May be called from a finalizer."""
     _change_marks(mark, None)
 
 
 def _change_marks(mark: object, session_id: str | None) -> None:
-    global _only_active, _changes  # noqa: PLW0603 - read for every event without a scope: cheapest so
+    global _only_active, _changes  # noqa: PLW0603 - read for each event without a scope; globals are cheapest
     with _active_lock:
         if session_id is None:
             _active.pop(mark, None)
         else:
             _active[mark] = session_id
         _changes += 1
-        counted = -1
-        # Again, if a finalizer changed the marks in this very thread while they were looked at.
-        while counted != _changes:
-            counted = _changes
-            sessions = set(list(_active.values()))  # noqa: C414 - one step: it cannot change meanwhile
+        seen = -1
+        # A finalizer that runs in this thread may change the marks at the same time: then look again.
+        while seen != _changes:
+            seen = _changes
+            sessions = set(list(_active.values()))  # noqa: C414 - copying the values is atomic
             _only_active = sessions.pop() if len(sessions) == 1 else None
 
 
-def _renew_lock() -> None:
-    global _active_lock  # noqa: PLW0603 - a thread of the parent may have held it at the fork
-    _active_lock = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
-
-
 def leave_all_scopes() -> None:
-    """Forget, in this context, every scope it inherited (a delivery task outlives them all)."""
+    """Forget the scopes that this context inherited; a delivery task outlives them."""
     _scope.set(None)
 
 
@@ -159,6 +131,6 @@ def _reset(token: Any) -> None:
     try:
         _scope.reset(token)
     except ValueError:
-        # Left in another context than it was entered in (a fixture, an async generator): the scope
-        # died with that context, and there is nothing to put back here.
+        # The scope is left in another context than it was entered in (a fixture, an async generator),
+        # and ended with that context: there is nothing to restore here.
         return

@@ -11,7 +11,7 @@ from eventbus.atomic_file import write_atomically
 
 
 def test_a_new_file_and_its_directories_are_private(tmp_path: Path) -> None:
-    """The file is of mode 0600, each new directory of 0700, and one that was there stays as it is."""
+    """A new file gets mode 0600, new directories 0700; existing directories keep theirs."""
     tmp_path.chmod(0o755)
     path = tmp_path / "a" / "b" / "file.json"
     write_atomically(path, b"{}")
@@ -21,7 +21,7 @@ def test_a_new_file_and_its_directories_are_private(tmp_path: Path) -> None:
 
 
 def test_a_file_is_replaced_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
-    """The new content stands alone in the directory, private even where the old one was not."""
+    """A replaced file is private, and no other file is left in the directory."""
     path = tmp_path / "file"
     path.write_bytes(b"old")
     path.chmod(0o644)
@@ -33,7 +33,7 @@ def test_a_file_is_replaced_and_nothing_is_left_beside_it(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("step", ["fsync", "fdopen"])
 def test_a_failure_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
-    """When the disk is full, the old content is untouched and no partial file stays."""
+    """If writing fails, the old file is unchanged, and no partial file is left."""
     path = tmp_path / "file"
     path.write_bytes(b"old")
 
@@ -48,7 +48,7 @@ def test_a_failure_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_directory_in_its_place_is_an_error_and_stays(tmp_path: Path) -> None:
-    """Nothing but a file is replaced."""
+    """A directory in the place of the file is an error, and stays."""
     with pytest.raises(OSError, match="directory"):
         write_atomically(tmp_path / "sub" / "..", b"x")
     (tmp_path / "taken").mkdir()

@@ -1,4 +1,4 @@
-"""SessionCoordinator: what an application holds on to."""
+"""SessionCoordinator: one session of an application."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _nothing_active(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
 
 
 class ListSink:
-    """A sink that is no bus."""
+    """A sink that is not a bus."""
 
     def __init__(self) -> None:
         self.published: list[Event] = []
@@ -56,7 +56,7 @@ def lines(coordinator: SessionCoordinator) -> list[str]:
 
 
 def test_example_1_track_a_skill_with_workflow_correlation() -> None:
-    """A skill tracked after initializing is in the report as soon as it is completed, without a bus."""
+    """Without a bus, a skill is in the report as soon as it is completed."""
     coordinator = SessionCoordinator()
     coordinator.initialize_workflow_tracking()
 
@@ -70,7 +70,7 @@ def test_example_1_track_a_skill_with_workflow_correlation() -> None:
 
 
 def test_example_2_correlate_skills_with_workflow_execution(tmp_path: Path) -> None:
-    """Invocations of the process's tracker and events of a workflow tracker meet by session."""
+    """Invocations of the process's tracker and events of a workflow tracker are joined by session."""
     with session_scope("abc123"):
         track_skill("crackerjack-run", "daily")(completed=True)
 
@@ -95,7 +95,7 @@ def test_example_2_correlate_skills_with_workflow_execution(tmp_path: Path) -> N
 
 
 def test_example_3_analyze_skill_workflow_patterns() -> None:
-    """The first pattern can be found in the sessions, by hand."""
+    """A pattern can be found in the sessions by hand."""
     skill_invocations = [SkillCompleted(session_id="s", skill_name="run", duration_seconds=30.0)]
     workflow_events = [WorkflowCompleted(session_id="s", workflow_id="ci", duration_seconds=10.0)]
     correlator = SkillsWorkflowCorrelator()
@@ -112,7 +112,7 @@ def test_example_3_analyze_skill_workflow_patterns() -> None:
 
 
 def test_before_initializing_the_report_says_so() -> None:
-    """Without tracking there is nothing to tell, and both attributes are None."""
+    """Before tracking is initialized, the report says so, and both attributes are None."""
     coordinator = SessionCoordinator()
     assert coordinator.get_correlation_report() == "Correlation tracking not initialized."
     assert coordinator.workflow_events is None
@@ -120,7 +120,7 @@ def test_before_initializing_the_report_says_so() -> None:
 
 
 def test_initializing_twice_keeps_the_same_tracker() -> None:
-    """The second call changes nothing: one tracker, one correlator, one session."""
+    """A second call of `initialize_workflow_tracking` changes nothing."""
     coordinator = SessionCoordinator()
     coordinator.initialize_workflow_tracking()
     tracker, correlator = coordinator.workflow_events, coordinator.skills_correlator
@@ -131,16 +131,16 @@ def test_initializing_twice_keeps_the_same_tracker() -> None:
     assert tracker.session_id == coordinator.session_id
 
 
-def test_initialized_with_nothing_told_there_is_no_session() -> None:
-    """A session that nothing was told of is not made up."""
+def test_a_session_without_events_is_not_reported() -> None:
+    """A session without events is not in the report."""
     with SessionCoordinator() as coordinator:
         assert coordinator.get_correlation_report() == "No correlated sessions found."
 
 
-def test_the_session_is_the_explicit_one_else_the_current_one_else_new(
+def test_the_session_is_the_explicit_the_current_or_a_new_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What is said wins over where it is said, and where nothing is said an id is made."""
+    """The session is the given one, otherwise the current one, otherwise a new one."""
     with session_scope("scope"):
         assert SessionCoordinator().session_id == "scope"
         assert SessionCoordinator(session_id="said").session_id == "said"
@@ -153,14 +153,14 @@ def test_the_session_is_the_explicit_one_else_the_current_one_else_new(
 
 
 def test_an_empty_session_id_is_refused() -> None:
-    """An empty id could not be told from none."""
-    with pytest.raises(ValueError, match="empty session id"):
+    """An empty session id is refused: it could not be distinguished from none."""
+    with pytest.raises(ValueError, match="must not be empty"):
         SessionCoordinator(session_id="")
 
 
-def test_what_is_no_bus_is_refused() -> None:
-    """A session id handed over as the bus is told from one, when tracking begins."""
-    with pytest.raises(TypeError, match="no bus"):
+def test_an_object_that_is_not_a_bus_is_refused() -> None:
+    """An object that is not a bus, such as a session id, is refused when tracking begins."""
+    with pytest.raises(TypeError, match="is not a bus"):
         SessionCoordinator("abc").initialize_workflow_tracking()  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
@@ -168,7 +168,7 @@ def test_what_is_no_bus_is_refused() -> None:
 
 
 def test_skills_and_bare_trackers_belong_to_the_session_while_it_is_tracked() -> None:
-    """From initializing to close, what nothing else attributes is attributed to the session."""
+    """From initializing to close, events without another session belong to the tracked one."""
     coordinator = SessionCoordinator()
     assert current_session_id() is None
     coordinator.initialize_workflow_tracking()
@@ -179,7 +179,7 @@ def test_skills_and_bare_trackers_belong_to_the_session_while_it_is_tracked() ->
 
 
 def test_a_block_is_its_session_even_beside_another_active_one() -> None:
-    """Two sessions active at once are ambiguous, but not inside the block of one."""
+    """Inside the block of one session, other active sessions do not matter."""
     other = SessionCoordinator(session_id="other")
     other.initialize_workflow_tracking()
     with SessionCoordinator(session_id="one") as coordinator:
@@ -200,14 +200,14 @@ async def test_an_async_block_does_the_same() -> None:
 
 
 def test_a_block_left_by_an_exception_is_closed() -> None:
-    """The exception goes through, and the session is active no more."""
+    """An exception in the block is passed on, and the session is no longer active."""
     with pytest.raises(KeyError), SessionCoordinator():
         raise KeyError
     assert current_session_id() is None
 
 
 def test_a_coordinator_that_is_garbage_releases_its_session_and_its_stream() -> None:
-    """Dropping the last reference is as good as close: no session marked, no mailbox filling."""
+    """A coordinator without references is closed: its session is not active, its mailbox is gone."""
     with EventBus() as bus:
         coordinator = SessionCoordinator(bus)
         coordinator.initialize_workflow_tracking()
@@ -218,7 +218,7 @@ def test_a_coordinator_that_is_garbage_releases_its_session_and_its_stream() -> 
 
 
 def test_a_coordinator_in_a_cycle_is_released_by_the_collector() -> None:
-    """Even one that its own attributes keep alive does not poison the session for ever."""
+    """A coordinator in a reference cycle is closed by the garbage collector."""
     coordinator = SessionCoordinator()
     coordinator.initialize_workflow_tracking()
     coordinator.itself = coordinator  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
@@ -245,14 +245,13 @@ def check_the_report_is_right_at_once(coordinator: SessionCoordinator) -> None:
     run_workflow(coordinator.workflow_events)
     complete()
     for _ in range(3):
-        told = lines(coordinator)
-        assert {"Total Sessions: 1", "Skills Used: 1", "Skills Completed: 1", "Workflow Nodes: 1"} <= set(
-            told
-        )
+        assert {"Total Sessions: 1", "Skills Used: 1", "Skills Completed: 1", "Workflow Nodes: 1"} <= {
+            *lines(coordinator)
+        }
 
 
 def test_the_report_is_right_at_once_without_a_bus() -> None:
-    """In the thread that completed the skill, the very next report has it, each time it is asked."""
+    """A report in the thread that completed the skill contains it, every time."""
     with SessionCoordinator() as coordinator:
         check_the_report_is_right_at_once(coordinator)
 
@@ -273,13 +272,13 @@ def test_the_report_is_right_at_once_with_subscribers_in_another_thread() -> Non
 
 @pytest.mark.anyio
 async def test_the_report_is_right_at_once_inside_a_loop() -> None:
-    """With the bus in this very loop, nothing has to be awaited for it."""
+    """With a bus in the same loop, the report needs no await."""
     async with EventBus(), SessionCoordinator() as coordinator:
         check_the_report_is_right_at_once(coordinator)
 
 
-def test_the_report_needs_no_real_bus() -> None:
-    """A sink that is no bus gets the events, and the report is right."""
+def test_the_report_with_a_sink() -> None:
+    """With a sink that is not a bus, the sink gets the events, and the report is right."""
     sink = ListSink()
     with SessionCoordinator(sink) as coordinator:
         check_the_report_is_right_at_once(coordinator)
@@ -287,34 +286,34 @@ def test_the_report_needs_no_real_bus() -> None:
 
 
 def test_without_a_bus_given_the_current_one_is_used() -> None:
-    """The workflow tracker publishes on the bus that is entered."""
-    heard: list[Event] = []
+    """Without a given bus the workflow tracker publishes on the current one."""
+    received: list[Event] = []
     with EventBus() as bus:
-        bus.subscribe(heard.append, Event)
+        bus.subscribe(received.append, Event)
         with SessionCoordinator() as coordinator:
             check_the_report_is_right_at_once(coordinator)
-    assert {event.session_id for event in heard} == {coordinator.session_id}
-    assert any(isinstance(event, NodeCompleted) for event in heard)
+    assert {event.session_id for event in received} == {coordinator.session_id}
+    assert any(isinstance(event, NodeCompleted) for event in received)
 
 
-def test_what_others_published_of_the_session_is_in_the_report() -> None:
+def test_events_of_other_trackers_are_in_the_report() -> None:
     """Events of the session from other trackers, before and after initializing, are counted once."""
     session_id = new_id()
     with EventBus() as bus:
         with SkillTracker(bus, session_id=session_id).track("earlier"):
             pass
         with SessionCoordinator(bus, session_id=session_id) as coordinator:
-            going_on = SkillTracker(bus, session_id=session_id).track("going on")
+            running = SkillTracker(bus, session_id=session_id).track("running")
             run_workflow(WorkflowEventTracker(bus, session_id=session_id))
             for _ in range(2):
-                told = lines(coordinator)
-                assert {"Skills Used: 2", "Skills Completed: 1", "Workflow Nodes: 1"} <= set(told)
-            going_on.complete()
+                report = lines(coordinator)
+                assert {"Skills Used: 2", "Skills Completed: 1", "Workflow Nodes: 1"} <= set(report)
+            running.complete()
             assert "Skills Completed: 2" in lines(coordinator)
 
 
-def test_what_belongs_to_other_sessions_is_not() -> None:
-    """Skills and runs of other sessions, or of none, are not in this session's report."""
+def test_events_of_other_sessions_are_not_in_the_report() -> None:
+    """Skills and runs of other sessions, or of none, are not in the report."""
     with EventBus() as bus, SessionCoordinator(bus) as coordinator:
         with session_scope("other"):
             track_skill("other")()
@@ -323,8 +322,8 @@ def test_what_belongs_to_other_sessions_is_not() -> None:
         assert coordinator.get_correlation_report() == "No correlated sessions found."
 
 
-def test_events_that_came_too_fast_are_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the stream overflowed, the report says how many events it may lack."""
+def test_events_that_came_too_fast_are_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the stream overflowed, the report says how many events it lacks."""
     monkeypatch.setattr(eventbus.coordinator, "STREAM_CAPACITY", 4)
     with EventBus() as bus, SessionCoordinator(bus, session_id="s") as coordinator:
         for number in range(10):
@@ -342,7 +341,7 @@ def test_without_loss_there_is_no_note() -> None:
 
 
 def test_the_report_outlives_bus_and_close() -> None:
-    """What was known by the close is still told afterwards, whichever closed first."""
+    """The report stays after the bus and the coordinator are closed."""
     session_id = new_id()
     with EventBus() as bus:
         coordinator = SessionCoordinator(bus, session_id=session_id)
@@ -354,8 +353,8 @@ def test_the_report_outlives_bus_and_close() -> None:
     assert "Skills Completed: 1" in lines(coordinator)
 
 
-def test_closing_first_keeps_what_was_published_until_then() -> None:
-    """What the stream held unread at the close is not lost."""
+def test_closing_reads_the_queued_events() -> None:
+    """Events that are queued when the coordinator is closed are in the report."""
     with EventBus() as bus:
         coordinator = SessionCoordinator(bus, session_id="s")
         coordinator.initialize_workflow_tracking()
@@ -366,16 +365,16 @@ def test_closing_first_keeps_what_was_published_until_then() -> None:
         assert "Skills Completed: 1" in lines(coordinator)
 
 
-def test_a_closed_bus_is_no_obstacle() -> None:
-    """On a bus that is closed already, the session is tracked as without one."""
+def test_a_closed_bus() -> None:
+    """With a closed bus the session is tracked as without a bus."""
     with EventBus() as bus:
         pass
     with SessionCoordinator(bus) as coordinator:
         check_the_report_is_right_at_once(coordinator)
 
 
-def test_its_correlator_tells_the_same() -> None:
-    """The correlator it holds reports and exports the session, live, with no file read."""
+def test_its_correlator_reports_the_same() -> None:
+    """Its correlator reports and exports the live session, without reading a file."""
     with SessionCoordinator() as coordinator:
         track_skill("run")()
         assert coordinator.skills_correlator is not None
@@ -391,7 +390,7 @@ def test_its_correlator_tells_the_same() -> None:
 
 
 def test_reports_from_many_threads_agree() -> None:
-    """Asking from several threads while a workflow runs never fails, and ends at the same figures."""
+    """Reports from several threads while a workflow runs do not fail, and end with the same figures."""
     failures: list[BaseException] = []
     with EventBus() as bus, SessionCoordinator(bus) as coordinator:
         tracker = coordinator.workflow_events

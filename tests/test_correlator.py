@@ -41,7 +41,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_skills_and_workflows_meet_by_session() -> None:
-    """Records of both sides with one session id make one session."""
+    """Records of skills and workflows with the same session id make one session."""
     sessions = SkillsWorkflowCorrelator().correlate_by_session([INVOCATION], [NODE, RUN])
     assert list(sessions) == ["s"]
     session = sessions["s"]
@@ -73,7 +73,7 @@ def test_a_failed_node_is_not_completed() -> None:
 
 
 def test_calls_do_not_accumulate() -> None:
-    """A call tells of what it was given, and of nothing that an earlier one was given."""
+    """A call correlates the records it is given, and none of earlier calls."""
     correlator = SkillsWorkflowCorrelator()
     first = correlator.correlate_by_session([INVOCATION], [RUN])
     assert correlator.correlate_by_session([INVOCATION], [RUN]) == first
@@ -96,13 +96,13 @@ def test_what_it_returns_is_a_copy() -> None:
 
 
 def test_many_sessions_are_all_returned() -> None:
-    """On demand nothing is evicted: the live correlator's limits do not apply."""
+    """No session is evicted: the limits of the live correlator do not apply."""
     records = [INVOCATION | {"session_id": f"s{n}"} for n in range(2_000)]
     assert len(SkillsWorkflowCorrelator().correlate_by_session(records, [])) == 2_000
 
 
 def test_the_summary_has_the_historic_keys() -> None:
-    """The summary of one session, with a completion rate in percent; None for a session not known."""
+    """The summary of a session has a completion rate in percent; an unknown session has none."""
     correlator = SkillsWorkflowCorrelator()
     abandoned = INVOCATION | {"completed": False, "invoked_at": "2025-06-01T12:01:00+00:00"}
     correlator.correlate_by_session([INVOCATION, abandoned], [NODE, RUN])
@@ -118,7 +118,7 @@ def test_the_summary_has_the_historic_keys() -> None:
 
 
 def test_a_session_without_skills_has_a_rate_of_0() -> None:
-    """The rate is never a division by zero."""
+    """The completion rate of a session without skills is 0."""
     correlator = SkillsWorkflowCorrelator()
     correlator.correlate_by_session([], [NODE])
     summary = correlator.get_session_summary("s")
@@ -127,7 +127,7 @@ def test_a_session_without_skills_has_a_rate_of_0() -> None:
 
 
 def test_the_report_of_what_was_correlated() -> None:
-    """The report tells of the last call, in the historic form."""
+    """The report shows the result of the last call, in the legacy form."""
     correlator = SkillsWorkflowCorrelator()
     correlator.correlate_by_session([INVOCATION], [NODE, RUN])
     report = correlator.generate_correlation_report()
@@ -146,14 +146,14 @@ def test_the_report_of_what_was_correlated() -> None:
 
 @pytest.mark.usefixtures("directory")
 def test_without_arguments_the_files_are_read() -> None:
-    """With neither argument, both historic files of the working directory are correlated."""
+    """Without arguments both legacy files of the working directory are correlated."""
     session = SkillsWorkflowCorrelator().correlate_by_session()["s"]
     assert (session.skills_completed, session.workflow_nodes_completed) == (1, 1)
 
 
 @pytest.mark.usefixtures("directory")
 def test_summary_report_and_export_read_the_files_first(tmp_path: Path) -> None:
-    """Before anything was correlated, each of the three correlates the files itself."""
+    """Before the first correlation, summary, report and export read the files themselves."""
     assert SkillsWorkflowCorrelator().get_session_summary("s") is not None
     assert "Session: s" in SkillsWorkflowCorrelator().generate_correlation_report()
     SkillsWorkflowCorrelator().export_correlated_data(tmp_path / "out.json")
@@ -162,13 +162,13 @@ def test_summary_report_and_export_read_the_files_first(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("directory")
 def test_one_argument_is_enough_to_leave_the_files_alone() -> None:
-    """An empty list is something given: the files are not read behind it."""
+    """An empty list is an argument: the files are not read."""
     assert SkillsWorkflowCorrelator().correlate_by_session([]) == {}
     assert SkillsWorkflowCorrelator().correlate_by_session(workflow_events=[]) == {}
 
 
 def test_missing_files_are_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nothing was ever recorded there is nothing to report, and no file is made."""
+    """Without files there is nothing to report, and no file is made."""
     monkeypatch.chdir(tmp_path)
     assert SkillsWorkflowCorrelator().correlate_by_session() == {}
     assert SkillsWorkflowCorrelator().generate_correlation_report() == "No correlated sessions found."
@@ -178,7 +178,7 @@ def test_missing_files_are_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_the_default_directory_is_looked_up_when_used(
     directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A correlator made elsewhere reads where it is used, and EVENTBUS_DIR goes first."""
+    """Default files are looked for when they are read, and in `EVENTBUS_DIR` first."""
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
@@ -190,7 +190,7 @@ def test_the_default_directory_is_looked_up_when_used(
 
 
 def test_files_can_be_named(directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Named files are read from anywhere, as paths or as texts."""
+    """Given files may be anywhere, as paths or as texts."""
     monkeypatch.chdir(tmp_path.parent)
     correlator = SkillsWorkflowCorrelator(directory / "skill_metrics.json", directory / "none.json")
     assert correlator.correlate_by_session()["s"].workflows == 0
@@ -215,7 +215,7 @@ def test_files_can_be_named(directory: Path, tmp_path: Path, monkeypatch: pytest
     ],
 )
 def test_a_damaged_file_is_one_clear_error(directory: Path, name: str, content: bytes) -> None:
-    """Damage is a DecodeError that names the file and says what to do."""
+    """A damaged file is a `DecodeError` that names the file and says what to do."""
     (directory / name).write_bytes(content)
     with pytest.raises(DecodeError, match=rf"{name} is damaged: .*Repair it, or move it away"):
         SkillsWorkflowCorrelator().correlate_by_session()
@@ -223,13 +223,13 @@ def test_a_damaged_file_is_one_clear_error(directory: Path, name: str, content: 
 
 @pytest.mark.parametrize("content", [b"{}", b'{"invocations": null}', b'{"invocations": []}', b"[]"])
 def test_a_file_without_invocations_is_no_damage(directory: Path, content: bytes) -> None:
-    """A file of the right form that holds no invocation is empty."""
+    """A file of the right form without invocations is empty."""
     (directory / "skill_metrics.json").write_bytes(content)
     assert SkillsWorkflowCorrelator().correlate_by_session()["s"].skills == 0
 
 
 def test_historic_invocations_without_session_stay_apart(directory: Path) -> None:
-    """The historic file knows no sessions: each of its invocations has a bucket of its own."""
+    """The legacy file has no sessions: each of its invocations is a group of its own."""
     record = {key: value for key, value in INVOCATION.items() if key != "session_id"}
     (directory / "skill_metrics.json").write_text(json.dumps({"invocations": [record, record]}))
     (directory / "workflow_events.json").unlink()
@@ -248,7 +248,7 @@ def exported(path: Path) -> dict[str, Any]:
 
 
 def test_the_export_has_the_historic_form(tmp_path: Path) -> None:
-    """Sessions by id with their nine keys, and when it was exported, aware."""
+    """The export holds the sessions by id with nine keys each, and its aware time."""
     correlator = SkillsWorkflowCorrelator()
     session = correlator.correlate_by_session([INVOCATION], [NODE, RUN])["s"]
     correlator.export_correlated_data(tmp_path / "out.json")
@@ -259,7 +259,7 @@ def test_the_export_has_the_historic_form(tmp_path: Path) -> None:
 
 
 def test_the_export_makes_private_directories_and_takes_a_text(tmp_path: Path) -> None:
-    """A path or a text will do; the file is 0600 and its new directory 0700."""
+    """The path may be a text; the file gets mode 0600, and a new directory 0700."""
     target = tmp_path / "new" / "out.json"
     correlator = SkillsWorkflowCorrelator()
     correlator.correlate_by_session([INVOCATION], [])
@@ -269,7 +269,7 @@ def test_the_export_makes_private_directories_and_takes_a_text(tmp_path: Path) -
 
 
 def test_hostile_values_are_exported(tmp_path: Path) -> None:
-    """Paths, sets, NaN, bytes and lone surrogates never stop an export."""
+    """Paths, sets, NaN, bytes and lone surrogates do not stop an export."""
     skill = SkillCompleted(
         session_id="a\ud800", skill_name="x\udfff", duration_seconds=float("nan"),
         follow_up_actions=("\ud800",), metadata={"path": Path("/x"), "set": {1}},
@@ -285,7 +285,7 @@ def test_hostile_values_are_exported(tmp_path: Path) -> None:
 
 
 def test_a_failed_export_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the new file cannot be completed, the old one is as it was."""
+    """If the new file cannot be completed, the old one is unchanged."""
     target = tmp_path / "out.json"
     target.write_text("old")
 
@@ -302,14 +302,14 @@ def test_a_failed_export_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest
 
 
 def test_nothing_correlated_is_an_empty_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without sessions the document is still a whole one."""
+    """An export without sessions is a complete document."""
     monkeypatch.chdir(tmp_path)
     SkillsWorkflowCorrelator().export_correlated_data(Path("out.json"))
     assert exported(tmp_path / "out.json")["sessions"] == {}
 
 
 def test_a_source_is_asked_each_time_until_something_is_correlated() -> None:
-    """With a source there are no files: it is asked anew, and what is given by hand replaces it."""
+    """A source replaces the files; it is called each time, until records are given."""
     asked: list[int] = []
 
     def source() -> dict[str, CorrelatedSession]:
@@ -326,14 +326,14 @@ def test_a_source_is_asked_each_time_until_something_is_correlated() -> None:
 
 
 def test_runs_without_an_id_add_up() -> None:
-    """Two historic runs of one session, without run ids, are both counted."""
+    """Two legacy runs of one session, without run ids, are both counted."""
     later = RUN | {"timestamp": "2025-06-01T13:00:00+00:00"}
     sessions = SkillsWorkflowCorrelator().correlate_by_session([], [RUN, later])
     assert sessions["s"].total_workflow_duration == 8.0
 
 
 def test_a_typed_run_with_the_same_id_counts_once() -> None:
-    """The same completion of a run with an id is one completion."""
+    """A repeated completion of a run with an id is counted once."""
     ends = [
         WorkflowCompleted(session_id="s", workflow_id="ci", run_id="r", duration_seconds=4.0)
         for _ in range(2)

@@ -1,4 +1,4 @@
-"""The code in the README and in docs/ runs, as it stands there."""
+"""The code in the README and in docs/ runs as it is printed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Problem and loading subscribers by entry point, from distributions made for the test."""
+"""Finding and loading subscribers by entry point, from distributions made for the test."""
 
 from __future__ import annotations
 
@@ -65,13 +65,13 @@ seen = []
 
 
 class Distributions:
-    """Makes distributions in a directory that is on the path."""
+    """Makes distributions in a directory on the path."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
     def add(self, distribution: str, points: dict[str, str]) -> None:
-        """Add one that offers plugins."""
+        """Add a distribution that offers plugins."""
         info = self.directory / f"{distribution.replace('-', '_')}-1.0.dist-info"
         info.mkdir()
         lines = [f"{name} = {target}\n" for name, target in points.items()]
@@ -106,7 +106,7 @@ def reasons(failed: list[FailedPlugin]) -> dict[str, str]:
 
 
 def test_the_built_in_subscribers_are_found_as_plugins_and_load() -> None:
-    """What eventbus brings is found through the same group as anyone's, and each one can be used."""
+    """The built-in subscribers are found through the same group as others, and can be loaded."""
     own = [plugin for plugin in find_plugins() if plugin.distribution == "eventbus"]
     assert [plugin.name for plugin in own] == BUILT_IN
     outcome = load_plugins(own)
@@ -122,7 +122,7 @@ def test_finding_imports_nothing(distributions: Distributions) -> None:
 
 
 def test_a_plugin_of_another_distribution_receives_events(distributions: Distributions) -> None:
-    """One class and one entry point is all it takes."""
+    """A plugin is one class and one entry point."""
     distributions.add("slow-nodes", {"good": "plugged:Good"})
     (plugin,) = third_party()
     assert plugin == Plugin("good", "slow-nodes", "plugged:Good")
@@ -132,16 +132,16 @@ def test_a_plugin_of_another_distribution_receives_events(distributions: Distrib
 
 
 def test_an_entry_point_may_name_a_function_that_makes_the_subscriber(distributions: Distributions) -> None:
-    """A class is one callable that makes a subscriber; any other will do."""
+    """An entry point may name a function that makes a subscriber."""
     distributions.add("slow-nodes", {"made": "plugged:makes_good"})
     assert vars(third_party()[0].load())["label"] == "made"
 
 
 def test_options_go_to_the_plugin_of_their_name_only(distributions: Distributions) -> None:
-    """A plugin is called without arguments, unless there are options under its own name."""
+    """A plugin is called without arguments, unless there are options under its name."""
     distributions.add("slow-nodes", {"one": "plugged:Good", "two": "plugged:Good"})
-    loaded = load_plugins(third_party(), options={"two": {"label": "told"}}).loaded
-    assert [vars(each)["label"] for each in loaded.values()] == ["none", "told"]
+    loaded = load_plugins(third_party(), options={"two": {"label": "given"}}).loaded
+    assert [vars(each)["label"] for each in loaded.values()] == ["none", "given"]
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_options_go_to_the_plugin_of_their_name_only(distributions: Distribution
 def test_a_broken_plugin_is_reported_with_its_reason_and_the_others_load(
     distributions: Distributions, target: str, reason: str
 ) -> None:
-    """Whatever a plugin raises, it is one line in a list, and nobody else's trouble."""
+    """The exception of a plugin is one line in a list, and the other plugins load."""
     distributions.add_module("broken_source", "def f(:\n")
     distributions.add_module("exits_on_import", "raise SystemExit(4)\n")
     distributions.add("a-broken", {"broken": target})
@@ -184,7 +184,7 @@ def test_a_broken_plugin_is_reported_with_its_reason_and_the_others_load(
 
 
 def test_loading_one_broken_plugin_raises_with_its_cause(distributions: Distributions) -> None:
-    """Who loads a plugin by itself gets one exception, and beneath it what the plugin raised."""
+    """Loading one plugin raises a `PluginError` whose cause is the plugin's exception."""
     distributions.add("broken", {"broken": "plugged:raises"})
     with pytest.raises(PluginError, match=r"ValueError: two") as caught:
         third_party()[0].load()
@@ -194,7 +194,7 @@ def test_loading_one_broken_plugin_raises_with_its_cause(distributions: Distribu
 def test_a_plugin_that_hangs_is_left_behind_at_the_deadline(
     distributions: Distributions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An import that never ends costs its deadline, and the plugins after it load."""
+    """A plugin whose import hangs fails at the deadline, and the next plugins load."""
     gate = types.ModuleType("gate_of_the_test")
     gate.__dict__["release"] = release = threading.Event()
     monkeypatch.setitem(sys.modules, gate.__name__, gate)
@@ -210,8 +210,8 @@ def test_a_plugin_that_hangs_is_left_behind_at_the_deadline(
     assert 0.2 <= took < 3
 
 
-def test_a_name_that_is_taken_fails_for_whoever_comes_second(distributions: Distributions) -> None:
-    """Of two plugins with one name the first distribution's, by name, is loaded, and the other reported."""
+def test_a_name_that_is_taken_fails_for_the_second_plugin(distributions: Distributions) -> None:
+    """Of two plugins with one name the first distribution's is loaded, and the other reported."""
     distributions.add("b-second", {"good": "plugged:makes_good"})
     distributions.add("a-first", {"good": "plugged:Good"})
     outcome = load_plugins(third_party())
@@ -221,17 +221,17 @@ def test_a_name_that_is_taken_fails_for_whoever_comes_second(distributions: Dist
 
 
 def test_no_package_takes_the_place_of_a_built_in_subscriber(distributions: Distributions) -> None:
-    """A built-in one comes first, whatever the other distribution is called."""
+    """A built-in plugin comes first, whatever the name of the other distribution."""
     distributions.add("aaa", {"json_persister": "plugged:Good"})
     outcome = load_plugins()
     assert type(outcome.loaded["json_persister"]).__name__ == "JsonPersister"
     assert reasons(outcome.failed) == {
-        "json_persister": "the name is taken by subscribers.json_persister:JsonPersister of eventbus"
+        "json_persister": "the name is taken by eventbus_subscribers.json_persister:JsonPersister of eventbus"
     }
 
 
 def test_a_disabled_plugin_is_not_even_imported(distributions: Distributions) -> None:
-    """Disabling is how to keep a plugin out that does harm by being imported."""
+    """A disabled plugin is not imported."""
     distributions.add("slow-nodes", {"good": "plugged:Good"})
     outcome = load_plugins(third_party(), disabled=["good"])
     assert not outcome.loaded
@@ -242,7 +242,7 @@ def test_a_disabled_plugin_is_not_even_imported(distributions: Distributions) ->
 def test_a_distribution_that_is_on_the_path_twice_is_one(
     distributions: Distributions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A second copy further down the path is shadowed, as its modules are."""
+    """The second copy of a distribution on the path is ignored, as its modules are."""
     distributions.add("slow-nodes", {"good": "plugged:Good"})
     further_down = tmp_path / "further_down"
     further_down.mkdir()
@@ -252,7 +252,7 @@ def test_a_distribution_that_is_on_the_path_twice_is_one(
 
 
 def test_unreadable_metadata_of_one_distribution_hides_no_other(distributions: Distributions) -> None:
-    """A distribution that is damaged on disk is passed over."""
+    """A distribution with damaged metadata is skipped."""
     distributions.add("damaged", {"bad": "plugged:Good"})
     (distributions.directory / "damaged-1.0.dist-info" / "entry_points.txt").write_bytes(b"\xff\xfe[")
     distributions.add("slow-nodes", {"good": "plugged:Good"})
@@ -260,7 +260,7 @@ def test_unreadable_metadata_of_one_distribution_hides_no_other(distributions: D
 
 
 def test_the_options_of_a_plugin_are_checked_as_those_of_a_subscription(distributions: Distributions) -> None:
-    """COALESCE without a key is found out at load time, not when the bus is built."""
+    """`COALESCE` without a key fails when the plugin is loaded, not when the bus is built."""
     source = f"{SOURCE}\nclass Keyless(Good):\n    overflow = Overflow.{Overflow.COALESCE.name}\n"
     distributions.add_module("plugged", source)
     distributions.add("slow-nodes", {"keyless": "plugged:Keyless"})

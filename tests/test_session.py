@@ -1,21 +1,33 @@
-"""Which session am I in?"""
+"""The current session."""
 
 from __future__ import annotations
 
 import contextvars
 import threading
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import anyio
 import anyio.to_thread
 import pytest
 
 from eventbus import Event, current_session_id, session_scope
-from eventbus.session import SESSION_VARIABLE, active_session, leave_all_scopes, new_id
+from eventbus.session import SESSION_VARIABLE, leave_all_scopes, mark_active, mark_inactive, new_id
 
 
-def test_nothing_says_which() -> None:
-    """The session is None when nothing says which."""
+@contextmanager
+def active_run(session_id: str) -> Generator[None]:
+    mark = object()
+    mark_active(mark, session_id)
+    try:
+        yield
+    finally:
+        mark_inactive(mark)
+
+
+def test_no_session() -> None:
+    """Without a scope, variable or active run the session is None."""
     assert current_session_id() is None
     assert Event().session_id is None
 
@@ -31,7 +43,7 @@ def test_scope() -> None:
 
 
 def test_scope_left_by_an_exception() -> None:
-    """A scope ends with its block, however that is left."""
+    """A scope ends with its block, also when that is left by an exception."""
     with pytest.raises(ZeroDivisionError), session_scope("s"):
         raise ZeroDivisionError
     assert current_session_id() is None
@@ -46,13 +58,13 @@ def test_scope_makes_an_id() -> None:
 
 
 def test_an_empty_id() -> None:
-    """An empty session id is refused: it could not be told from "no session"."""
+    """An empty session id is refused: it could not be distinguished from "no session"."""
     with pytest.raises(ValueError, match="empty"), session_scope(""):
         pass
 
 
 def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The environment's `EVENTBUS_SESSION_ID` names the session where no scope does, also when set late."""
+    """Without a scope `EVENTBUS_SESSION_ID` names the session, also if it is set later."""
     monkeypatch.setenv(SESSION_VARIABLE, "from outside, \N{SNOWMAN}")
     assert current_session_id() == "from outside, \N{SNOWMAN}"
     with session_scope("a scope"):
@@ -64,10 +76,10 @@ def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_one_active_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The one session with an active run is meant where neither a scope nor the environment says which."""
-    with active_session("of the run") as session_id:
-        assert session_id == current_session_id() == "of the run"
-        with active_session("of the run"):  # two runs of one session are one session
+    """Without a scope or variable the one session with an active run is the current session."""
+    with active_run("of the run"):
+        assert current_session_id() == "of the run"
+        with active_run("of the run"):  # two runs of one session are one session
             assert current_session_id() == "of the run"
         assert current_session_id() == "of the run"
         monkeypatch.setenv(SESSION_VARIABLE, "from outside")
@@ -77,16 +89,16 @@ def test_the_one_active_run(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_two_active_runs() -> None:
-    """With two active sessions there is no telling which one is meant, so neither is."""
-    with active_session("one"):
-        with active_session("two"):
+    """Two active sessions are ambiguous, so neither is the current session."""
+    with active_run("one"):
+        with active_run("two"):
             assert current_session_id() is None
         assert current_session_id() == "one"
 
 
 def test_the_active_run_is_seen_in_every_thread() -> None:
-    """The one active session is that of the process: threads with an empty context see it too."""
-    with active_session("of the run"), ThreadPoolExecutor(1) as pool:
+    """The one active session is the process's: threads with an empty context see it, too."""
+    with active_run("of the run"), ThreadPoolExecutor(1) as pool:
         assert pool.submit(current_session_id).result() == "of the run"
 
 
@@ -98,7 +110,7 @@ def test_pool_threads_see_no_scope() -> None:
 
 @pytest.mark.anyio
 async def test_scopes_follow_tasks_and_threads() -> None:
-    """Scopes follow tasks and `anyio.to_thread`, and stay apart in tasks side by side."""
+    """Scopes follow tasks and `anyio.to_thread`, and parallel tasks have their own."""
     seen: dict[str, str | None] = {}
 
     async def work(name: str) -> None:
@@ -116,7 +128,7 @@ async def test_scopes_follow_tasks_and_threads() -> None:
 
 
 def test_a_scope_left_in_another_context() -> None:
-    """A scope that is left in another context than it was entered in leaves that one as it was."""
+    """A scope that is left in another context than it was entered in does not change that context."""
     scope = session_scope("elsewhere")
     contextvars.Context().run(scope.__enter__)
     with session_scope("here"):
@@ -125,7 +137,7 @@ def test_a_scope_left_in_another_context() -> None:
 
 
 def test_events_are_stamped_when_they_are_built() -> None:
-    """An event is stamped with its session when it is built, by whoever builds it; an explicit one holds."""
+    """An event gets the session in which it is built, unless one is given."""
     with session_scope("the builder"):
         event, explicit, none = Event(), Event(session_id="explicit"), Event(session_id=None)
     with session_scope("later"):
@@ -133,7 +145,7 @@ def test_events_are_stamped_when_they_are_built() -> None:
 
 
 def test_leaving_all_scopes() -> None:
-    """Leaving all scopes forgets them in this context only."""
+    """`leave_all_scopes` affects its own context only."""
     with session_scope("a"), session_scope("b"):
         context = contextvars.copy_context()
         context.run(leave_all_scopes)
@@ -148,7 +160,7 @@ def test_activity_in_many_threads() -> None:
     def run(n: int) -> None:
         start.wait()
         for _ in range(500):
-            with active_session(f"session {n % 3}"):
+            with active_run(f"session {n % 3}"):
                 current_session_id()
 
     threads = [threading.Thread(target=run, args=(n,)) for n in range(8)]

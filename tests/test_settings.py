@@ -18,15 +18,15 @@ def project(directory: Path, text: str) -> Path:
     return directory
 
 
-def test_without_a_word_from_anybody_there_are_defaults(tmp_path: Path) -> None:
-    """The log lives in the project's .session-buddy, progress suits the stream, the logger is off."""
+def test_defaults(tmp_path: Path) -> None:
+    """By default the log is in the project's .session-buddy, and the event logger is disabled."""
     assert load_settings(project(tmp_path, ""), {}) == Settings(
         directory=tmp_path / ".session-buddy", progress="auto", disabled=("event_logger",)
     )
 
 
 def test_the_nearest_file_counts_and_directories_are_its_own(tmp_path: Path) -> None:
-    """The search goes up from where it begins, and stops at the first file."""
+    """The nearest pyproject.toml counts, and its directories are relative to it."""
     project(tmp_path, '[tool.eventbus]\nprogress = "quiet"\n')
     inner = project(
         tmp_path / "inner", '[tool.eventbus]\ndirectory = "logs"\ndisabled = ["live_correlator"]\n'
@@ -37,14 +37,14 @@ def test_the_nearest_file_counts_and_directories_are_its_own(tmp_path: Path) -> 
 
 
 def test_the_environment_wins(tmp_path: Path) -> None:
-    """A variable overrides the file; its directory is the working directory's, not the project's."""
+    """A variable wins over the file; its directory is relative to the working directory."""
     start = project(tmp_path, '[tool.eventbus]\nprogress = "quiet"\ndirectory = "logs"\n')
     settings = load_settings(start, {"EVENTBUS_DIR": "elsewhere", "EVENTBUS_PROGRESS": "json"})
     assert (settings.directory, settings.progress) == (Path("elsewhere"), "json")
 
 
 def test_the_log_can_be_set(tmp_path: Path) -> None:
-    """How the log is synced, rotated and kept comes from the file, or from the environment's text."""
+    """The settings of the log come from the file or from the environment."""
     start = project(tmp_path, '[tool.eventbus]\nsync = "never"\nkeep_days = 7\nkeep_bytes = 0\n')
     settings = load_settings(start, {"EVENTBUS_SYNC": "always", "EVENTBUS_SEGMENT_BYTES": "4096"})
     assert (settings.sync, settings.segment_bytes) == ("always", 4_096)
@@ -52,8 +52,8 @@ def test_the_log_can_be_set(tmp_path: Path) -> None:
     assert load_settings(start, {"EVENTBUS_KEEP_DAYS": "0.5"}).keep_days == 0.5
 
 
-def test_what_is_set_reaches_the_persister(tmp_path: Path) -> None:
-    """The log is kept as the settings say."""
+def test_settings_reach_the_persister(tmp_path: Path) -> None:
+    """The persister gets the settings of the log."""
     runtime = build_runtime(Settings(directory=tmp_path, segment_bytes=300, progress="quiet"))
     with runtime.bus as bus:
         for number in range(600):
@@ -70,28 +70,30 @@ def test_what_is_set_reaches_the_persister(tmp_path: Path) -> None:
         ("EVENTBUS_KEEP_BYTES", "x"),
     ],
 )
-def test_a_setting_of_the_log_that_is_none(tmp_path: Path, variable: str, value: str) -> None:
-    """What cannot be used is one error that names where it stands."""
+def test_a_wrong_setting_of_the_log(tmp_path: Path, variable: str, value: str) -> None:
+    """A value that cannot be used is one error that names its variable."""
     with pytest.raises(SettingsError, match=variable):
         load_settings(project(tmp_path, ""), {variable: value})
 
 
 def test_an_empty_variable_counts_as_unset(tmp_path: Path) -> None:
-    """`EVENTBUS_DIR= command` says nothing."""
+    """`EVENTBUS_DIR= command` sets nothing."""
     start = project(tmp_path, '[tool.eventbus]\nprogress = "quiet"\n')
     settings = load_settings(start, {"EVENTBUS_DIR": "", "EVENTBUS_PROGRESS": ""})
     assert (settings.directory, settings.progress) == (tmp_path / ".session-buddy", "quiet")
 
 
-def test_the_process_is_asked_where_nothing_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By default it is the working directory and the process's own environment."""
+def test_the_working_directory_and_the_process_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By default the working directory and the process's environment are used."""
     monkeypatch.chdir(project(tmp_path, '[tool.eventbus]\ndirectory = "/logs"\n'))
     monkeypatch.setenv("EVENTBUS_PROGRESS", "plain")
     assert load_settings() == Settings(directory=Path("/logs"), progress="plain")
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "named"),
     [
         ('[tool.eventbus]\nprogress = "loud"\n', ["loud", "progress"]),
         ("[tool.eventbus]\nprogress = 3\n", ["progress"]),
@@ -107,27 +109,27 @@ def test_the_process_is_asked_where_nothing_is_given(tmp_path: Path, monkeypatch
     ],
 )
 def test_a_setting_that_cannot_be_used_is_one_error_that_names_file_and_key(
-    tmp_path: Path, text: str, told: list[str]
+    tmp_path: Path, text: str, named: list[str]
 ) -> None:
-    """Nothing is guessed and nothing ignored: the message says where to look."""
+    """A setting that cannot be used is one error that names the file and the key."""
     (tmp_path / "pyproject.toml").write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(SettingsError) as caught:
         load_settings(tmp_path, {})
     assert isinstance(caught.value, EventBusError)
     assert isinstance(caught.value, ValueError)
     assert str(tmp_path / "pyproject.toml") in caught.value.problem
-    assert [part for part in told if part not in caught.value.problem] == []
+    assert [part for part in named if part not in caught.value.problem] == []
     assert str(caught.value) == f"{caught.value.problem}. {caught.value.hint}"
 
 
 def test_a_variable_that_cannot_be_used_is_named(tmp_path: Path) -> None:
-    """An error in the environment is not blamed on a file."""
+    """An error in the environment names the variable."""
     with pytest.raises(SettingsError, match=r"the environment: EVENTBUS_PROGRESS: .*loud"):
         load_settings(project(tmp_path, ""), {"EVENTBUS_PROGRESS": "loud"})
 
 
 def test_an_unreadable_file_can_be_passed_over_but_a_wrong_setting_cannot(tmp_path: Path) -> None:
-    """Who reports a broken file anyway may go on without it; a setting that says nonsense still fails."""
+    """A file that cannot be read may be ignored; a wrong setting is still an error."""
     settings = load_settings(
         project(tmp_path, "not TOML ["), {"EVENTBUS_DIR": "/logs"}, ignore_unreadable=True
     )

@@ -9,40 +9,44 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-from eventbus.cli.exit_codes import USAGE, CommandError
+from eventbus.cli.exit_codes import USAGE, CommandError, error_line
+from eventbus.errors import PluginError, SettingsError
 
 __all__ = ["main"]
 
-_PIPE_BROKEN = 141  # what shells report of any program whose reader has left
+_BROKEN_PIPE = 141
+"""128 + SIGPIPE: the exit code that shells report for a program whose reader has left."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program ``eventbus``.
 
     Args:
-        arguments: What follows the program's name; by default the process's own.
+        arguments: The words after the program's name; by default the process's own.
 
     Returns:
-        The exit code: 0 ok, 1 problems found, 2 usage, 3 not found, 130 interrupted, 143 terminated.
+        The exit code: 0 ok, 1 problems found, 2 usage, 3 not found, 4 damaged data, 130 interrupted,
+        141 broken pipe, 143 terminated.
     """
-    with _termination_as_interrupt() as signals:
+    with _sigterm_as_interrupt() as received:
         try:
             code = _run(sys.argv[1:] if arguments is None else list(arguments))
             sys.stdout.flush()
         except CommandError as error:
-            print(error.line, file=sys.stderr)
-            return error.exit_code
+            return _fail(error.problem, error.hint, error.exit_code)
+        except (PluginError, SettingsError) as error:
+            return _fail(error.problem, error.hint, USAGE)
         except KeyboardInterrupt:
-            return 128 + (signals[0] if signals else signal.SIGINT)
+            return 128 + (received[0] if received else signal.SIGINT)
         except BrokenPipeError:
             _discard_output()
-            return _PIPE_BROKEN
+            return _BROKEN_PIPE
         return code
 
 
-def _run(arguments: list[str]) -> int:
+def _run(arguments: Sequence[str]) -> int:
     try:
-        from eventbus.cli.app import parse  # noqa: PLC0415 - typer is an extra
+        from eventbus.cli.app import run  # noqa: PLC0415 - typer is an extra
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] not in ("typer", "rich", "click"):
             raise
@@ -51,34 +55,39 @@ def _run(arguments: list[str]) -> int:
             "install it with: pip install 'eventbus[cli]'",
             USAGE,
         ) from error
-    return parse(arguments)()
+    return run(arguments)
+
+
+def _fail(problem: str, hint: str, exit_code: int) -> int:
+    print(error_line(problem, hint), file=sys.stderr)
+    return exit_code
 
 
 @contextmanager
-def _termination_as_interrupt() -> Generator[list[int]]:
-    """Have SIGTERM end the program as Ctrl-C does, with all books closed; yield those that came."""
-    came: list[int] = []
+def _sigterm_as_interrupt() -> Generator[list[int]]:
+    """Make SIGTERM end the program as Ctrl-C does, so that subscribers drain; yield the signals received."""
+    received: list[int] = []
 
     def interrupt(signum: int, frame: FrameType | None) -> None:
-        came.append(signum)
-        # Whoever handles Ctrl-C now: while a loop runs, its way is to cancel the main task.
+        received.append(signum)
+        # The handler of this moment: while an event loop runs, Ctrl-C cancels its main task.
         handler = signal.getsignal(signal.SIGINT)
         (handler if callable(handler) else signal.default_int_handler)(signal.SIGINT, frame)
 
     try:
         before = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:  # not in the main thread: signals are not ours
-        yield came
+    except ValueError:  # only the main thread may handle signals
+        yield received
         return
     try:
-        yield came
+        yield received
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
 def _discard_output() -> None:
-    """Have what is still buffered go nowhere: the interpreter flushes at its exit, and would complain."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    """Send buffered output to the null device: the interpreter flushes at exit, and would complain."""
+    null_device = os.open(os.devnull, os.O_WRONLY)
     for descriptor in (1, 2):
-        os.dup2(nowhere, descriptor)
-    os.close(nowhere)
+        os.dup2(null_device, descriptor)
+    os.close(null_device)

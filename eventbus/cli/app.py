@@ -1,60 +1,55 @@
-"""The commands and their options: what was typed becomes an action, which is done elsewhere."""
+"""The program: its commands, and how it runs one of them."""
 
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable, Sequence
-from functools import partial
-from pathlib import Path
-from typing import Annotated, Any, TypeAlias, cast, get_args
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import typer
 import typer.main
 
 from eventbus.cli.cat import cat
 from eventbus.cli.correlation_report import report
-from eventbus.cli.crackerjack_command import run_crackerjack
-from eventbus.cli.demo import run_demo
+from eventbus.cli.crackerjack_command import crackerjack
+from eventbus.cli.demo import demo
 from eventbus.cli.doctor import doctor
 from eventbus.cli.exit_codes import OK, USAGE, CommandError
 from eventbus.cli.export import export
 from eventbus.cli.log_statistics import stats
-from eventbus.cli.plugin_list import list_plugins
+from eventbus.cli.plugin_list import plugins
 from eventbus.cli.prune import prune
-from eventbus.cli.run_command import run_command
+from eventbus.cli.run_command import run as run_command
 from eventbus.cli.session_list import sessions
 from eventbus.cli.timeline import show
-from eventbus.settings import ProgressMode
 
-__all__ = ["parse"]
-
-Action: TypeAlias = "Callable[[], int]"
-"""Does what was asked for, and returns the exit code. Typer only parses: around what it calls, it
-has ideas of its own about interrupts and broken pipes."""
+__all__ = ["run"]
 
 _app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
-def parse(arguments: Sequence[str]) -> Action:
-    """Return what the arguments ask for.
+def run(arguments: Sequence[str]) -> int:
+    """Run one command; return its exit code.
 
     Args:
-        arguments: What follows the program's name.
+        arguments: The words after the program's name.
 
     Raises:
-        CommandError: They make no sense.
+        CommandError: The arguments are wrong, or the command cannot do its work.
+        SettingsError: A setting is wrong.
     """
     command = typer.main.get_command(_app)
     try:
-        action: Action | int | None = command.main(
-            args=list(arguments), prog_name="eventbus", standalone_mode=False
-        )
+        # Not `command.main()`: it turns Ctrl-C and a closed pipe into exit codes of its own.
+        with command.make_context("eventbus", list(arguments)) as context:
+            return int(command.invoke(context) or OK)
+    except typer.Exit as error:
+        return error.exit_code
     except Exception as error:
-        # Typer brings its own click, or uses the real one: what it raises has no name that can be imported.
+        # Typer brings its own click, or uses the real one: the class cannot be imported by name.
         if not hasattr(error, "format_message"):
             raise
         raise _usage_error(error) from error
-    return action if callable(action) else partial(int, action or OK)
 
 
 def _usage_error(error: Any) -> CommandError:
@@ -69,13 +64,6 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit(OK)
 
 
-def _check_progress(mode: str | None) -> str | None:
-    modes = get_args(ProgressMode)
-    if mode is not None and mode not in modes:
-        raise typer.BadParameter(f"{mode!r} is none of {', '.join(modes)}")
-    return mode
-
-
 @_app.callback(invoke_without_command=True)
 def _program(
     context: typer.Context,
@@ -83,97 +71,19 @@ def _program(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """Watch skills and workflows as they run, and join them by session."""
+    """Observe skills and workflows as they run, and correlate them by session."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help(), err=True)
         raise typer.Exit(USAGE)
 
 
-@_app.command("demo")
-def _demo(
-    project: Annotated[Path, typer.Argument(metavar="[DIR]", help="The project's directory.")] = Path(),
-    directory: Annotated[
-        Path | None,
-        typer.Option(
-            "--dir", metavar="PATH", help="Where the event log goes; default .session-buddy in DIR."
-        ),
-    ] = None,
-    progress: Annotated[
-        str | None,
-        typer.Option(
-            metavar="|".join(get_args(ProgressMode)), callback=_check_progress, help="How progress is shown."
-        ),
-    ] = None,
-) -> Action:
-    """Run a real quality workflow over a Python project, watched live.
-
-    Progress goes to stderr, the correlation report to stdout. Exit code 1: it found problems.
-    """
-    return partial(run_demo, project, directory, cast("ProgressMode | None", progress))
-
-
-_Session: TypeAlias = Annotated[
-    str | None, typer.Option("--session", metavar="ID", help="The session; default EVENTBUS_SESSION_ID.")
-]
-_Directory: TypeAlias = Annotated[
-    Path | None, typer.Option("--dir", metavar="PATH", help="Where the event log goes; default EVENTBUS_DIR.")
-]
-_Progress: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        "--progress",
-        metavar="|".join(get_args(ProgressMode)),
-        callback=_check_progress,
-        help="How progress is shown, on stderr.",
-    ),
-]
-
-
-@_app.command("run", context_settings={"allow_interspersed_args": False})
-def _run(
-    command: Annotated[list[str], typer.Argument(metavar="-- CMD...", help="The command and its arguments.")],
-    session_id: _Session = None,
-    directory: _Directory = None,
-    progress: _Progress = None,
-) -> Action:
-    """Run any command as a run, shown with the events of those of its processes that publish some.
-
-    The exit code is the command's own, 128 + n where signal n ended it, 127 where it was not found.
-    """
-    return partial(run_command, command, session_id, directory, cast("ProgressMode | None", progress))
-
-
-# Everything that is not an option of ours before its first word is crackerjack's, --help included.
-_ITS_OWN = {"ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": []}
-
-
-@_app.command("crackerjack", context_settings=_ITS_OWN)
-def _crackerjack(
-    arguments: Annotated[list[str] | None, typer.Argument(metavar="ARGS...")] = None,
-    session_id: _Session = None,
-    directory: _Directory = None,
-    progress: _Progress = None,
-) -> Action:
-    """Run crackerjack, unmodified, and observe it: eventbus crackerjack [--dir PATH] run --fast.
-
-    What it shows is its own, to the byte; progress is shown only where --progress asks for it.
-    """
-    return partial(
-        run_crackerjack, arguments or [], session_id, directory, cast("ProgressMode | None", progress)
-    )
-
-
-@_app.command("plugins")
-def _plugins() -> Action:
-    """List the subscribers that are installed. Exit code 1: some cannot be used."""
-    return list_plugins
-
-
-_app.command("cat")(cat)
-_app.command("doctor")(doctor)
-_app.command("export")(export)
-_app.command("prune")(prune)
-_app.command("report")(report)
-_app.command("sessions")(sessions)
-_app.command("show")(show)
-_app.command("stats")(stats)
+_app.command()(demo)
+_app.command(context_settings={"allow_interspersed_args": False})(run_command)
+# Everything after the first word that is not an option of ours is crackerjack's, --help included.
+_app.command(
+    context_settings={
+        "ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": []
+    }
+)(crackerjack)  # fmt: skip
+for _command in (plugins, cat, doctor, export, prune, report, sessions, show, stats):
+    _app.command()(_command)

@@ -1,18 +1,18 @@
-"""``eventbus cat``: the stored events, one a line, as they are or in another format."""
+"""``eventbus cat``: print the stored events, one per line, in one of several formats."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias, cast, get_args
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 import anyio
 import typer
 
 from eventbus.cli.exit_codes import DAMAGED, OK
-from eventbus.cli.log_access import DamageNotes, log_directory, moment, note, open_log
+from eventbus.cli.log_access import DamageNotes, note, open_log
+from eventbus.cli.options import LogDirectory, choice, parse_time
 from eventbus.events import Event, UnknownEvent, event_types
 from eventbus.history import EventLog, Record
 from eventbus.history.export_formats import cloud_event, csv_header, csv_line
@@ -22,56 +22,59 @@ __all__ = ["cat"]
 Format: TypeAlias = Literal["jsonl", "csv", "cloudevents"]
 
 
-def _check_format(name: str) -> str:
-    if name not in get_args(Format):
-        raise typer.BadParameter(f"{name!r} is none of {', '.join(get_args(Format))}")
-    return name
-
-
-def _moment(text: str) -> datetime:
-    try:
-        return moment(text)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
-
-
 def cat(
     *,
-    directory: Annotated[
-        Path | None, typer.Option("--dir", metavar="PATH", help="Where the event log is.")
-    ] = None,
+    directory: LogDirectory = None,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on with what is appended, until interrupted.")
+        bool, typer.Option("--follow", "-f", help="Then print new events as they come, until interrupted.")
     ] = False,
     session: Annotated[
-        str | None, typer.Option("--session", metavar="ID", help="Only events of this session.")
+        str | None, typer.Option("--session", metavar="ID", help="Print only events of this session.")
     ] = None,
     types: Annotated[
         list[str] | None,
-        typer.Option("--type", metavar="TYPE", help="Only these, such as node_completed or NodeEvent."),
+        typer.Option(
+            "--type",
+            metavar="TYPE",
+            help="Print only this type, such as node_completed or NodeEvent; repeatable.",
+        ),
     ] = None,
     since: Annotated[
-        datetime | None, typer.Option(parser=_moment, metavar="TIME", help="From this time, or age, on.")
+        datetime | None,
+        typer.Option(
+            parser=parse_time, metavar="TIME", help="Print only events since then: 2026-01-31, 24h."
+        ),
     ] = None,
     until: Annotated[
-        datetime | None, typer.Option(parser=_moment, metavar="TIME", help="Before this time, or age.")
+        datetime | None,
+        typer.Option(parser=parse_time, metavar="TIME", help="Print only events before then."),
     ] = None,
     form: Annotated[
-        str,
-        typer.Option("--format", metavar="|".join(get_args(Format)), callback=_check_format),
+        Format, choice(get_args(Format), "--format", help="jsonl prints the lines as they are stored.")
     ] = "jsonl",
-) -> Callable[[], int]:
-    """Print the stored events in order, one a line.
+) -> int:
+    """Print the stored events in order, one per line.
 
-    jsonl is the stored line as it is. Exit code 4: some of the log is damaged, and was passed over.
+    Exit code 4: damaged parts of the log were skipped.
     """
-    wanted = _Wanted(types or [])
-    filters = {"session_id": session, "types": wanted.types, "since": since, "until": until}
-    return lambda: _run(directory, follow, filters, wanted, cast("Format", form))
+    wanted = _WantedTypes(types or [])
+    filters: dict[str, Any] = {"session_id": session, "types": wanted.types, "since": since, "until": until}
+    notes = DamageNotes()
+    log = open_log(directory, notes, must_exist=not follow)
+    for name in sorted(wanted.unknown):
+        note(f"there is no event class {name}; printing stored events of that type")
+    write = _writer(form)
+    if follow:
+        anyio.run(_follow, log, filters, wanted, write)
+        return OK
+    for record in filter(wanted.includes, log.records(**filters)):
+        write(record)
+    notes.finish()
+    return DAMAGED if notes.count else OK
 
 
-class _Wanted:
-    """The event types asked for by name: of classes, of wire names, and of types unknown here."""
+class _WantedTypes:
+    """The event types to print: classes, wire names, and names of types that have no class here."""
 
     def __init__(self, names: Iterable[str]) -> None:
         known = event_types()
@@ -81,51 +84,37 @@ class _Wanted:
         if self.unknown:
             classes.add(UnknownEvent)
         self.types: tuple[type[Event], ...] = tuple(classes) or (Event,)
-        self._has_all = not self.unknown or UnknownEvent in {by_name.get(name) for name in names}
+        self._all_unknown = not self.unknown or UnknownEvent in {by_name.get(name) for name in names}
 
-    def takes(self, record: Record) -> bool:
+    def includes(self, record: Record) -> bool:
         event = record.event
-        return self._has_all or not isinstance(event, UnknownEvent) or event.unknown_type in self.unknown
-
-
-def _run(directory: Path | None, follow: bool, filters: dict[str, Any], wanted: _Wanted, form: Format) -> int:
-    notes = DamageNotes()
-    log = open_log(directory, notes, must_exist=not follow)
-    for name in sorted(wanted.unknown):
-        note(f"no event class here is called {name}; stored events of that type are looked for")
-    line_of = _line_maker(form)
-    out = sys.stdout.buffer
-    is_terminal = sys.stdout.isatty()
-
-    def write(line: bytes) -> None:
-        out.write(_shown(line) if is_terminal else line)
-
-    if form == "csv":
-        write(csv_header())
-    if follow:
-        if not log.directory.is_dir():
-            note(f"there is no event log in {log_directory(directory)} yet; waiting for one")
-
-        def write_record(record: Record) -> None:
-            write(line_of(record))
-
-        anyio.run(_follow, log, filters, wanted, write_record)
-        return OK
-    for record in filter(wanted.takes, log.records(**filters)):
-        write(line_of(record))
-    notes.finish()
-    return DAMAGED if notes.count else OK
+        return self._all_unknown or not isinstance(event, UnknownEvent) or event.unknown_type in self.unknown
 
 
 async def _follow(
-    log: EventLog, filters: dict[str, Any], wanted: _Wanted, print_record: Callable[[Record], object]
+    log: EventLog, filters: dict[str, Any], wanted: _WantedTypes, write: Callable[[Record], None]
 ) -> None:
+    if not log.directory.is_dir():
+        note(f"there is no event log in {log.directory} yet; waiting for one")
     sys.stdout.flush()
     async with log.follow("beginning", include_own=True, **filters) as records:
         async for record in records:
-            if wanted.takes(record):
-                print_record(record)
+            if wanted.includes(record):
+                write(record)
                 sys.stdout.buffer.flush()
+
+
+def _writer(form: Format) -> Callable[[Record], None]:
+    """Print the header of a format, if it has one; return the function that prints a record."""
+    line_of, out = _line_maker(form), sys.stdout.buffer
+    safe = _without_controls if sys.stdout.isatty() else bytes
+    if form == "csv":
+        out.write(safe(csv_header()))
+
+    def write(record: Record) -> None:
+        out.write(safe(line_of(record)))
+
+    return write
 
 
 def _line_maker(form: Format) -> Callable[[Record], bytes]:
@@ -136,8 +125,8 @@ def _line_maker(form: Format) -> Callable[[Record], bytes]:
     return lambda record: record.line + b"\n"
 
 
-def _shown(line: bytes) -> bytes:
-    r"""Return a line with what a terminal would obey escaped as ``\u...``, which JSON reads as itself."""
+def _without_controls(line: bytes) -> bytes:
+    r"""Escape the characters that a terminal would obey as ``\u...``, so that JSON stays the same."""
     text = line.decode()
     if text[:-1].isprintable():
         return line

@@ -1,8 +1,8 @@
-"""Run one child process as a shell would: its standard streams ours, its signals passed on.
+"""Run one child process as a shell would: it inherits the standard streams and is sent our signals.
 
-All signals are blocked here and waited for, in one place, with the end of the child: a handler
-would run between any two instructions, and Python's own tells nothing of where a signal came from.
-That matters for Ctrl-C: the terminal sends it to the child, too, which must not get it twice.
+Signals are blocked and waited for, together with the end of the child. Handlers were rejected: they
+do not learn where a signal comes from, and the terminal sends Ctrl-C to the child as well, which must
+not receive it twice.
 """
 
 from __future__ import annotations
@@ -15,36 +15,36 @@ from pathlib import Path
 
 from eventbus.cli.exit_codes import USAGE, CommandError
 
-__all__ = ["signals_waited_for", "start_child", "wait_for_child"]
+__all__ = ["blocked_signals", "start_child", "wait_for_child"]
 
-_FROM_THE_KERNEL = 0x80  # SI_KERNEL: from the terminal, that is, not from a process
+_FROM_THE_KERNEL = 0x80  # SI_KERNEL: sent by the terminal, not by a process
 _NOT_EXECUTABLE = 126
 _NO_SUCH_COMMAND = 127
 _PASSED_ON = ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2")
-# What Python ignores, and a child would inherit as ignored.
+# Python ignores these, and a child would inherit that.
 _TO_DEFAULT = ("SIGPIPE", "SIGXFSZ", "SIGXFZ")
 
 
 @contextmanager
-def signals_waited_for() -> Generator[set[int]]:
-    """Have the signals wait that are passed on, in this thread and those it starts.
+def blocked_signals() -> Generator[set[int]]:
+    """Block the signals to pass on, in this thread and in those that it starts.
 
     Yields:
-        Their numbers, and that of SIGCHLD.
+        Their numbers, and the number of SIGCHLD.
 
     Raises:
-        CommandError: This operating system cannot do it.
+        CommandError: The operating system is not POSIX.
     """
     if not hasattr(os, "posix_spawnp") or not hasattr(signal, "pthread_sigmask"):
-        raise CommandError("running a command needs a POSIX system", "run it by itself", USAGE)
-    waited_for = {*_numbers(_PASSED_ON), int(signal.SIGCHLD)}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, waited_for)
+        raise CommandError("running a command needs a POSIX system", "run it without eventbus", USAGE)
+    signals = {*_numbers(_PASSED_ON), int(signal.SIGCHLD)}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
-        yield waited_for
+        yield signals
     finally:
-        # What came after the child's end was meant for the child.
-        while signal.sigpending() & waited_for:
-            signal.sigwait(signal.sigpending() & waited_for)
+        # Signals that arrived after the child's end were meant for the child.
+        while signal.sigpending() & signals:
+            signal.sigwait(signal.sigpending() & signals)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
@@ -56,7 +56,7 @@ def start_child(command: Sequence[str], environment: Mapping[str, str]) -> int:
         environment: Its whole environment.
 
     Raises:
-        CommandError: It cannot be started; 127 when there is none of that name, 126 otherwise.
+        CommandError: The command cannot be started; exit code 127 if it does not exist, 126 otherwise.
     """
     try:
         return os.posix_spawnp(
@@ -72,29 +72,29 @@ def start_child(command: Sequence[str], environment: Mapping[str, str]) -> int:
         ) from error
 
 
-def wait_for_child(pid: int, waited_for: set[int]) -> int:
-    """Wait for a child's end, passing signals on; return its exit code, or minus the signal's number.
+def wait_for_child(pid: int, signals: set[int]) -> int:
+    """Wait for a child to end, passing signals on; return its exit code, or minus the signal's number.
 
     Args:
         pid: Its process id.
-        waited_for: What `signals_waited_for` yielded.
+        signals: The numbers that `blocked_signals` yielded.
     """
     while True:
-        number, is_the_childs_already = _next_signal(waited_for)
+        number, child_has_it = _next_signal(signals)
         if number == signal.SIGCHLD:
             ended, status = os.waitpid(pid, os.WNOHANG)
             if ended:
                 return os.waitstatus_to_exitcode(status)
-        elif not is_the_childs_already:
-            os.kill(pid, number)  # not reaped yet: the id is still its own
+        elif not child_has_it:
+            os.kill(pid, number)  # not reaped yet: the id still names the child
 
 
-def _next_signal(waited_for: set[int]) -> tuple[int, bool]:
-    """Wait for a signal; answer its number, and whether the terminal sent it to the child as well."""
+def _next_signal(signals: set[int]) -> tuple[int, bool]:
+    """Wait for a signal; return its number, and whether the terminal sent it to the child as well."""
     if hasattr(signal, "sigwaitinfo"):
-        information = signal.sigwaitinfo(waited_for)
+        information = signal.sigwaitinfo(signals)
         return information.si_signo, information.si_code == _FROM_THE_KERNEL
-    number = signal.sigwait(waited_for)
+    number = signal.sigwait(signals)
     return number, number in (signal.SIGINT, signal.SIGQUIT) and _is_in_foreground()
 
 

@@ -1,7 +1,7 @@
-"""``eventbus crackerjack``: the installed crackerjack, in this process, unmodified, and observed.
+"""``eventbus crackerjack``: run the installed crackerjack in this process, unmodified, and observe it.
 
-Its standard output and error are its own, to the byte: nothing of ours is shown there unless
-``--progress`` asks for it. Everything is in the event log, for another terminal to follow.
+Standard output and error belong to crackerjack, to the byte: progress is shown only with
+``--progress``. Every event is in the event log, which another terminal can follow.
 """
 
 from __future__ import annotations
@@ -13,63 +13,48 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
-import msgspec
+import typer
 
 from eventbus.bus import EventBus
-from eventbus.cli.exit_codes import NOT_FOUND, OK, USAGE, CommandError
-from eventbus.cli.gitignore import keep_out_of_git
-from eventbus.cli.on_termination import last_words
-from eventbus.errors import SettingsError
+from eventbus.cli.exit_codes import NOT_FOUND, OK, CommandError
+from eventbus.cli.gitignore import create_ignored_directory
+from eventbus.cli.on_termination import on_termination
+from eventbus.cli.options import LogDirectory, Progress, SessionId, settings_with
 from eventbus.integrations.crackerjack import end_executing, observe_crackerjack
 from eventbus.runtime import build_runtime
 from eventbus.session import SESSION_VARIABLE
-from eventbus.settings import ProgressMode, load_settings
 
-__all__ = ["run_crackerjack"]
+__all__ = ["crackerjack"]
 
 _CLOSE_SECONDS = 1.0
 
 
-def run_crackerjack(
-    arguments: Sequence[str],
-    session_id: str | None = None,
-    directory: Path | None = None,
-    progress: ProgressMode | None = None,
+def crackerjack(
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="ARGS...")] = None,
+    session_id: SessionId = None,
+    directory: LogDirectory = None,
+    progress: Progress = None,
 ) -> int:
-    """Run crackerjack; it ends the process with its own exit code.
+    """Run crackerjack, unmodified, and record what it does.
 
-    Args:
-        arguments: Crackerjack's own.
-        session_id: The session of its runs. None: the environment's, else crackerjack's own.
-        directory: Where the event log goes; by default what the settings say.
-        progress: How progress is shown, on stderr; by default it is not.
-
-    Raises:
-        CommandError: Crackerjack is not installed, or the settings cannot be used.
-        SystemExit: Crackerjack has ended.
+    Options come before crackerjack's own arguments: eventbus crackerjack [--dir PATH] run --fast.
     """
+    # Crackerjack ends the process with its own exit code: SystemExit comes out of `program()`.
     program = _program()
     if session_id:
         os.environ[SESSION_VARIABLE] = session_id
-    try:
-        # A pyproject.toml that is broken is crackerjack's to find.
-        settings = load_settings(ignore_unreadable=True)
-    except SettingsError as error:
-        raise CommandError(error.problem, error.hint, USAGE) from error
-    if directory is not None:
-        settings = msgspec.structs.replace(settings, directory=directory.absolute())
-    if progress is not None:
-        settings = msgspec.structs.replace(settings, progress=progress)
-    keep_out_of_git(settings.directory)
+    settings = settings_with(directory, progress)
+    create_ignored_directory(settings.directory)
     runtime = build_runtime(settings, without=() if progress else ("console_progress",))
-    with runtime.bus as bus, observe_crackerjack(bus), last_words(lambda: _close(bus)):
-        program(arguments)
+    with runtime.bus as bus, observe_crackerjack(bus), on_termination(lambda: _close(bus)):
+        program(arguments or [])
     return OK
 
 
 def _program() -> Callable[[Sequence[str]], None]:
-    """Return what runs crackerjack; nothing of it is imported yet, for its imports are observed."""
+    """Return the function that imports and runs crackerjack, once its imports are observed."""
     for entry in importlib.metadata.entry_points(group="console_scripts", name="crackerjack"):
         return partial(_run, entry)
     raise CommandError(
@@ -82,7 +67,7 @@ def _program() -> Callable[[Sequence[str]], None]:
 def _run(entry: importlib.metadata.EntryPoint, arguments: Sequence[str]) -> None:
     script = Path(sys.executable).with_name("crackerjack")
     if script.exists():
-        # The installed script itself, as `__main__`: what the program calls itself goes by that.
+        # Run the installed script as `__main__`: crackerjack derives its program name from that.
         sys.argv = [str(script), *arguments]
         runpy.run_path(str(script), run_name="__main__")
     else:

@@ -1,4 +1,4 @@
-"""How a command ends: its exit code, and the one line it prints when it cannot do its work."""
+"""How a command ends: its exit code, and the one line it prints if it cannot do its work."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PROBLEMS = 1
 USAGE = 2
 NOT_FOUND = 3
 DAMAGED = 4
-"""The command did its work, but for data that is damaged."""
+"""The command did its work, except for damaged data."""
 
 _MAX_ERROR = 1_000
 
@@ -21,16 +21,19 @@ class CommandError(Exception):
     """A command cannot do its work.
 
     Attributes:
-        line: What to print, without its line feed.
-        exit_code: How the program ends.
+        problem: What is wrong.
+        hint: What to do about it.
+        exit_code: The exit code of the program.
     """
 
-    def __init__(self, what: str, hint: str, exit_code: int) -> None:
-        self.line: str = error_line(what, hint)
+    def __init__(self, problem: str, hint: str, exit_code: int) -> None:
+        super().__init__(f"{problem}. {hint}")
+        self.problem = problem
+        self.hint = hint
         self.exit_code = exit_code
-        super().__init__(self.line)
 
 
-def error_line(what: str, hint: str) -> str:
-    """Return ``error: what. hint: do this`` as one line."""
-    return printable(f"error: {what.rstrip('.')}. hint: {hint.rstrip('.')}", _MAX_ERROR)
+def error_line(problem: str, hint: str) -> str:
+    """Return ``error: problem. hint: do this`` as one line; an empty hint is left out."""
+    parts = (f"error: {problem.rstrip('.')}", hint and f"hint: {hint.rstrip('.')}")
+    return printable(". ".join(filter(None, parts)), _MAX_ERROR)

@@ -1,78 +1,50 @@
-"""``eventbus export``: sessions of a log in the shapes that other programs read."""
+"""``eventbus export``: write the sessions of a log in the formats of other programs."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias, cast, get_args
+from typing import Annotated, Literal, TypeAlias, get_args
 
 import typer
 
 from eventbus.atomic_file import write_atomically
 from eventbus.cli.exit_codes import OK, PROBLEMS, USAGE, CommandError
 from eventbus.cli.log_access import note
-from eventbus.cli.session_access import LogDirectory, OneSession, find_session, opened_history
+from eventbus.cli.options import LogDirectory, OneSession, choice
+from eventbus.cli.session_access import find_session, open_history
 from eventbus.correlation import CorrelatedSession
 from eventbus.history import legacy_formats as formats
 from eventbus.history.session_history import SessionHistory
 
-__all__ = ["ExportFormat", "export", "export_sessions"]
+__all__ = ["export"]
 
 ExportFormat: TypeAlias = Literal["correlation", "skill-metrics", "workflow-events", "session-buddy"]
-
-
-def _check_format(name: str) -> str:
-    names = get_args(ExportFormat)
-    if name not in names:
-        raise typer.BadParameter(f"{name!r} is none of {', '.join(names)}")
-    return name
 
 
 def export(
     session: OneSession = None,
     directory: LogDirectory = None,
-    format_: Annotated[
-        str,
-        typer.Option(
-            "--format",
-            metavar="|".join(get_args(ExportFormat)),
-            callback=_check_format,
-            help="For which reader.",
-        ),
+    form: Annotated[
+        ExportFormat, choice(get_args(ExportFormat), "--format", help="The program to write for.")
     ] = "correlation",
     output: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Where to, whole or not at all; default standard output."),
+        typer.Option(
+            metavar="FILE", help="The file to write, whole or not at all. Default: standard output."
+        ),
     ] = None,
-) -> Callable[[], int]:
-    """Write sessions in a shape that other programs read."""
-    return partial(export_sessions, directory, session, cast("ExportFormat", format_), output)
-
-
-def export_sessions(
-    directory: Path | None, name: str | None, format_: ExportFormat, output: Path | None
 ) -> int:
-    """Write sessions in one of four formats; return the exit code.
-
-    Args:
-        directory: Where the log lives; by default where the settings say.
-        name: A session, or the beginning of its name; None for all.
-        format_: The format.
-        output: The file, written whole or not at all; None for standard output.
-
-    Raises:
-        CommandError: There is no log, or no such session, or the file cannot be written.
-    """
-    if format_ == "session-buddy" and output is not None and output.name == formats.SKILL_METRICS_NAME:
+    """Export sessions in the formats of other programs."""
+    if form == "session-buddy" and output is not None and output.name == formats.SKILL_METRICS_NAME:
         raise CommandError(
-            f"{output.name} is the name of another format, whose readers would lose their history over it",
-            "give the file another name",
+            f"{output.name} is the file of the format skill-metrics, whose readers would lose their history",
+            "choose another file name",
             USAGE,
         )
-    with opened_history(directory) as history:
-        parts = _parts(format_, _sessions(history, name))
+    with open_history(directory) as history:
+        parts = _parts(form, _sessions(history, session))
         if output is None:
             sys.stdout.flush()
             sys.stdout.buffer.writelines(parts)
@@ -88,8 +60,8 @@ def _sessions(history: SessionHistory, name: str | None) -> Iterator[CorrelatedS
     return iter([session] if session else [])
 
 
-def _parts(format_: ExportFormat, sessions: Iterator[CorrelatedSession]) -> Iterable[bytes]:
-    match format_:
+def _parts(form: ExportFormat, sessions: Iterator[CorrelatedSession]) -> Iterable[bytes]:
+    match form:
         case "correlation":
             return formats.correlation_parts(sessions)
         case "skill-metrics":
@@ -104,5 +76,5 @@ def _write(output: Path, parts: Iterable[bytes]) -> None:
     try:
         write_atomically(output, parts)
     except OSError as error:
-        raise CommandError(f"{output} cannot be written: {error}", "name another file", PROBLEMS) from error
+        raise CommandError(f"{output} cannot be written: {error}", "choose another file", PROBLEMS) from error
     note(f"wrote {output}")

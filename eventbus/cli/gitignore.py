@@ -1,18 +1,18 @@
-"""Keep a log that a command makes within a project out of that project."""
+"""Keep the event log out of the commits of the project that it observes."""
 
 from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["keep_out_of_git"]
+__all__ = ["create_ignored_directory"]
 
 
-def keep_out_of_git(directory: Path) -> None:
-    """Make the log's directory, if it is not there, so that git does not see it.
+def create_ignored_directory(directory: Path) -> None:
+    """Create the log's directory with a ``.gitignore`` that covers all of it.
 
-    A log must not turn up in the commits of the project it watches. One that is there already is
-    left as it is; what cannot be made is told by whoever writes there.
+    A directory that exists is left as it is. One that cannot be created is reported by the
+    subscriber that writes there.
     """
     with suppress(OSError):
         directory.mkdir(mode=0o700, parents=True)

@@ -1,10 +1,10 @@
-"""Say times and durations as people do."""
+"""Times, durations and quantities as text for people."""
 
 from __future__ import annotations
 
 from datetime import datetime
 
-__all__ = ["began", "counted", "duration", "took"]
+__all__ = ["duration", "elapsed", "local_time", "quantity"]
 
 _MINUTE, _HOUR = 60, 3_600
 
@@ -18,18 +18,18 @@ def duration(seconds: float) -> str:
     return f"{int(seconds // _HOUR)}h{int(seconds % _HOUR // _MINUTE):02}m"
 
 
-def counted(number: int, one: str, many: str = "") -> str:
-    """Return how many there are of a thing, such as ``1 segment``; its plural ends in s by default."""
-    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
+def quantity(number: int, singular: str, plural: str = "") -> str:
+    """Return a number and its noun, such as ``1 segment``; the plural ends in s by default."""
+    return f"{number:,} {singular if number == 1 else plural or f'{singular}s'}"
 
 
-def began(start: str) -> str:
-    """Return an instant in ISO 8601 as local time, to the second."""
-    return f"{datetime.fromisoformat(start).astimezone():%Y-%m-%d %H:%M:%S}"
+def local_time(timestamp: str) -> str:
+    """Return an ISO 8601 timestamp as local time, to the second."""
+    return f"{datetime.fromisoformat(timestamp).astimezone():%Y-%m-%d %H:%M:%S}"
 
 
-def took(start: str, end: str | None) -> str:
-    """Return how long it is from one instant to another; ``open`` where there is no end yet."""
+def elapsed(start: str, end: str | None) -> str:
+    """Return the duration between two ISO 8601 timestamps, or ``open`` if there is no end yet."""
     if end is None:
         return "open"
     return duration((datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds())

@@ -1,69 +1,59 @@
-"""What the commands that read the log have in common: where it is, which part, and what is damaged."""
+"""Open the event log for a command that reads it, and report damage and other notes on stderr."""
 
 from __future__ import annotations
 
-import re
 import sys
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from eventbus.cli.exit_codes import NOT_FOUND, USAGE, CommandError
-from eventbus.errors import SettingsError
+from eventbus.cli.exit_codes import NOT_FOUND, CommandError
 from eventbus.events.printable import printable
 from eventbus.history import Damage, EventLog
 from eventbus.settings import load_settings
 
-__all__ = ["DamageNotes", "log_directory", "moment", "note", "open_log"]
+__all__ = ["DamageNotes", "log_directory", "note", "open_log"]
 
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _MAX_NOTE = 1_000
 _MAX_NOTES = 20
 
 
 class DamageNotes:
-    """Says on stderr what was passed over: the first places, and how many more.
+    """Prints a note for each of the first damaged places, and counts the others.
 
     Attributes:
-        count: How many places.
+        count: The number of damaged places.
     """
 
     def __init__(self) -> None:
         self.count: int = 0
 
     def __call__(self, damage: Damage) -> None:
-        """Say it of one place."""
+        """Count one place, and print it if it is one of the first."""
         self.count += 1
         if self.count <= _MAX_NOTES:
-            note(
-                f"{damage.path}:{damage.offset}: passed over {damage.length} bytes that hold no record: "
-                f"{damage.reason}"
-            )
+            place = f"{damage.path}:{damage.offset}"
+            note(f"{place}: skipped {damage.length} bytes that hold no record: {damage.reason}")
 
     def finish(self) -> None:
-        """Say how many were not told."""
+        """Print the number of places that had no note."""
         if self.count > _MAX_NOTES:
-            note(f"and {self.count - _MAX_NOTES} more places; eventbus doctor lists them all")
+            note(f"{self.count - _MAX_NOTES} more places are damaged; eventbus doctor lists them all")
 
 
 def log_directory(given: Path | None) -> Path:
-    """Return where the log lives: as given, else by the settings.
+    """Return the directory of the log: the given one, otherwise the one of the settings.
 
     Raises:
-        CommandError: The settings cannot be used.
+        SettingsError: A setting is wrong.
     """
-    if given is not None:
-        return given
-    try:
-        return load_settings().directory
-    except SettingsError as error:
-        raise CommandError(error.problem, error.hint, USAGE) from error
+    return load_settings().directory if given is None else given
 
 
 def open_log(given: Path | None, notes: DamageNotes, *, must_exist: bool = True) -> EventLog:
     """Return the log.
 
     Raises:
-        CommandError: The settings cannot be used, or there is no log there.
+        CommandError: There is no log in the directory.
+        SettingsError: A setting is wrong.
     """
     directory = log_directory(given)
     if must_exist and not (directory / "events").is_dir():
@@ -75,23 +65,6 @@ def open_log(given: Path | None, notes: DamageNotes, *, must_exist: bool = True)
     return EventLog(directory, on_damage=notes)
 
 
-def moment(text: str) -> datetime:
-    """Return the time a text names: ISO 8601 (local if it has no zone), or an age such as ``90m``.
-
-    Raises:
-        ValueError: It names none.
-    """
-    age = re.fullmatch(r"(\d{1,9})([smhdw])", text)
-    try:
-        if age is not None:
-            return datetime.now(UTC) - timedelta(**{_UNITS[age[2]]: int(age[1])})
-        return datetime.fromisoformat(text).astimezone(UTC)
-    except (ValueError, OverflowError) as error:
-        raise ValueError(
-            f"{text!r} is no time. Give one such as 2026-01-31, 2026-01-31T12:00:00Z, 90m, 24h or 7d"
-        ) from error
-
-
 def note(text: str) -> None:
-    """Tell something that is not part of the result."""
+    """Print a note, which is not part of the result."""
     print(printable(f"note: {text}", _MAX_NOTE), file=sys.stderr)

@@ -1,22 +1,21 @@
-"""``eventbus stats``: how much a log holds, and what it adds up to."""
+"""``eventbus stats``: print how much a log holds, and its totals."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from functools import partial
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
 from eventbus.cli.exit_codes import OK
-from eventbus.cli.humanize import began, counted, duration
-from eventbus.cli.session_access import AsJson, LogDirectory, opened_history
+from eventbus.cli.humanize import duration, local_time, quantity
+from eventbus.cli.options import AsJson, LogDirectory
+from eventbus.cli.session_access import open_history
 from eventbus.correlation import CorrelatedSession
 from eventbus.events.printable import printable
 from eventbus.history import SegmentFile
 
-__all__ = ["print_statistics", "stats"]
+__all__ = ["stats"]
 
 _SUMS = (
     "skills",
@@ -35,35 +34,19 @@ _SUMS = (
 )
 
 
-def stats(directory: LogDirectory = None, as_json: AsJson = False) -> Callable[[], int]:
-    """Tell how much a log holds, and what it adds up to."""
-    return partial(print_statistics, directory, as_json)
-
-
-def print_statistics(directory: Path | None, as_json: bool) -> int:
-    """Print what a log holds; return the exit code.
-
-    Args:
-        directory: Where the log lives; by default where the settings say.
-        as_json: One JSON object.
-
-    Raises:
-        CommandError: There is no log, or it cannot be read.
-    """
-    with opened_history(directory) as history:
-        found = {
+def stats(directory: LogDirectory = None, as_json: AsJson = False) -> int:
+    """Print how much the log holds, and its totals."""
+    with open_history(directory) as history:
+        totals = {
             "directory": str(history.log.directory),
-            **_of_segments(history.log.segments()),
-            **_of_sessions(history.figures()),
+            **_segment_totals(history.log.segments()),
+            **_session_totals(history.figures()),
         }
-    if as_json:
-        print(msgspec.json.encode(found).decode())
-    else:
-        print("\n".join(_lines(found)))
+    print(msgspec.json.encode(totals).decode() if as_json else "\n".join(_lines(totals)))
     return OK
 
 
-def _of_segments(segments: list[SegmentFile]) -> dict[str, Any]:
+def _segment_totals(segments: list[SegmentFile]) -> dict[str, Any]:
     return {
         "segments": len(segments),
         "writers": len({each.writer for each in segments}),
@@ -71,7 +54,7 @@ def _of_segments(segments: list[SegmentFile]) -> dict[str, Any]:
     }
 
 
-def _of_sessions(sessions: Iterable[CorrelatedSession]) -> dict[str, Any]:
+def _session_totals(sessions: Iterable[CorrelatedSession]) -> dict[str, Any]:
     sums: dict[str, Any] = {"sessions": 0, "sessions_open": 0, "first_start": None, "last_start": None}
     sums |= dict.fromkeys(_SUMS, 0)
     for session in sessions:  # the latest first
@@ -84,36 +67,40 @@ def _of_sessions(sessions: Iterable[CorrelatedSession]) -> dict[str, Any]:
     return sums
 
 
-def _lines(found: dict[str, Any]) -> list[str]:
-    period = f"{began(found['first_start'])} to {began(found['last_start'])}" if found["sessions"] else "-"
-    abandoned = found["skills_ended"] - found["skills_completed"]
+def _lines(totals: dict[str, Any]) -> list[str]:
+    period = (
+        f"{local_time(totals['first_start'])} to {local_time(totals['last_start'])}"
+        if totals["sessions"]
+        else "-"
+    )
+    abandoned = totals["skills_ended"] - totals["skills_completed"]
     lines = (
-        ("log", printable(found["directory"])),
-        ("", _segments_of(found)),
-        ("sessions", f"{found['sessions']}, {found['sessions_open']} of them open"),
+        ("log", printable(totals["directory"])),
+        ("", _size_of_log(totals)),
+        ("sessions", f"{totals['sessions']}, {totals['sessions_open']} of them open"),
         ("", f"begun {period}"),
-        ("skills", f"{found['skills']}: {found['skills_completed']} completed, {abandoned} abandoned"),
-        ("", duration(found["total_skill_duration"])),
-        ("runs", f"{found['workflows']}: {found['workflows_ended']} ended"),
-        ("", duration(found["total_workflow_duration"])),
-        ("nodes", _counts(found, "workflow_nodes", "completed", "failed", "skipped", "cancelled")),
-        ("attempts", _counts(found, "node_attempts", "completed", "failed")),
+        ("skills", f"{totals['skills']}: {totals['skills_completed']} completed, {abandoned} abandoned"),
+        ("", duration(totals["total_skill_duration"])),
+        ("runs", f"{totals['workflows']}: {totals['workflows_ended']} ended"),
+        ("", duration(totals["total_workflow_duration"])),
+        ("nodes", _counts(totals, "workflow_nodes", "completed", "failed", "skipped", "cancelled")),
+        ("attempts", _counts(totals, "node_attempts", "completed", "failed")),
     )
     return [f"{title:<10}{text}" for title, text in lines]
 
 
-def _segments_of(found: dict[str, Any]) -> str:
-    segments, buses = counted(found["segments"], "segment"), counted(found["writers"], "bus", "buses")
-    return f"{segments} of {buses}, {_size(found['bytes'])}"
+def _size_of_log(totals: dict[str, Any]) -> str:
+    segments, buses = quantity(totals["segments"], "segment"), quantity(totals["writers"], "bus", "buses")
+    return f"{segments} of {buses}, {_size(totals['bytes'])}"
 
 
-def _counts(found: dict[str, Any], what: str, *outcomes: str) -> str:
-    return ", ".join(f"{found[f'{what}_{outcome}']} {outcome}" for outcome in outcomes)
+def _counts(totals: dict[str, Any], what: str, *outcomes: str) -> str:
+    return ", ".join(f"{totals[f'{what}_{outcome}']} {outcome}" for outcome in outcomes)
 
 
 def _size(count: float) -> str:
     for unit in ("bytes", "KiB", "MiB"):
-        if count < 1_024:  # noqa: PLR2004 - how many of one make the next
+        if count < 1_024:  # noqa: PLR2004 - the factor between units
             return f"{count:.0f} {unit}"
         count /= 1_024
     return f"{count:.1f} GiB"

@@ -1,4 +1,4 @@
-"""Before a signal ends the process, as it would anyway: say what there is to say."""
+"""Run a callback before SIGTERM or SIGHUP ends the process."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["last_words"]
+__all__ = ["on_termination"]
 
-_SECONDS = 1.5
+_TIMEOUT_SECONDS = 1.5
 _SIGNALS = ("SIGHUP", "SIGTERM")
 
 
 @contextmanager
-def last_words(say: Callable[[], object]) -> Generator[None]:
-    """Have SIGTERM and SIGHUP call something, and then end the process as they would without it.
+def on_termination(callback: Callable[[], object]) -> Generator[None]:
+    """Call something when SIGTERM or SIGHUP arrives; the signal then ends the process as usual.
 
-    A program that handles them itself replaces this, as it replaces the default.
+    An ignored signal stays ignored. A program that installs its own handler replaces this one.
 
     Args:
-        say: Called in a thread of its own, and waited for at most 1.5 s: the signal may have come in
-            the midst of anything.
+        callback: Called in a thread of its own, because the signal may have interrupted a thread that
+            holds a lock. It has 1.5 s.
     """
 
     def end(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        thread = threading.Thread(target=say, name="eventbus-last-words", daemon=True)
+        thread = threading.Thread(target=callback, name="eventbus-on-termination", daemon=True)
         thread.start()
-        thread.join(_SECONDS)
+        thread.join(_TIMEOUT_SECONDS)
         signal.signal(signum, signal.SIG_DFL)
         os.kill(os.getpid(), signum)
 

@@ -1,35 +1,26 @@
-"""``eventbus plugins``: which subscribers are installed, and which cannot be used."""
+"""``eventbus plugins``: list the installed subscribers, and say which cannot be used."""
 
 from __future__ import annotations
 
-from eventbus.cli.exit_codes import OK, PROBLEMS, USAGE, CommandError
-from eventbus.errors import SettingsError
+from eventbus.cli.exit_codes import OK, PROBLEMS
 from eventbus.events.printable import printable
 from eventbus.plugins import FailedPlugin, Plugin, find_plugins, load_plugins
-from eventbus.settings import Settings, load_settings
+from eventbus.settings import load_settings
 
-__all__ = ["list_plugins"]
+__all__ = ["plugins"]
 
 
-def list_plugins() -> int:
-    """Print one line for each plugin; return the exit code.
+def plugins() -> int:
+    """List the installed subscribers.
 
-    Raises:
-        CommandError: The settings, which disable some, cannot be used.
+    Exit code 1: some cannot be used.
     """
-    disabled = _settings().disabled
-    plugins = find_plugins()
-    failed = load_plugins(plugins, disabled=disabled).failed
-    for plugin in plugins:
+    disabled = load_settings().disabled
+    found = find_plugins()
+    failed = load_plugins(found, disabled=disabled).failed
+    for plugin in found:
         print(_line(plugin, disabled, failed))
     return PROBLEMS if failed else OK
-
-
-def _settings() -> Settings:
-    try:
-        return load_settings()
-    except SettingsError as error:
-        raise CommandError(error.problem, error.hint, USAGE) from error
 
 
 def _line(plugin: Plugin, disabled: tuple[str, ...], failed: list[FailedPlugin]) -> str:

@@ -1,13 +1,10 @@
-"""What the commands about sessions have in common: their options, and how a session is found."""
+"""Open the sessions of a log, and find one of them by the beginning of its id."""
 
 from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, TypeAlias
-
-import typer
 
 from eventbus.cli.exit_codes import NOT_FOUND, PROBLEMS, USAGE, CommandError
 from eventbus.cli.log_access import DamageNotes, open_log
@@ -15,44 +12,34 @@ from eventbus.events.json_safe import safe_text
 from eventbus.events.printable import printable
 from eventbus.history.session_history import SessionHistory
 
-__all__ = ["AsJson", "LogDirectory", "OneSession", "find_session", "opened_history"]
+__all__ = ["find_session", "open_history"]
 
-LogDirectory: TypeAlias = Annotated[
-    Path | None,
-    typer.Option(
-        "--dir", metavar="PATH", help="Where the log is; default EVENTBUS_DIR, else .session-buddy."
-    ),
-]
-AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="For programs: one JSON object a line.")]
-OneSession: TypeAlias = Annotated[
-    str | None, typer.Argument(metavar="[SESSION]", help="One session, or the beginning of its name.")
-]
-
-_MAX_NAMED = 5
+_MAX_LISTED = 5
 
 
 @contextmanager
-def opened_history(directory: Path | None) -> Generator[SessionHistory]:
-    """Give the sessions of a log.
+def open_history(directory: Path | None) -> Generator[SessionHistory]:
+    """Open the sessions of a log.
 
     Args:
-        directory: Where the log lives; by default where the settings say.
+        directory: The directory of the log; by default the one of the settings.
 
     Raises:
-        CommandError: There is no log, or it cannot be read, or the settings cannot be used.
+        CommandError: There is no log, or it cannot be read.
+        SettingsError: A setting is wrong.
     """
     log = open_log(directory, DamageNotes())
     try:
         history = SessionHistory(log)
     except OSError as error:
-        what = f"the log in {log.directory} cannot be read: {error}"
-        raise CommandError(what, "see who may read it, and eventbus doctor", PROBLEMS) from error
+        problem = f"the log in {log.directory} cannot be read: {error}"
+        raise CommandError(problem, "check its permissions with: eventbus doctor", PROBLEMS) from error
     with history:
         yield history
 
 
 def find_session(history: SessionHistory, name: str) -> str:
-    """Return the session that has a name, or else the only one whose name begins with it.
+    """Return the session with this id, otherwise the only one whose id begins so.
 
     Raises:
         CommandError: There is none, or there are several.
@@ -60,7 +47,7 @@ def find_session(history: SessionHistory, name: str) -> str:
     name = safe_text(name)
     if history.figures_of(name) is not None:
         return name
-    found = history.names(name, _MAX_NAMED + 1) if name else []
+    found = history.names(name, _MAX_LISTED + 1) if name else []
     if len(found) == 1:
         return found[0]
     shown = printable(name)
@@ -68,5 +55,5 @@ def find_session(history: SessionHistory, name: str) -> str:
         raise CommandError(
             f"no session begins with {shown!r}", "list them with: eventbus sessions", NOT_FOUND
         )
-    named = ", ".join(map(printable, found[:_MAX_NAMED])) + (", …" if len(found) > _MAX_NAMED else "")
-    raise CommandError(f"{shown!r} may be any of {named}", "type more of its name", USAGE)
+    listed = ", ".join(map(printable, found[:_MAX_LISTED])) + (", …" if len(found) > _MAX_LISTED else "")
+    raise CommandError(f"several sessions begin with {shown!r}: {listed}", "type more of its id", USAGE)

@@ -1,4 +1,4 @@
-"""A session's figures for programs: one line of JSON."""
+"""The figures of a session as one line of JSON."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import msgspec
 
 from eventbus.correlation import CorrelatedSession
 
-__all__ = ["figures_line"]
+__all__ = ["session_line"]
 
 _RECORDS = ("skill_invocations", "workflow_events", "records_dropped")
 
 
-def figures_line(session: CorrelatedSession) -> str:
-    """Return the figures of a session, without its records, as one line of JSON."""
+def session_line(session: CorrelatedSession) -> str:
+    """Return a session's figures, without its records, as one line of JSON."""
     figures = {name: getattr(session, name) for name in session.__struct_fields__ if name not in _RECORDS}
     return msgspec.json.encode(figures).decode()

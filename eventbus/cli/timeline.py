@@ -1,18 +1,17 @@
-"""``eventbus show``: one session, event by event, in the words of the live progress."""
+"""``eventbus show``: print one session event by event, worded like the live progress."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
-from functools import partial
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from eventbus.cli.exit_codes import OK
-from eventbus.cli.humanize import began, duration, took
-from eventbus.cli.session_access import AsJson, LogDirectory, find_session, opened_history
+from eventbus.cli.humanize import duration, elapsed, local_time
+from eventbus.cli.options import AsJson, LogDirectory
+from eventbus.cli.session_access import find_session, open_history
 from eventbus.correlation import CorrelatedSession
 from eventbus.events import (
     Event,
@@ -32,58 +31,44 @@ from eventbus.events import (
 )
 from eventbus.events.printable import printable
 
-__all__ = ["show", "show_session", "timeline"]
+__all__ = ["show"]
 
 _VERBS = {"ok": "done", "failed": "FAIL", "skipped": "skip", "cancelled": "stop"}
 _MAX_MESSAGE = 500
 
 
 def show(
-    session: Annotated[str, typer.Argument(help="A session, or the beginning of its name.")],
+    session: Annotated[str, typer.Argument(metavar="SESSION", help="A session id, or the beginning of one.")],
     directory: LogDirectory = None,
     as_json: AsJson = False,
-) -> Callable[[], int]:
-    """Show a session, event by event."""
-    return partial(show_session, directory, session, as_json)
-
-
-def show_session(directory: Path | None, name: str, as_json: bool) -> int:
-    """Print one session; return the exit code.
-
-    Args:
-        directory: Where the log lives; by default where the settings say.
-        name: The session, or the beginning of its name.
-        as_json: Its events as they are stored, one JSON object a line.
-
-    Raises:
-        CommandError: There is no log, or no such session, or there are several.
-    """
-    with opened_history(directory) as history:
-        name = find_session(history, name)
-        session, events = history.figures_of(name), history.events(name)
+) -> int:
+    """Show one session, event by event."""
+    with open_history(directory) as history:
+        session = find_session(history, session)
+        figures, events = history.figures_of(session), history.events(session)
     if as_json:
         for event in events:
             print(encode(event).decode())
-    elif session is not None:
-        for line in (*_summary(session), *timeline(events)):
+    elif figures is not None:
+        for line in (*_summary(figures), *_timeline(events)):
             print(line)
     return OK
 
 
-def timeline(events: Sequence[Event]) -> Iterator[str]:
-    """Return a line for each event that tells of a change, with the time since the first."""
+def _timeline(events: Sequence[Event]) -> Iterator[str]:
+    """Return a line for each event that reports a change, with the time since the first."""
     zero: datetime | None = None
     for event in events:
-        told = _told(event)
-        if told is not None:
+        described = _describe(event)
+        if described is not None:
             zero = zero or event.timestamp
             since = f"+{max(0.0, (event.timestamp - zero).total_seconds()):.1f}s"
-            yield f"{since:>9} {told[0]:<6} {told[1]}"
+            yield f"{since:>9} {described[0]:<6} {described[1]}"
 
 
 def _summary(session: CorrelatedSession) -> Iterator[str]:
-    state = took(session.start_time, session.end_time)
-    yield f"session {printable(session.session_id)}  began {began(session.start_time)}  {state}"
+    state = elapsed(session.start_time, session.end_time)
+    yield f"session {printable(session.session_id)}  began {local_time(session.start_time)}  {state}"
     nodes = [
         f"{count} {word}"
         for count, word in (
@@ -103,15 +88,15 @@ def _summary(session: CorrelatedSession) -> Iterator[str]:
     yield ""
 
 
-def _told(event: Event) -> tuple[str, str] | None:
-    """Return the verb and the rest of an event's line; None for what the other lines tell, too."""
+def _describe(event: Event) -> tuple[str, str] | None:
+    """Return the verb and the rest of an event's line; None for an event that adds nothing to the others."""
     match event:
         case NodeProgress() | SessionCorrelated():
             return None
         case SkillEvent():
-            return _of_skill(event)
+            return _describe_skill(event)
         case WorkflowEvent():
-            return _of_workflow(event)
+            return _describe_workflow(event)
         case PatternDetected():
             return "note", printable(event.message)
         case UnknownEvent():
@@ -120,7 +105,7 @@ def _told(event: Event) -> tuple[str, str] | None:
             return "event", printable(event.__struct_config__.tag)
 
 
-def _of_skill(event: SkillEvent) -> tuple[str, str]:
+def _describe_skill(event: SkillEvent) -> tuple[str, str]:
     name = f"skill {printable(event.skill_name)}"
     match event:
         case SkillStarted():
@@ -134,7 +119,7 @@ def _of_skill(event: SkillEvent) -> tuple[str, str]:
             return "event", f"{printable(event.__struct_config__.tag)} {name}"
 
 
-def _of_workflow(event: WorkflowEvent) -> tuple[str, str]:
+def _describe_workflow(event: WorkflowEvent) -> tuple[str, str]:
     match event:
         case WorkflowStarted():
             return "start", f"workflow {printable(event.workflow_id)}"

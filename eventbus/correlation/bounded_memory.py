@@ -1,4 +1,4 @@
-"""What a fold remembers of what it has seen, within bounds."""
+"""Maps that evict their oldest entries, so that a fold takes bounded memory."""
 
 from __future__ import annotations
 
@@ -15,41 +15,41 @@ _T = TypeVar("_T")
 
 
 class BoundedMap(msgspec.Struct, Generic[_K, _T], gc=False):
-    """Things by id, the open ones apart: what goes on is forgotten last.
+    """A map that evicts open and closed items separately: closed ones do not push out open ones.
 
-    Not looked at by the garbage collector: what is remembered must not lead back to it.
+    The garbage collector ignores it, so an item must not refer back to it.
     """
 
-    still_open: dict[_K, _T] = {}
-    others: dict[_K, _T] = {}
+    open_items: dict[_K, _T] = {}
+    closed_items: dict[_K, _T] = {}
 
     def get(self, key: _K) -> _T | None:
-        """Return what is remembered under an id, open or not."""
-        return self.still_open.get(key) or self.others.get(key)
+        """Return the item under a key, open or closed, or None."""
+        return self.open_items.get(key) or self.closed_items.get(key)
 
-    def put(self, key: _K, thing: _T, *, is_open: bool, limit: int | None) -> list[_T]:
-        """Remember a thing; return the others that were forgotten for it."""
+    def put(self, key: _K, item: _T, *, is_open: bool, limit: int | None) -> list[_T]:
+        """Put an item among the open or the closed ones; return the evicted items."""
         if is_open:
-            self.others.pop(key, None)
-            self.still_open[key] = thing
-            return evict_oldest(self.still_open, limit)
-        if self.still_open.pop(key, None) is not None and not self.still_open:
-            self.still_open = {}  # an emptied one stays as large as it was
-        self.others[key] = thing
-        return evict_oldest(self.others, limit)
+            self.closed_items.pop(key, None)
+            self.open_items[key] = item
+            return evict_oldest(self.open_items, limit)
+        if self.open_items.pop(key, None) is not None and not self.open_items:
+            self.open_items = {}  # an emptied dict keeps its size
+        self.closed_items[key] = item
+        return evict_oldest(self.closed_items, limit)
 
 
-def evict_oldest(remembered: dict[Any, _T], limit: int | None) -> list[_T]:
-    """Keep a mapping to about a limit, by dropping its oldest entries; return what was dropped.
+def evict_oldest(entries: dict[Any, _T], limit: int | None) -> list[_T]:
+    """Evict the oldest entries of a dict that exceeds a limit; return their values.
 
-    An eighth at a time: a `dict` that loses its first entry over and over takes ever longer to find
-    the next, and an `OrderedDict` costs twice the memory.
+    An eighth of the limit at a time: a `dict` that loses its first entry again and again takes ever
+    longer to find the next one, and an `OrderedDict` takes twice the memory.
     """
-    if limit is None or len(remembered) <= limit:
+    if limit is None or len(entries) <= limit:
         return []
-    return evict_first(remembered, 1 + limit // 8)
+    return evict_first(entries, 1 + limit // 8)
 
 
-def evict_first(remembered: dict[Any, _T], count: int) -> list[_T]:
-    """Drop up to so many of a mapping's oldest entries; return what was dropped."""
-    return [remembered.pop(key) for key in list(islice(remembered, max(count, 0)))]
+def evict_first(entries: dict[Any, _T], count: int) -> list[_T]:
+    """Evict up to `count` of the oldest entries; return their values."""
+    return [entries.pop(key) for key in list(islice(entries, max(count, 0)))]

@@ -1,6 +1,6 @@
-"""What correlating gives: one session's figures and records, what they show, and how they read.
+"""The result of correlating: a session's figures and records, its patterns, and the report.
 
-Pure: no I/O, no clock, no bus.
+No I/O, no clock, no bus.
 """
 
 from __future__ import annotations
@@ -27,29 +27,29 @@ _RULE = "=" * 60
 
 
 class CorrelatedSession(msgspec.Struct):
-    """The skills and workflows of one session, joined. A copy: changing it changes nothing else.
+    """The skills and workflows of one session, joined. It is a copy: changing it is safe.
 
     Attributes:
-        session_id: The session, or the name of a bucket of what belongs to none (see `Correlation`).
+        session_id: The session's id, or the name of a bucket of events without one (see `Correlation`).
         start_time: The earliest start seen, in ISO 8601, UTC.
         end_time: The latest end seen, in ISO 8601, UTC; None while a skill or a run is open.
-        skill_invocations: As `skill_invocation_record`, in the order first seen.
-        workflow_events: As `workflow_event_record`, in the order seen, without progress.
+        skill_invocations: Records as by `skill_invocation_record`, in the order first seen.
+        workflow_events: Records as by `workflow_event_record`, in the order seen, without progress.
         total_skill_duration: Seconds in ended skill invocations.
         total_workflow_duration: Seconds in ended runs.
         skills_completed: Invocations that ended completed.
-        workflow_nodes_completed: Nodes that ran and succeeded, each once per run however many
-            attempts it took.
-        workflow_nodes_failed: Nodes of which an attempt failed and none succeeded.
-        workflow_nodes_skipped: Nodes that were skipped, and did not run.
+        workflow_nodes_completed: Nodes that ran and succeeded, each once per run, in one attempt or
+            several.
+        workflow_nodes_failed: Nodes with a failed attempt and no successful one.
+        workflow_nodes_skipped: Nodes that were skipped and did not run.
         workflow_nodes_cancelled: Nodes that were cancelled, and neither failed nor succeeded.
         node_attempts_completed: Attempts that succeeded.
         node_attempts_failed: Attempts that failed.
         skills: Invocations seen, ended or not.
-        skills_ended: Those that ended, completed or abandoned.
+        skills_ended: Invocations that ended, completed or abandoned.
         workflows: Runs seen, ended or not.
-        workflows_ended: Those that ended.
-        records_dropped: Records of it that are counted but no longer kept.
+        workflows_ended: Runs that ended.
+        records_dropped: Records that are counted but no longer kept.
     """
 
     session_id: str
@@ -74,11 +74,11 @@ class CorrelatedSession(msgspec.Struct):
 
     @property
     def is_open(self) -> bool:
-        """Whether a skill or a run of it is still going."""
+        """True while a skill or a run of it is still going."""
         return self.end_time is None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the nine historic keys, sharing nothing with this object's lists."""
+        """Return the nine legacy keys; the lists are copies."""
         return {
             "session_id": self.session_id,
             "start_time": self.start_time,
@@ -93,7 +93,7 @@ class CorrelatedSession(msgspec.Struct):
 
 
 class Pattern(NamedTuple):
-    """Something that a session's figures show."""
+    """A pattern in a session's figures."""
 
     name: str
     message: str
@@ -105,9 +105,8 @@ INTERACTIVE_DOMINATED = Pattern("interactive_dominated", "Interactive work domin
 def detect_patterns(session: CorrelatedSession) -> tuple[Pattern, ...]:
     """Return the patterns that a session shows.
 
-    ``interactive_dominated``: its skills took more than twice as long as its workflows. Only where
-    a skill and a run have both ended: before that, and with one of them alone, there is nothing to
-    compare, and every session would begin by showing it.
+    ``interactive_dominated``: its skills took more than twice as long as its workflows. Both a skill
+    and a run must have ended; otherwise every session would begin with this pattern.
     """
     compared = session.skills_ended and session.workflows_ended
     if compared and session.total_skill_duration > session.total_workflow_duration * 2:
@@ -116,7 +115,7 @@ def detect_patterns(session: CorrelatedSession) -> tuple[Pattern, ...]:
 
 
 def session_summary(session: CorrelatedSession) -> dict[str, Any]:
-    """Return a session's figures under their six historic names; the rate is a percentage."""
+    """Return a session's figures under their six legacy names; the rate is a percentage."""
     return {
         "session_id": session.session_id,
         "skills_used": session.skills,
@@ -128,11 +127,11 @@ def session_summary(session: CorrelatedSession) -> dict[str, Any]:
 
 
 def correlation_report(sessions: Mapping[str, CorrelatedSession], notes: Sequence[str] = ()) -> str:
-    """Return sessions as text for people, the one that began last first.
+    """Return sessions as text for people, the newest first.
 
     Args:
-        sessions: What `Correlation.sessions` or `correlate_by_session` gave.
-        notes: What the reader must know of them, such as what is missing; one line each.
+        sessions: The result of `Correlation.sessions` or `correlate_by_session`.
+        notes: Remarks for the reader, such as a number of missing events; one line each.
     """
     return "\n".join(report_lines(newest_first(sessions.values()), notes, count=len(sessions)))
 
@@ -140,12 +139,12 @@ def correlation_report(sessions: Mapping[str, CorrelatedSession], notes: Sequenc
 def report_lines(
     sessions: Iterable[CorrelatedSession], notes: Sequence[str] = (), *, count: int
 ) -> Iterator[str]:
-    """Return the lines of a report, one after the other.
+    """Generate the lines of a report.
 
     Args:
-        sessions: In the order in which they are to be told.
+        sessions: In the order of the report.
         notes: As for `correlation_report`.
-        count: How many sessions there are.
+        count: The number of sessions.
     """
     if not count:
         yield "No correlated sessions found."
@@ -160,8 +159,8 @@ def report_lines(
 
 
 def newest_first(sessions: Iterable[CorrelatedSession]) -> list[CorrelatedSession]:
-    """Return sessions by the instant at which they began, the latest first."""
-    # The instant, not its text: one made by hand may tell it in another offset.
+    """Return sessions sorted by the instant of their start, the latest first."""
+    # Texts do not sort: a session made by hand may have another UTC offset.
     return sorted(
         sessions, key=lambda each: datetime.fromisoformat(each.start_time).astimezone(UTC), reverse=True
     )

@@ -1,30 +1,29 @@
-"""Correlate: fold events, in any order and any number of times, into sessions.
+"""Correlate: fold events, in any order and with any repeats, into sessions.
 
-The same code runs live, event by event, and on demand, over all that was ever recorded: no I/O, no
-clock, no bus. Sessions do not influence each other.
+The same code runs live, event by event, and on demand, over a whole history: no I/O, no clock, no
+bus. Sessions do not influence each other.
 
-What carries no session id is never merged with anything: each run, and each skill invocation, gets
-a bucket of its own, named
+Events without a session id are never merged: each run, and each skill invocation, gets a bucket of
+its own, named
 
     unattributed:run:<run_id>
     unattributed:workflow:<workflow_id>#<number>@<first seen>     a run without an id
     unattributed:skill:<invocation_id>
 
-That prefix is reserved: a session whose own id begins with it is called ``unattributed:session:``
-and its id, so that no session is ever taken for a bucket.
+The prefix is reserved: a session whose own id begins with it is named ``unattributed:session:<id>``,
+so that no session is taken for a bucket.
 
-Counted as completed are nodes whose status is ``ok``: a skipped node did not run, and is counted as
-skipped. A node that failed and succeeded in a later attempt is one completed node, and no failed
-one. Where a run has no id, see `eventbus.correlation.inferred_runs`.
+A node counts as completed if its status is ``ok``. A skipped node did not run, and counts as skipped.
+A node that failed and succeeded in a later attempt is one completed node and not a failed one. For
+runs without an id, see `eventbus.correlation.inferred_runs`.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
-from eventbus.correlation.bounded_memory import evict_oldest
 from eventbus.correlation.correlated_session import (
     CorrelatedSession,
     Pattern,
@@ -32,7 +31,9 @@ from eventbus.correlation.correlated_session import (
     detect_patterns,
 )
 from eventbus.correlation.inferred_runs import AttemptKey, InferredRuns, RunKey
-from eventbus.correlation.session_fold import SessionFold
+from eventbus.correlation.run_fold import RunFold
+from eventbus.correlation.session_fold import SessionFold, new_session_fold
+from eventbus.correlation.skill_fold import SkillFold
 from eventbus.events import (
     Event,
     NodeCompleted,
@@ -57,46 +58,53 @@ __all__ = [
 ]
 
 MAX_SESSIONS = 1_024
-"""How many sessions are remembered unless told otherwise."""
+"""How many sessions are remembered by default."""
 MAX_RECORDS = 1_000
-"""How many records are kept of each session, and ids remembered, unless told otherwise."""
+"""How many records are kept of each session, and ids remembered, by default."""
 UNATTRIBUTED = "unattributed:"
-"""What the names of the buckets begin with."""
+"""The prefix of the names of buckets."""
 
 _BucketKey = tuple[str, RunKey]
 _NOTHING, _SKILL, _RUN, _NODE = range(4)
 _Step: TypeAlias = tuple[int, Callable[..., bool]]
-"""What an event tells of, and what folds it."""
-_IGNORED: _Step = (_NOTHING, SessionFold.skill_started)
+"""The subject of an event class, and the method that folds it."""
+_IGNORED: _Step = (_NOTHING, SkillFold.skill_started)
 _STEPS: dict[type[Any], _Step] = {
-    SkillStarted: (_SKILL, SessionFold.skill_started),
-    SkillCompleted: (_SKILL, SessionFold.skill_completed),
-    WorkflowStarted: (_RUN, SessionFold.workflow_started),
-    WorkflowCompleted: (_RUN, SessionFold.workflow_completed),
-    NodeStarted: (_NODE, SessionFold.node_started),
-    NodeCompleted: (_NODE, SessionFold.node_completed),
+    SkillStarted: (_SKILL, SkillFold.skill_started),
+    SkillCompleted: (_SKILL, SkillFold.skill_completed),
+    WorkflowStarted: (_RUN, RunFold.workflow_started),
+    WorkflowCompleted: (_RUN, RunFold.workflow_completed),
+    NodeStarted: (_NODE, RunFold.node_started),
+    NodeCompleted: (_NODE, RunFold.node_completed),
 }
 
 
 class Correlation:
-    """Events folded into sessions. Not safe for several threads: whoever shares it has a lock.
+    """Events folded into sessions. Not thread-safe: use a lock to share it between threads.
 
     Args:
-        max_sessions: How many sessions are remembered: beyond this the one that nothing happened in
-            for longest is evicted, one that has ended before one that goes on. None for no limit.
+        max_sessions: How many sessions are remembered. Beyond this the session without events for
+            the longest time is evicted, an ended one before an open one. None for no limit.
         max_records: How many records are kept of each session, of skills and of workflow events, the
-            newest; and of how many skills, runs and attempts in it a repeat is recognised. Its figures
-            count what is no longer kept. None for no limit.
+            newest; and how many skills, runs and attempts of it are remembered to recognise repeats.
+            The figures count all of them. None for no limit.
+        keeps_records: False to keep figures only, in a fraction of the memory.
+        on_evict: Called with the figures of each evicted session.
 
     Attributes:
-        evicted: Sessions forgotten. What comes later of one of them makes a new one.
+        evicted: How many sessions were evicted. Later events of one of them make a new session.
 
     Raises:
         ValueError: A limit is less than 1.
     """
 
     def __init__(
-        self, max_sessions: int | None = MAX_SESSIONS, max_records: int | None = MAX_RECORDS
+        self,
+        max_sessions: int | None = MAX_SESSIONS,
+        max_records: int | None = MAX_RECORDS,
+        *,
+        keeps_records: bool = True,
+        on_evict: Callable[[CorrelatedSession], object] | None = None,
     ) -> None:
         for limit in (max_sessions, max_records):
             if limit is not None and limit < 1:
@@ -104,16 +112,16 @@ class Correlation:
         self.evicted: int = 0
         self._max_sessions = max_sessions
         self._max_records = max_records
-        self._keeps_records = True
-        self._on_evict: Callable[[CorrelatedSession], object] | None = None
+        self._keeps_records = keeps_records
+        self._on_evict = on_evict
         self._dropped_by_evicted = 0
-        # The one touched longest ago first; a session is in one of the two.
+        # Each session is in one of the two, in the order of the latest events.
         self._open: OrderedDict[str | _BucketKey, SessionFold] = OrderedDict()
         self._closed: OrderedDict[str | _BucketKey, SessionFold] = OrderedDict()
-        self._latest_key: str | _BucketKey = ""  # which is the key of none
-        self._latest = SessionFold("", None, None)
+        self._latest_key: str | _BucketKey = ""  # no session has this key
+        self._latest = self._new_session("")
         self._steps = _STEPS
-        self._unnamed: dict[str, InferredRuns] = {}
+        self._inferred_runs = InferredRuns(max_records, max_sessions)
 
     @property
     def dropped(self) -> int:
@@ -121,32 +129,31 @@ class Correlation:
         return self._dropped_by_evicted + sum(session.dropped for session in self._folds())
 
     def add(self, event: Event) -> bool:
-        """Fold one event, in constant time; whenever and however often it comes, it never raises.
+        """Fold one event, in constant time. Never raises; a repeat changes nothing.
 
-        Progress, and events of other classes than the vocabulary's of skills, runs and nodes, change
-        nothing.
+        Events other than the starts and completions of skills, runs and nodes are ignored.
 
         Returns:
-            Whether it told of a skill or a run that it began or ended, and that was news.
+            True if the event began or ended a skill or a run, and is not a repeat.
         """
-        told_of, fold = self._steps.get(event.__class__) or _step(event.__class__)
-        if told_of == _NOTHING:
+        subject, fold = self._steps.get(event.__class__) or _step(event.__class__)
+        if subject == _NOTHING:
             return False
-        # Typed by what it tells of; and written out, for this is done millions of times.
-        told: Any = event
-        key: str | _BucketKey = told.session_id
-        if told_of == _SKILL:
-            session = self._touch(key or ("skill", told.invocation_id))
-            news = fold(session, told)
-        elif key and told.run_id:
+        # Written out, and without narrowing the type: this runs millions of times.
+        folded: Any = event
+        key: str | _BucketKey = folded.session_id
+        if subject == _SKILL:
+            session = self._touch(key or ("skill", folded.invocation_id))
+            is_news = fold(session.skills, folded)
+        elif key and folded.run_id:
             session = self._latest if key == self._latest_key else self._touch(key)
-            news = fold(session, told, told.run_id, told.attempt if told_of == _NODE else 0)
+            is_news = fold(session.runs, folded, folded.run_id, folded.attempt if subject == _NODE else 0)
         else:
-            session, run, attempt = self._place(told)
-            news = fold(session, told, run, attempt)
-        if session.is_open is not session.is_filed_open:
+            session, run, attempt = self._infer(folded)
+            is_news = fold(session.runs, folded, run, attempt)
+        if (session.runs.is_open or session.skills.is_open) is not session.is_filed_open:
             self._file(session)
-        return news and told_of != _NODE
+        return is_news and subject != _NODE
 
     def add_all(self, events: Iterable[Event]) -> None:
         """Fold events, one after the other."""
@@ -154,66 +161,64 @@ class Correlation:
         for event in events:
             add(event)
 
-    def read_as(self, mirrors: Mapping[type[Any], type[Event]]) -> None:
-        """Fold what is of these classes as events of those they mirror, attribute by attribute.
+    def read_as(self, raw_types: Mapping[type[Any], type[Event]]) -> None:
+        """Fold objects of these types like events of the mapped classes, attribute by attribute.
 
-        For who reads a long history, and need not pay for what building an event costs.
+        Reading a long history so saves the cost of building events.
         """
-        self._steps = self._steps | {mirror: _STEPS.get(cls, _IGNORED) for mirror, cls in mirrors.items()}
+        self._steps = self._steps | {raw: _STEPS.get(cls, _IGNORED) for raw, cls in raw_types.items()}
 
-    def _place(self, event: WorkflowEvent) -> tuple[SessionFold, RunKey, AttemptKey]:
-        """Return where an event without a session, or without a `run_id`, belongs."""
+    def _infer(self, event: WorkflowEvent) -> tuple[SessionFold, RunKey, AttemptKey]:
+        """Return the session, run and attempt of an event without a session or without a `run_id`."""
         run: RunKey | None = event.run_id or None
         attempt: AttemptKey = getattr(event, "attempt", 0)
         if event.session_id:
             session = self._touch(event.session_id)
             if run is None:
-                run, attempt = session.place_unnamed(event)
+                run, attempt = session.runs.infer_run(event)
             return session, run, attempt
         if run is None:
-            run, attempt = self._place_unnamed(event)
+            run, attempt = self._inferred_runs.infer(event)
         return self._touch(("run", run)), run, attempt
 
-    def _place_unnamed(self, event: WorkflowEvent) -> tuple[RunKey, AttemptKey]:
-        runs = self._unnamed.get(event.workflow_id)
-        if runs is None:
-            runs = self._unnamed[event.workflow_id] = InferredRuns(event.workflow_id, self._max_records)
-            evict_oldest(self._unnamed, self._max_sessions)
-        return runs.place(event)
-
     def _touch(self, key: str | _BucketKey) -> SessionFold:
-        """Return a session as the latest touched one, made if there is none."""
-        if key != self._latest_key:  # events of one session come in a row
-            self._latest = self._take(key)
+        """Return a session, made if necessary, as the one with the latest event."""
+        if key != self._latest_key:  # usually equal: the events of a session come in a row
+            self._latest = self._fetch(key)
             self._latest_key = key
         return self._latest
 
-    def _take(self, key: str | _BucketKey) -> SessionFold:
-        for home in (self._open, self._closed):
-            session = home.get(key)
+    def _fetch(self, key: str | _BucketKey) -> SessionFold:
+        for folds in (self._open, self._closed):
+            session = folds.get(key)
             if session is not None:
-                home.move_to_end(key)
+                folds.move_to_end(key)
                 return session
-        if self._max_sessions is not None and len(self._open) + len(self._closed) >= self._max_sessions:
-            _, evicted = (self._closed or self._open).popitem(last=False)
-            self.evicted += 1
-            self._dropped_by_evicted += evicted.dropped
-            if self._on_evict is not None:
-                self._on_evict(evicted.figures())
-        kept: deque[WorkflowEvent] | None = deque(maxlen=self._max_records) if self._keeps_records else None
-        session = self._closed[key] = SessionFold(_name_of(key), self._max_records, kept)
+        if self._max_sessions is not None and len(self) >= self._max_sessions:
+            self._evict()
+        session = self._closed[key] = self._new_session(key)
         return session
 
+    def _new_session(self, key: str | _BucketKey) -> SessionFold:
+        return new_session_fold(_name_of(key), self._max_records, keeps_records=self._keeps_records)
+
+    def _evict(self) -> None:
+        _, evicted = (self._closed or self._open).popitem(last=False)
+        self.evicted += 1
+        self._dropped_by_evicted += evicted.dropped
+        if self._on_evict is not None:
+            self._on_evict(evicted.figures())
+
     def _file(self, session: SessionFold) -> None:
-        """Put the session touched last among the open ones or the others, whichever it is one of now."""
+        """Move the session with the latest event to the open or the closed ones."""
         source, target = (self._closed, self._open) if session.is_open else (self._open, self._closed)
         target[self._latest_key] = source.pop(self._latest_key)
         session.is_filed_open = session.is_open
 
-    # Reading: everything handed out is a copy.
+    # Reading. Every result is a copy.
 
     def session(self, session_id: str) -> CorrelatedSession | None:
-        """Return a session or bucket by its name, as it stands; None when nothing is known of it."""
+        """Return a session or bucket by its name, as it stands; None if there is none."""
         captured = self.capture(session_id)
         return None if captured is None else captured()
 
@@ -222,7 +227,7 @@ class Correlation:
         return {fold.name: fold.capture()() for fold in self._folds()}
 
     def figures(self, session_id: str) -> CorrelatedSession | None:
-        """Return a session without its records: cheap enough to ask for at each event."""
+        """Return a session without its records: cheap enough to call at each event."""
         fold = self._find(session_id)
         return None if fold is None else fold.figures()
 
@@ -231,23 +236,23 @@ class Correlation:
         return {fold.name: fold.figures() for fold in self._folds()}
 
     def each_figures(self, *, newest_first: bool = False) -> Iterator[CorrelatedSession]:
-        """Iterate over every session without its records, made one by one; add nothing meanwhile."""
+        """Iterate over every session without its records, built one by one; add no events until done."""
         folds = self._folds()
         if newest_first:
             folds.sort(key=lambda fold: (fold.start, fold.name), reverse=True)
         return (fold.figures() for fold in folds)
 
     def __len__(self) -> int:
-        """Return how many sessions there are."""
+        """Return the number of sessions."""
         return len(self._open) + len(self._closed)
 
     def capture(self, session_id: str) -> Callable[[], CorrelatedSession] | None:
-        """Return what makes the session as it stands now, when it is called: quick, under a lock."""
+        """Return a function that builds the session as it stands now; quick enough to hold a lock."""
         fold = self._find(session_id)
         return None if fold is None else fold.capture()
 
     def capture_all(self) -> dict[str, Callable[[], CorrelatedSession]]:
-        """Return what makes every session as it stands now, when it is called."""
+        """Return, by name, functions that build each session as it stands now."""
         return {fold.name: fold.capture() for fold in self._folds()}
 
     def _folds(self) -> list[SessionFold]:
@@ -255,9 +260,9 @@ class Correlation:
 
     def _find(self, name: str) -> SessionFold | None:
         if name.startswith(UNATTRIBUTED):
-            named_so = next((fold for fold in self._folds() if fold.name == name), None)
-            if named_so is not None:
-                return named_so
+            found = next((fold for fold in self._folds() if fold.name == name), None)
+            if found is not None:
+                return found
         return self._open.get(name) or self._closed.get(name)
 
 
@@ -266,8 +271,9 @@ class CorrelatedFigures(Correlation):
 
     Args:
         max_sessions: As for `Correlation`.
-        max_records: Of how many skills, runs and attempts of a session a repeat is recognised.
-        on_evict: Is told the figures of each session that is evicted.
+        max_records: How many skills, runs and attempts of a session are remembered to recognise
+            repeats.
+        on_evict: As for `Correlation`.
 
     Raises:
         ValueError: A limit is less than 1.
@@ -280,13 +286,11 @@ class CorrelatedFigures(Correlation):
         *,
         on_evict: Callable[[CorrelatedSession], object] | None = None,
     ) -> None:
-        super().__init__(max_sessions, max_records)
-        self._keeps_records = False
-        self._on_evict = on_evict
+        super().__init__(max_sessions, max_records, keeps_records=False, on_evict=on_evict)
 
 
 def _step(cls: type[Event]) -> _Step:
-    """Return what folds the nearest base of a class."""
+    """Return the step of the nearest base of a class."""
     return next((_STEPS[base] for base in cls.__mro__ if base in _STEPS), _IGNORED)
 
 

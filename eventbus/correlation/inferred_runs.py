@@ -1,10 +1,9 @@
-"""Tell the runs of one workflow apart where their events carry no `run_id`.
+"""Infer the run of an event that carries no `run_id`.
 
-Historic records, and producers that never have two runs at once, do not say which run an event
-belongs to. Then the order tells: a start begins a run, an end ends the latest one that is open, and
-what happens to nodes happens in the latest one. Attempts are told apart in the same way, for such
-producers do not number them either. The same event seen again, to the microsecond, is put where it
-was put at first.
+Legacy records, and producers that never have two runs of a workflow at once, give no run id. The
+order of the events replaces it: a start begins a run, an end ends the latest open run, and a node
+event belongs to the latest run. Attempts are inferred in the same way, because such producers do not
+number them either. A repeated event, with the same time to the microsecond, gets the same run again.
 """
 
 from __future__ import annotations
@@ -24,23 +23,51 @@ from eventbus.events import (
 __all__ = ["AttemptKey", "InferredRuns", "RunKey"]
 
 RunKey = str | tuple[str, int, datetime]
-"""A run's id, or for a run without one its workflow, its number in it, and when it was first seen.
-Not a text made of these: a producer might use that very text as an id."""
+"""A run's id; for an inferred run its workflow, its number and the time it was first seen. These are
+not joined into one string, which a producer might use as an id."""
 AttemptKey = int | tuple[int, int]
-"""An attempt's number, or in a run without an id that and which attempt of that number."""
+"""An attempt's number; in an inferred run, that number and a count of the attempts with it."""
 
 _MAX_STARTLESS = 64
 
 
 class InferredRuns:
-    """The runs of one workflow that have no id, in one session.
+    """The inferred runs of one session, or of all events without a session.
 
     Args:
-        workflow_id: The workflow.
-        limit: How many events, open runs and nodes are remembered; None for all.
+        limit: How many events, open runs and nodes are remembered per workflow; None for all.
+        max_workflows: How many workflows are remembered; None for all.
     """
 
-    __slots__ = ("_attempts", "_count", "_latest", "_limit", "_open", "_placed", "_startless", "_workflow_id")
+    __slots__ = ("_by_workflow", "_limit", "_max_workflows")
+
+    def __init__(self, limit: int | None, max_workflows: int | None) -> None:
+        self._limit = limit
+        self._max_workflows = max_workflows
+        self._by_workflow: dict[str, _WorkflowRuns] = {}
+
+    def infer(self, event: WorkflowEvent) -> tuple[RunKey, AttemptKey]:
+        """Return the run of an event and, for a node event, its attempt."""
+        runs = self._by_workflow.get(event.workflow_id)
+        if runs is None:
+            runs = self._by_workflow[event.workflow_id] = _WorkflowRuns(event.workflow_id, self._limit)
+            evict_oldest(self._by_workflow, self._max_workflows)
+        return runs.infer(event)
+
+
+class _WorkflowRuns:
+    """The inferred runs of one workflow."""
+
+    __slots__ = (
+        "_attempts",
+        "_count",
+        "_inferred",
+        "_latest",
+        "_limit",
+        "_open",
+        "_startless",
+        "_workflow_id",
+    )
 
     def __init__(self, workflow_id: str, limit: int | None) -> None:
         self._workflow_id = workflow_id
@@ -49,28 +76,27 @@ class InferredRuns:
         self._latest: RunKey | None = None
         self._open: dict[RunKey, None] = {}
         self._startless: dict[RunKey, datetime] = {}
-        self._placed: dict[Hashable, tuple[RunKey, AttemptKey]] = {}
+        self._inferred: dict[Hashable, tuple[RunKey, AttemptKey]] = {}
         self._attempts: dict[Hashable, _Attempts] = {}
 
-    def place(self, event: WorkflowEvent) -> tuple[RunKey, AttemptKey]:
-        """Return the run an event belongs to, and for a node event the attempt."""
-        seen_as = _identity(event)
-        placed = self._placed.get(seen_as)
-        if placed is None:
-            placed = self._placed[seen_as] = self._place(event)
-            evict_oldest(self._placed, self._limit)
-        return placed
+    def infer(self, event: WorkflowEvent) -> tuple[RunKey, AttemptKey]:
+        identity = _identity(event)
+        inferred = self._inferred.get(identity)
+        if inferred is None:
+            inferred = self._inferred[identity] = self._infer_new(event)
+            evict_oldest(self._inferred, self._limit)
+        return inferred
 
-    def _place(self, event: WorkflowEvent) -> tuple[RunKey, AttemptKey]:
+    def _infer_new(self, event: WorkflowEvent) -> tuple[RunKey, AttemptKey]:
         if isinstance(event, WorkflowStarted):
             return self._start(event.timestamp), 0
         if isinstance(event, WorkflowCompleted):
             return self._end(event.timestamp), 0
         run = next(reversed(self._open), self._latest) or self._begin_startless(event.timestamp)
-        return run, self._attempt(run, event) if isinstance(event, NodeEvent) else 0
+        return run, self._infer_attempt(run, event) if isinstance(event, NodeEvent) else 0
 
     def _start(self, timestamp: datetime) -> RunKey:
-        # A run whose later events overtook its start; else a new one.
+        # The start of a run whose later events arrived first, or else of a new run.
         for run, first_seen in self._startless.items():
             if timestamp <= first_seen:
                 del self._startless[run]
@@ -95,14 +121,14 @@ class InferredRuns:
         evict_oldest(self._startless, _MAX_STARTLESS)
         return run
 
-    def _attempt(self, run: RunKey, event: NodeEvent) -> AttemptKey:
+    def _infer_attempt(self, run: RunKey, event: NodeEvent) -> AttemptKey:
         attempts = self._attempts.setdefault((run, event.node_id, event.attempt), _Attempts())
         evict_oldest(self._attempts, self._limit)
         return event.attempt, attempts.end() if isinstance(event, NodeCompleted) else attempts.start()
 
 
 class _Attempts:
-    """What was told of one node, under one attempt number: how often, and whether the last is open."""
+    """The attempts at one node under one number: their count, and whether the last one is open."""
 
     __slots__ = ("last", "last_is_open")
 

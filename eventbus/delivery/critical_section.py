@@ -20,10 +20,10 @@ _Given = TypeVar("_Given")
 
 
 class CriticalSection:
-    """One thread at a time; a thread that is inside already is told so.
+    """Runs work in one thread at a time, and knows when that thread is inside already.
 
     Args:
-        when_missed: Called after leaving, when somebody was turned away by `run_unless_inside`.
+        when_missed: Called after leaving, if `run_unless_inside` returned None inside.
     """
 
     __slots__ = ("_inside", "_lock", "_missed", "_when_missed")

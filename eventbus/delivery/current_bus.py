@@ -1,30 +1,30 @@
-"""Which bus is meant when nobody says: the innermost entered one, else the only one running.
+"""The default bus: the innermost entered one, otherwise the only one running.
 
-A tracker made without a bus asks here each time it publishes. Buses announce themselves; this
+A tracker made without a bus looks it up here each time it publishes. Buses register themselves; this
 module knows them only as sinks.
 """
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from contextvars import ContextVar, Token
 
 from eventbus.contracts import EventSink
+from eventbus.fork_safety import ForkSafeLock
 
 __all__ = ["current_bus"]
 
 _entered: ContextVar[EventSink | None] = ContextVar("eventbus_entered", default=None)
-_lock = threading.Lock()
+_lock = ForkSafeLock()
 _running: list[EventSink] = []
-_started_ids: deque[str] = deque(maxlen=4_096)  # of buses: whoever starts more has closed the first
+_started_ids: deque[str] = deque(maxlen=4_096)  # of buses: after this many the first is closed
 
 
 def current_bus() -> EventSink | None:
-    """Return the innermost bus entered in this context, else the only one running, else None."""
+    """Return the innermost bus entered in this context, otherwise the only one running, or None."""
     running = _running
     sink = _entered.get()
-    # Entered, but no longer running: its block was never left, it was only closed.
+    # A bus that was closed inside its block is still entered, but no longer running.
     if sink is not None and any(each is sink for each in running):
         return sink
     return running[0] if len(running) == 1 else None
@@ -40,12 +40,12 @@ def pop(token: Token[EventSink | None]) -> None:
     try:
         _entered.reset(token)
     except ValueError:
-        # Left in another context than it was entered in (a fixture): there is nothing to restore.
+        # Left in another context than it was entered in, as in a fixture: nothing to restore.
         return
 
 
 def register(sink: EventSink) -> None:
-    """Note that a bus runs."""
+    """Note that a bus is running."""
     global _running  # noqa: PLW0603 - replaced, never changed in place: readers need no lock
     with _lock:
         _running = [*_running, sink]
@@ -58,7 +58,7 @@ def has_started(bus_id: str) -> bool:
 
 
 def unregister(sink: EventSink) -> None:
-    """Note that a bus runs no more."""
+    """Note that a bus is no longer running."""
     global _running  # noqa: PLW0603
     with _lock:
         _running = [other for other in _running if other is not sink]
@@ -66,7 +66,6 @@ def unregister(sink: EventSink) -> None:
 
 def forget_all() -> None:
     """Forget every bus: a forked child has none running."""
-    global _running, _lock  # noqa: PLW0603 - the parent may have held the lock when it forked
-    _lock = threading.Lock()
+    global _running  # noqa: PLW0603
     _running = []
     _entered.set(None)

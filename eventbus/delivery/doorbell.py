@@ -1,12 +1,12 @@
 """Wake a task from any thread, under asyncio or trio.
 
 A `Doorbell` belongs to one running loop and may be rung from anywhere: another thread, another
-loop, a signal handler, a finalizer. Many rings make one answer. A `Sleeper` is what one task of
-that loop sleeps on; nothing is ever handed over through a wake-up, so a wake-up that comes to
-nothing (the task was cancelled meanwhile) loses nothing.
+loop, a signal handler, a finalizer. It calls one function in the loop, once for any number of rings. A
+`Sleeper` is what one task of that loop sleeps on. No event is ever handed over through a wake-up, so
+waking a task that has just been cancelled loses nothing.
 
-This is the one module that knows asyncio and trio apart: anyio has no way to wake a task of
-another thread's loop without waiting for it.
+This is the only module that distinguishes asyncio from trio: anyio cannot wake a task of another
+thread's loop without waiting for it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import asyncio
 
 __all__ = [
-    "GATHER_SECONDS",
+    "LINGER_SECONDS",
     "Doorbell",
     "Sleeper",
     "Waiter",
@@ -35,15 +35,15 @@ __all__ = [
 ]
 
 
-GATHER_SECONDS = 0.001
-"""How long a loop that another thread rang looks again by itself before it has to be rung again."""
+LINGER_SECONDS = 0.001
+"""How soon a lingering doorbell calls its function again without a ring."""
 
 
 class Sleeper(Protocol):
     """What one task sleeps on."""
 
     async def sleep(self) -> None:
-        """Suspend the calling task until `wake`; a wake-up that nobody sleeps for is forgotten."""
+        """Suspend the calling task until `wake`; waking has no effect on a later sleep."""
         ...
 
     def wake(self) -> None:
@@ -55,123 +55,127 @@ class Doorbell:
     """One loop's bell; make it in that loop.
 
     Args:
-        answer: Called in the loop with the bell itself, once for any number of rings; answers
-            whether to be called again on the loop's next turn, without a ring.
+        on_ring: Called in the loop with the bell itself, once for any number of rings. When it returns
+            True it is called again on the loop's next turn, without a ring.
         switch_interval: The interpreter's switch interval, in seconds, from a ring by another thread
-            until an answer after which the loop has nothing more to do; see `switch_interval`. None
-            leaves it alone.
+            until the loop has nothing more to do; see `switch_interval`. None leaves it alone.
     """
 
     __slots__ = (
-        "_answer",
         "_call_later",
         "_call_soon",
         "_call_soon_here",
-        "_has_gathered",
-        "_is_answering",
-        "_is_gathering",
-        "_is_hurrying",
+        "_has_lingered",
+        "_is_interval_short",
+        "_is_lingering",
+        "_is_running",
+        "_on_ring",
         "_rung",
         "_switch_interval",
         "_thread",
         "_to_wake",
+        "_turns_to_serve",
+        "_unserved_turns",
     )
 
-    def __init__(self, answer: Callable[[Doorbell], bool], switch_interval: float | None = None) -> None:
-        self._answer = answer
+    def __init__(self, on_ring: Callable[[Doorbell], bool], switch_interval: float | None = None) -> None:
+        self._on_ring = on_ring
         self._switch_interval = switch_interval
         self._rung = False
-        self._is_answering = False
-        self._is_hurrying = False
-        self._is_gathering = False
-        self._has_gathered = False
+        self._is_running = False
+        self._is_interval_short = False  # since a ring by another thread
+        self._is_lingering = False
+        self._has_lingered = False
         self._thread = threading.get_ident()
         self._to_wake: deque[Sleeper] = deque()
         self._call_soon, self._call_soon_here, self._call_later = _schedulers()
+        # trio runs what is due in one turn in random order: woken tasks have run after the second.
+        self._turns_to_serve = 1 if self._call_later is not None else 2
+        self._unserved_turns = 0
 
     def is_here(self) -> bool:
         """Whether the calling thread is the one the loop runs in."""
         return threading.get_ident() == self._thread
 
     def ring(self) -> None:
-        """Have the loop answer soon, unless it is going to already. From anywhere; never waits."""
+        """Have the loop call the function soon, unless it is about to. From anywhere; never waits."""
         if not self._rung:
             self._rung = True
             if not self.is_here():
-                self._hurry()
+                self._shorten_interval()
             try:
-                self._call_soon(self._on_ring)
+                self._call_soon(self._run)
             except RuntimeError:
-                self.retire()  # the loop has closed: there is nobody left to wake
+                self.close()  # the loop has closed
 
-    def ring_for(self, sleeper: Sleeper) -> None:
+    def wake(self, sleeper: Sleeper) -> None:
         """Wake a sleeper of this loop, from anywhere."""
         self._to_wake.append(sleeper)
-        if not (self._is_answering and self.is_here()):  # else it is about to look there
+        if not (self._is_running and self.is_here()):  # otherwise `_run` is about to look there
             self.ring()
 
-    def gather(self) -> bool:
-        """Look again in a millisecond by itself, if another thread rang; answer whether it will.
+    def linger(self) -> bool:
+        """Call the function again in a millisecond, if another thread rang; return whether it will be.
 
-        Waking a loop costs that thread ten times what a publish does, and the interpreter two
-        switches. Only amid an answer. Once in a row: when nothing has come meanwhile, it answers no.
+        A ring costs the ringing thread ten times what a publish does, and the interpreter two
+        switches. Only inside the function. Returns False when the last linger has found nothing.
         """
-        if self._is_gathering:
+        if self._is_lingering:
             return True
-        if self._has_gathered or not self._is_hurrying or self._call_later is None:
+        if self._has_lingered or not self._is_interval_short or self._call_later is None:
             return False
-        self._is_gathering = True
-        self._call_later(GATHER_SECONDS, self._look_again)
+        self._is_lingering = True
+        self._call_later(LINGER_SECONDS, self._run_again)
         return True
 
-    def _look_again(self) -> None:
-        self._is_gathering, self._has_gathered = False, True
-        self._on_ring()
-
-    def retire(self) -> None:
-        """Hurry for nobody any more: the loop has no use for this bell, and may end unanswered."""
+    def close(self) -> None:
+        """Stop shortening the switch interval: the loop may end without a further call."""
         self._switch_interval = None
         restore(self)
 
-    def _hurry(self) -> None:
-        self._is_hurrying = True
+    def _run_again(self) -> None:
+        self._is_lingering, self._has_lingered = False, True
+        self._run()
+
+    def _run(self) -> None:
+        # Cleared first: a ring from here on may be about something that the function misses.
+        self._rung = False
+        self._is_running = True
+        try:
+            expects_more = self._on_ring(self)
+        finally:
+            self._is_running = False
+        self._unserved_turns = self._turns_to_serve if self._to_wake else max(0, self._unserved_turns - 1)
+        while self._to_wake:
+            self._to_wake.popleft().wake()
+        if expects_more:
+            self._has_lingered = False
+        if self._rung:
+            return
+        # Between two turns the loop releases the interpreter: the woken tasks have not run yet.
+        if expects_more or (self._unserved_turns and self._is_interval_short):
+            self._rung = True
+            self._call_soon_here(self._run)  # after the woken tasks, and without a system call
+        elif self._is_interval_short and not self._is_lingering:
+            self._restore_interval()
+
+    def _shorten_interval(self) -> None:
+        self._is_interval_short = True
         interval = self._switch_interval
         if interval is not None:
             shorten(self, interval)
-            if self._switch_interval is None:  # retired just now
+            if self._switch_interval is None:  # closed just now
                 restore(self)
 
-    def _on_ring(self) -> None:
-        # Cleared before answering: a ring from here on may be about something the answer misses.
-        self._rung = False
-        self._is_answering = True
-        try:
-            expects_more = self._answer(self)
-        finally:
-            self._is_answering = False
-        is_waking = bool(self._to_wake)
-        while self._to_wake:
-            self._to_wake.popleft().wake()
-        # Between two turns the loop lets go of the interpreter: what has been woken is not yet served.
-        if expects_more:
-            self._has_gathered = False
-        if self._rung:
-            return
-        if expects_more or (is_waking and self._is_hurrying):
-            self._rung = True
-            self._call_soon_here(self._on_ring)  # after what was woken, and without a system call
-        elif self._is_hurrying and not self._is_gathering:
-            self._rest()
-
-    def _rest(self) -> None:
-        self._is_hurrying = self._has_gathered = False
+    def _restore_interval(self) -> None:
+        self._is_interval_short = self._has_lingered = False
         restore(self)
-        if self._rung:  # by another thread, just now: that was undone, too
-            self._hurry()
+        if self._rung:  # by another thread just now, whose shortening was undone
+            self._shorten_interval()
 
 
 class Waiter:
-    """What one task waits on for something to happen once, in any thread; make it in that task."""
+    """Lets one task at a time wait for something that happens in any thread; make it in its loop."""
 
     __slots__ = ("_doorbell", "_happened", "_sleeper")
 
@@ -185,18 +189,22 @@ class Waiter:
         return False
 
     def notify(self) -> None:
-        """It happened. From anywhere; never waits."""
+        """End the wait. From anywhere; never waits."""
         self._happened = True
         self._doorbell.ring()
 
+    def reset(self) -> None:
+        """Make it ready for another wait; only after `wait` has returned."""
+        self._happened = False
+
     async def wait(self) -> None:
-        """Suspend the calling task until it has happened."""
+        """Suspend the calling task until `notify`."""
         while not self._happened:
             await self._sleeper.sleep()
 
 
 def current_loop() -> object:
-    """Return what identifies the loop the calling task runs in."""
+    """Return an object that identifies the loop of the calling task."""
     trio = _running_trio()
     if trio is not None:
         return trio.lowlevel.current_trio_token()
@@ -212,7 +220,7 @@ def new_sleeper() -> Sleeper:
 
 
 def is_cancellation(error: BaseException) -> bool:
-    """Whether this is how asyncio or trio cancels a task, whichever of them is running."""
+    """Whether asyncio or trio cancels a task with this exception."""
     known = (("asyncio", "CancelledError"), ("trio", "Cancelled"))
     loaded = [getattr(sys.modules[module], name) for module, name in known if module in sys.modules]
     return isinstance(error, tuple(loaded))
@@ -222,7 +230,7 @@ class _AsyncioSleeper:
     __slots__ = ("_future", "_loop")
 
     def __init__(self) -> None:
-        # Imported where a loop runs, and so is loaded already: it is a third of `import eventbus`.
+        # Here, where a loop runs and asyncio is loaded: it would be a third of `import eventbus`.
         import asyncio  # noqa: PLC0415
 
         self._loop = asyncio.get_running_loop()
@@ -270,18 +278,18 @@ def _schedulers() -> tuple[_Scheduler, _Scheduler, _LaterScheduler | None]:
     trio = _running_trio()
     if trio is not None:
         run_sync_soon = trio.lowlevel.current_trio_token().run_sync_soon
-        return run_sync_soon, run_sync_soon, None  # it has no timers but in tasks
+        return run_sync_soon, run_sync_soon, None  # trio has timers in tasks only
     import asyncio  # noqa: PLC0415 - see _AsyncioSleeper
 
     loop = asyncio.get_running_loop()
     thread = threading.get_ident()
-    # An empty context: what is woken must not run in the context of whoever happened to publish.
+    # An empty context: callbacks must not run in the context of the publisher that rang.
     context = Context()
 
     def from_anywhere(callback: Callable[[], None]) -> None:
-        # In a task of this very loop, which therefore does not sleep. Being in its thread is not
-        # enough: a signal handler runs there while the loop sleeps in select(), and only the
-        # thread-safe form, which costs a system call, wakes it.
+        # While a task of this loop runs, the loop does not sleep. Being in its thread is not enough: a
+        # signal handler runs there while the loop sleeps in select(), and only the thread-safe form,
+        # which costs a system call, wakes it.
         if threading.get_ident() == thread and asyncio.current_task(loop) is not None:
             loop.call_soon(callback, context=context)
         else:

@@ -1,4 +1,4 @@
-"""Wait until subscriptions have handled what they had accepted."""
+"""Wait until subscriptions have handled the events they had accepted."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["Drain"]
 
 
 class Drain:
-    """One wait for all of them; make it in the task that waits.
+    """One wait for several subscriptions; make it in the task that waits.
 
     Args:
-        subscriptions: Whose events are waited for: those that have been put into their mailboxes.
+        subscriptions: The subscriptions; it waits for the events that are in their mailboxes now.
     """
 
     __slots__ = ("_busy", "_left", "_waiter")
@@ -25,12 +25,12 @@ class Drain:
     def __init__(self, subscriptions: Iterable[Subscription]) -> None:
         self._waiter = Waiter()
         self._busy = [each for each in subscriptions if not each.is_at_rest()]
-        self._left = len(self._busy) * [None]  # a list: taking one out is one step, in any thread
+        self._left = len(self._busy) * [None]  # a list: popping is atomic, in any thread
         for each in self._busy:
-            each.tell_when_handled(self)
+            each.add_drain(self)
 
     def note_handled(self) -> None:
-        """One subscription is done. From any thread, once for each."""
+        """Note that one subscription is done. From any thread, once for each."""
         self._left.pop()
         if not self._left:
             self._waiter.notify()
@@ -40,7 +40,7 @@ class Drain:
         if self._left:
             await self._waiter.wait()
 
-    def forget(self) -> None:
-        """Wait no more: the subscriptions need not tell."""
+    def close(self) -> None:
+        """Stop waiting: the subscriptions need not notify it any more."""
         for each in self._busy:
-            each.forget_drain(self)
+            each.remove_drain(self)

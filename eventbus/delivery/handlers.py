@@ -1,7 +1,7 @@
-"""Make a `Subscriber` of whatever is handed to `EventBus.subscribe`.
+"""Turn the handlers given to `EventBus.subscribe` into subscribers.
 
 A handler is a function of one event, sync or async: a plain function, a bound method, a partial, an
-object with `__call__`. What it wants may be said by the annotation of its first parameter.
+object with `__call__`. The annotation of its first parameter may give the events it wants.
 """
 
 from __future__ import annotations
@@ -9,44 +9,39 @@ from __future__ import annotations
 import functools
 import inspect
 import typing
-from collections.abc import Awaitable, Callable, Hashable, Iterable
-from types import UnionType
-from typing import Any, TypeAlias, get_args, get_origin
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Any, TypeAlias
 
 from eventbus.contracts import EventTypes, Overflow, Subscriber
 from eventbus.errors import SubscriberError
+from eventbus.event_classes import event_classes
 from eventbus.events import Event
 
 __all__ = [
     "Handler",
+    "annotated_events",
     "as_subscriber",
-    "awaited",
-    "call",
+    "call_maybe_async",
     "check_options",
-    "classes_in",
-    "events_of",
+    "ensure_async",
     "name_of",
 ]
 
 Handler: TypeAlias = "Callable[[Any], Awaitable[object] | object]"
-"""A function of one event; what it returns is awaited if it can be, and otherwise ignored."""
+"""A function of one event; its result is awaited if it is awaitable, and otherwise ignored."""
 
 
 class _FunctionSubscriber(Subscriber[Any]):
     """A handler as a subscriber."""
 
     def __init__(self, handler: Handler) -> None:
-        self.handle = awaited(handler)  # type: ignore[method-assign,assignment]
+        self.handle = ensure_async(handler)  # type: ignore[method-assign,assignment]
         self.name = name_of(handler)
-        self.events = events_of(handler)
+        self.events = annotated_events(handler)
 
 
 def as_subscriber(handler: Handler | Subscriber[Any] | object) -> Subscriber[Any]:
-    """Return a subscriber as it is, and a handler as a subscriber.
-
-    Raises:
-        SubscriberError: It is neither, or a class where an instance is meant.
-    """
+    """Return a subscriber as it is, and a handler as a subscriber; SubscriberError for anything else."""
     if isinstance(handler, Subscriber):
         return handler
     if isinstance(handler, type):
@@ -64,39 +59,39 @@ def as_subscriber(handler: Handler | Subscriber[Any] | object) -> Subscriber[Any
     return _FunctionSubscriber(handler)
 
 
-def awaited(handler: Handler) -> Callable[[Any], Awaitable[object]]:
-    """Return a handler as an async function: itself if it is one."""
+def ensure_async(handler: Handler) -> Callable[[Any], Awaitable[object]]:
+    """Return a handler as an async function; an async handler is returned as it is."""
     if _is_async(handler):
         return typing.cast("Callable[[Any], Awaitable[object]]", handler)
 
     async def handle(event: Any) -> None:
         result = handler(event)
-        if result is not None and inspect.isawaitable(result):  # most return None: a cheap test first
+        if result is not None and inspect.isawaitable(result):  # most return None, which is cheap to test
             await result
 
     return handle
 
 
-async def call(function: Callable[..., object], *arguments: object) -> None:
-    """Call a function, and await what it returns if that can be awaited."""
+async def call_maybe_async(function: Callable[..., object], *arguments: object) -> None:
+    """Call a function, and await its result if that is awaitable."""
     result = function(*arguments)
     if inspect.isawaitable(result):
         await result
 
 
 def name_of(subscriber: object) -> str:
-    """Return what to call a subscriber that has not said it: its function's or class's name."""
+    """Return the default name of a subscriber: its `name`, or its function's or class's."""
     while isinstance(subscriber, functools.partial):
         subscriber = subscriber.func
     name = getattr(subscriber, "name", None) or getattr(subscriber, "__name__", None)
     return name if isinstance(name, str) else type(subscriber).__name__
 
 
-def events_of(handler: Handler) -> EventTypes:
-    """Return what a handler wants by the annotation of its first parameter; `Event` without one.
+def annotated_events(handler: Handler) -> EventTypes:
+    """Return the events in the annotation of a handler's first parameter; `Event` without one.
 
     Raises:
-        SubscriberError: The annotation is no event class and no union of them.
+        SubscriberError: The annotation is neither an event class nor a union of them.
     """
     annotation = _first_annotation(handler)
     if annotation is None or annotation is Any:
@@ -105,62 +100,34 @@ def events_of(handler: Handler) -> EventTypes:
         annotation = annotation.__bound__ or Event
     if isinstance(annotation, type) and issubclass(Event, annotation):
         return Event  # a function of any object takes any event
-    classes_in(annotation)
+    event_classes(annotation)
     return typing.cast("EventTypes", annotation)
 
 
-def classes_in(events: EventTypes | object) -> tuple[type[Event], ...]:
-    """Return the event classes that an event class, a union or a tuple of them stands for.
-
-    Raises:
-        SubscriberError: It is something else.
-    """
-    found = tuple(_flatten(events))
-    wrong = [each for each in found if not (isinstance(each, type) and issubclass(each, Event))]
-    if wrong or not found:
-        what = getattr(wrong[0], "__name__", repr(wrong[0])) if wrong else "an empty tuple"
-        raise SubscriberError(
-            f"cannot subscribe to {what}: it is not an Event class. "
-            "Pass a subclass of Event, or a union of them such as SkillEvent | NodeEvent"
-        )
-    return typing.cast("tuple[type[Event], ...]", tuple(dict.fromkeys(found)))
-
-
-def check_options(capacity: int, overflow: Overflow, key: Callable[[Any], Hashable] | None) -> None:
-    """Check the options of a subscription.
-
-    Raises:
-        SubscriberError: One of them makes no sense, alone or with the others.
-    """
+def check_options(
+    capacity: int, overflow: Overflow, key: Callable[[Any], Hashable] | None, replay: int = 0
+) -> None:
+    """Raise `SubscriberError` if the options of a subscription are wrong, or contradict each other."""
     if type(capacity) is not int or capacity < 1:
         raise SubscriberError(f"capacity={capacity!r} holds nothing. Pass an integer of 1 or more")
     if not isinstance(overflow, Overflow):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise SubscriberError(
-            f"overflow={overflow!r} is no Overflow. Pass one of {', '.join(map(str, Overflow))}"
+            f"overflow={overflow!r} is not an Overflow. Pass one of {', '.join(map(str, Overflow))}"
         )
     if overflow is Overflow.COALESCE and key is None:
         raise SubscriberError(
-            "Overflow.COALESCE needs key=, a function of an event that says what it replaces"
+            "Overflow.COALESCE needs key=, a function of an event: queued events with equal keys are replaced"
         )
+    if replay < 0:
+        raise SubscriberError(f"replay={replay} is negative. Pass 0 or more")
     if key is not None and overflow is not Overflow.COALESCE:
-        raise SubscriberError("key= has a meaning with overflow=Overflow.COALESCE only. Pass both or neither")
-
-
-def _flatten(events: object) -> Iterable[object]:
-    if isinstance(events, tuple):
-        for each in typing.cast("tuple[object, ...]", events):
-            yield from _flatten(each)
-    elif isinstance(events, UnionType) or get_origin(events) is typing.Union:
-        for each in get_args(events):
-            yield from _flatten(each)
-    else:
-        yield events
+        raise SubscriberError("key= is used with overflow=Overflow.COALESCE only. Pass both or neither")
 
 
 def _is_async(handler: object) -> bool:
     while isinstance(handler, functools.partial):
         handler = handler.func
-    call: object = getattr(type(handler), "__call__", None)  # noqa: B004 - is it async, not: is it there
+    call: object = getattr(type(handler), "__call__", None)  # noqa: B004 - the question is whether it is async
     return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(call)
 
 
@@ -187,5 +154,5 @@ def _resolved(handler: object, parameter: inspect.Parameter) -> object:
     except Exception as error:
         raise SubscriberError(
             f"the annotation {parameter.annotation!r} of {name_of(handler)} cannot be resolved ({error}). "
-            "Say the event type when subscribing: subscribe(handler, NodeEvent)"
+            "Pass the event type when subscribing: subscribe(handler, NodeEvent)"
         ) from error

@@ -1,9 +1,9 @@
-"""A daemon thread of one's own, for a subscriber whose work may block: files, streams, log handlers.
+"""A daemon thread for a subscriber whose work may block: files, streams, log handlers.
 
-A call that hangs in it holds up its own subscriber and nobody else: not the loop that all
-subscribers share, and not the end of the program. `anyio.to_thread` can promise only the first:
-under asyncio its threads are no daemons, so the interpreter waits at exit for one that hangs, and
-even for one that is idle while its loop runs on.
+A call that hangs in it holds up its own subscriber only: not the loop that all subscribers share, and
+not the end of the program. `anyio.to_thread` can promise only the first: under asyncio its threads are
+not daemons, so the interpreter waits at exit for one that hangs, and even for one that is idle while
+its loop runs on.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, ParamSpec, TypeAlias, TypeVar, cast
 
-from eventbus.delivery.doorbell import Waiter
-from eventbus.delivery.subscription import depth_here, handling
+from eventbus.delivery.causality import depth_here, handling
+from eventbus.delivery.doorbell import Waiter, current_loop
 
 __all__ = ["OwnThread"]
 
@@ -33,17 +34,18 @@ class OwnThread:
 
     Args:
         name: The thread's name, for debuggers and logs.
-        idle: Called in the thread when it has run out of calls, and once more when the number of
-            seconds it answered has passed without one; None means not before the next call.
+        idle: Called in the thread when it has no calls left. If it returns a number of seconds, it is
+            called again when they have passed without a call.
     """
 
-    __slots__ = ("_calls", "_idle", "_name", "_thread")
+    __slots__ = ("_calls", "_idle", "_name", "_thread", "_waiter")
 
     def __init__(self, name: str, *, idle: _Idle | None = None) -> None:
         self._name = name
         self._idle = idle
         self._calls: SimpleQueue[_Call[Any] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._waiter: tuple[object, Waiter] | None = None  # the last call's, with its loop
 
     async def run(
         self,
@@ -57,26 +59,39 @@ class OwnThread:
         no thread can be started (late in the interpreter's exit) the call is made at once, here.
 
         Raises:
-            BaseException: Whatever the function raises.
+            BaseException: The function's own exceptions.
         """
-        call = _Call(lambda: function(*args, **kwargs))
+        call = _Call(partial(function, *args, **kwargs))
         if self._is_serving():
-            self._calls.put(call)
-            await call.waiter.wait()
+            await self._wait_for(call)
         else:
             call.make()
         return call.outcome()
 
     def end(self) -> None:
-        """Let the thread end when it has made the calls it was given. Never waits for it."""
+        """Let the thread end after the calls it has been given. Never waits for it."""
         self._calls.put(None)
         self._thread = None
+        self._waiter = None
+
+    async def _wait_for(self, call: _Call[Any]) -> None:
+        loop = current_loop()
+        kept, self._waiter = self._waiter, None
+        waiter = kept[1] if kept is not None and kept[0] is loop else Waiter()
+        waiter.reset()
+        call.when_made = waiter.notify
+        self._calls.put(call)
+        await waiter.wait()
+        # Kept only now, for the next call: a cancelled one is still going to notify its waiter.
+        self._waiter = loop, waiter
 
     def _is_serving(self) -> bool:
         if self._thread is not None and self._thread.is_alive():
             return True
-        # A new queue: a forked child's copy may hold calls of the parent, and a lock held for ever.
+        # New ones: a forked child's copies may hold calls of the parent, a ring that the parent was
+        # about to make, and a lock that is never released.
         self._calls = SimpleQueue()
+        self._waiter = None
         self._thread = threading.Thread(
             target=_serve, args=(self._calls, self._idle), name=self._name, daemon=True
         )
@@ -88,26 +103,27 @@ class OwnThread:
 
 
 class _Call(Generic[_Result]):
-    __slots__ = ("_depth", "_error", "_function", "_handling", "_result", "waiter")
+    __slots__ = ("_depth", "_error", "_function", "_handling", "_result", "when_made")
 
     def __init__(self, function: Callable[[], _Result]) -> None:
         self._function = function
-        # What is published in the thread is still part of the chain, and still in the handler. Not
-        # the whole context: it would have anyio believe that a loop runs in the thread.
+        # Events published in the thread belong to the same chain and the same handler. Not the whole
+        # context is copied: anyio would believe that a loop runs in the thread.
         self._depth = depth_here.get()
         self._handling = handling.get()
         self._result: _Result | None = None
         self._error: BaseException | None = None
-        self.waiter = Waiter()
+        self.when_made: Callable[[], None] | None = None
 
     def make(self) -> None:
         depth_here.set(self._depth)
         handling.set(self._handling)
         try:
             self._result = self._function()
-        except BaseException as error:  # noqa: BLE001 - it belongs to the task that waits for it
+        except BaseException as error:  # noqa: BLE001 - it is raised in the task that waits
             self._error = error
-        self.waiter.notify()
+        if self.when_made is not None:
+            self.when_made()
 
     def outcome(self) -> _Result:
         error, self._error = self._error, None
@@ -120,7 +136,7 @@ class _Call(Generic[_Result]):
 
 
 def _serve(calls: SimpleQueue[_Call[Any] | None], idle: _Idle | None) -> None:
-    # A function of its own, not a method: a thread that waits keeps nothing else alive.
+    # A function, not a method: the waiting thread must not keep the `OwnThread` alive.
     pause: float | None = None
     while True:
         try:
@@ -139,5 +155,5 @@ def _work_when_idle(idle: _Idle) -> float | None:
     try:
         return idle()
     except Exception:
-        _logger.exception("what a subscriber's thread does when it is idle failed")
+        _logger.exception("the idle function of a subscriber's thread failed")
         return None

@@ -1,4 +1,4 @@
-"""Tell of failures once per cause and 20 seconds, however often they happen."""
+"""Log each cause of failure at most every 20 seconds."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ _MAX_CAUSES = 256
 
 
 class RateLimitedLog:
-    """A logger's conscience: counts what it does not say, and says it the next time.
+    """Rate-limits warnings, and counts those it suppressed.
 
     Args:
         logger: Where warnings go.
-        who: What failed, as it should read in the log.
+        prefix: The beginning of each warning, which says what failed.
     """
 
-    __slots__ = ("_logger", "_next", "_unsaid", "_who")
+    __slots__ = ("_logger", "_next", "_prefix", "_suppressed")
 
-    def __init__(self, logger: logging.Logger, who: str) -> None:
+    def __init__(self, logger: logging.Logger, prefix: str) -> None:
         self._logger = logger
-        self._who = who
+        self._prefix = prefix
         self._next: dict[str, float] = {}
-        self._unsaid: dict[str, int] = {}
+        self._suppressed: dict[str, int] = {}
 
     def warn(self, cause: str, what: str, error: BaseException | None = None) -> None:
         """Log `what` with the error's traceback, unless `cause` was logged within 20 seconds.
 
-        Never raises: a logging handler that does is the application's to mend, not the bus's.
+        Never raises: the application has to mend a logging handler that does, not the bus.
         """
         now = time.monotonic()
         if now < self._next.get(cause, 0.0):
-            self._unsaid[cause] = self._unsaid.get(cause, 0) + 1
+            self._suppressed[cause] = self._suppressed.get(cause, 0) + 1
             return
         if len(self._next) >= _MAX_CAUSES:
             self._next.clear()
-            self._unsaid.clear()
+            self._suppressed.clear()
         self._next[cause] = now + SECONDS_BETWEEN_WARNINGS
-        unsaid = self._unsaid.pop(cause, 0)
-        more = f" ({unsaid} more like it went unsaid)" if unsaid else ""
+        suppressed = self._suppressed.pop(cause, 0)
+        more = f" ({suppressed} more like it suppressed)" if suppressed else ""
         with suppress(Exception):
-            self._logger.warning("%s %s%s", self._who, what, more, exc_info=error)
+            self._logger.warning("%s %s%s", self._prefix, what, more, exc_info=error)

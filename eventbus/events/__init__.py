@@ -1,8 +1,9 @@
-"""The vocabulary of events, their wire form, and what makes them safe to store."""
+"""The event classes, their wire form, and what makes them safe to store."""
 
+from eventbus.events.codec import decode, encode, encode_lines
+from eventbus.events.event import Event, event_types
+from eventbus.events.size import MAX_EVENT_BYTES
 from eventbus.events.vocabulary import (
-    MAX_EVENT_BYTES,
-    Event,
     EventsLost,
     NodeCompleted,
     NodeEvent,
@@ -20,10 +21,6 @@ from eventbus.events.vocabulary import (
     WorkflowEvent,
     WorkflowStarted,
     WorkflowStatus,
-    decode,
-    encode,
-    encode_lines,
-    event_types,
 )
 
 __all__ = [

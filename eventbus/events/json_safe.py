@@ -1,8 +1,8 @@
-"""Make a value JSON-safe: a bounded copy that always encodes, whatever it was given.
+"""Make any value JSON-safe: a bounded copy that always encodes.
 
-Events carry what their publishers hand them, and a publisher is never punished for it: a set, a
-path, a NaN, a lone surrogate, a cycle or an object with a hostile ``__repr__`` all become plain
-JSON. Nothing of a foreign object but the name of its type is looked at.
+A publisher may put anything into an event: a set, a path, a NaN, a lone surrogate, a cycle or an
+object with a hostile ``__repr__`` all become plain JSON. Of a foreign object only the name of its
+type is used.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ __all__ = ["MAX_DEPTH", "MAX_NODES", "MAX_TEXT", "MAX_TEXTS", "json_safe", "json
 MAX_DEPTH = 32
 """Containers nested deeper than this are replaced by a mark."""
 MAX_NODES = 4_096
-"""Values beyond this number are left out, and a mark says so."""
+"""Values beyond this number are left out and replaced by a mark."""
 MAX_TEXT = 32_768
-"""Longer strings are cut, and a mark says so."""
+"""Longer strings are cut and marked."""
 MAX_TEXTS = 262_144
-"""So many characters are copied in all: several times what an event may hold on the wire. Of the
-strings beyond it nothing is left but the mark."""
+"""The most characters copied in all, several times the size of an event on the wire. Strings beyond
+it are replaced by a mark."""
 
 _TRUNCATED = "…[truncated]"
-_SHORT = 64  # characters: `MAX_NODES` alone bounds such texts well enough
+_SHORT = 64  # characters; such texts are not counted, since `MAX_NODES` bounds them
 _MAX_DECIMAL_BITS = 1_024
-_MAX_INTEGER = 2**63  # JSON readers agree on 64 bits; msgspec refuses more than unsigned 64
+_MAX_INTEGER = 2**63  # JSON readers agree on 64 bits; msgspec refuses more than 64 unsigned
 
 
 def safe_text(text: str, limit: int = MAX_TEXT) -> str:
-    """Return `text` as an exact `str` that encodes as UTF-8: its first `limit` characters, marked if cut."""
+    """Return up to `limit` characters of a text as an exact `str` that encodes as UTF-8, marked if cut."""
     if type(text) is not str:
-        text = str.__getitem__(text, slice(limit + 1))  # no more: turning it into a `str` copies it
+        text = str.__getitem__(text, slice(limit + 1))  # conversion to `str` copies, so cut first
     if len(text) > limit:
         text = text[:limit] + _TRUNCATED
     try:
@@ -48,34 +48,34 @@ def safe_text(text: str, limit: int = MAX_TEXT) -> str:
 
 
 def json_safe(value: Any) -> Any:
-    """Return a bounded, JSON-safe copy of any value; never raises for what the value is."""
+    """Return a bounded, JSON-safe copy of any value. Never raises."""
     return _Copier().copy(value, 0)
 
 
 def json_safe_mapping(value: Mapping[Any, Any]) -> dict[str, Any]:
-    """Return a bounded, JSON-safe copy of a mapping, its keys as strings."""
+    """Return a bounded, JSON-safe copy of a mapping, its keys as strings. Never raises."""
     copy = _Copier().copy(value, 0)
     return cast("dict[str, Any]", copy) if isinstance(copy, dict) else {"value": copy}
 
 
 class _Copier:
-    """One copy in progress: how many more values, and characters of text, it may hold."""
+    """One copy in progress, with the number of values and characters it may still take."""
 
-    __slots__ = ("left", "text_left")
+    __slots__ = ("text_left", "values_left")
 
     def __init__(self) -> None:
-        self.left = MAX_NODES
+        self.values_left = MAX_NODES
         self.text_left = MAX_TEXTS
 
     def copy(self, value: Any, depth: int) -> Any:
-        self.left -= 1
-        kind = type(value)  # not __class__, which may lie
+        self.values_left -= 1
+        kind = type(value)  # not __class__, which an object can fake
         if kind is str:
             return safe_text(value) if len(value) <= _SHORT else self._copy_text(value)
         exact = _EXACT.get(kind)
         if exact is not None:
             return exact(value)
-        if depth >= MAX_DEPTH or self.left < 0:
+        if depth >= MAX_DEPTH or self.values_left < 0:
             return _TRUNCATED
         try:
             return self._copy_other(value, depth)
@@ -102,7 +102,7 @@ class _Copier:
     def _copy_mapping(self, mapping: Mapping[Any, Any], depth: int) -> dict[str, Any]:
         copy: dict[str, Any] = {}
         for key, value in mapping.items():
-            if self.left <= 0:
+            if self.values_left <= 0:
                 copy[_TRUNCATED] = True
                 break
             name = _key(key)
@@ -114,7 +114,7 @@ class _Copier:
     def _copy_items(self, items: Iterable[Any], depth: int) -> list[Any]:
         copy: list[Any] = []
         for item in items:
-            if self.left <= 0:
+            if self.values_left <= 0:
                 copy.append(_TRUNCATED)
                 break
             copy.append(self.copy(item, depth + 1))
@@ -137,19 +137,19 @@ def _number(value: float) -> float | str:
 def _integer(value: int) -> int | str:
     if -_MAX_INTEGER <= value < _MAX_INTEGER:
         return value
-    # Turning a giant integer into decimal digits is quadratic, and refused beyond 4,300 of them.
+    # Converting a giant integer to decimal digits takes quadratic time, and fails beyond 4,300 digits.
     return str(value) if value.bit_length() < _MAX_DECIMAL_BITS else f"<int of {value.bit_length()} bits>"
 
 
-def _itself(value: Any) -> Any:
+def _identity(value: Any) -> Any:
     return value
 
 
 _EXACT: dict[type, Callable[[Any], Any]] = {
     int: _integer,
-    bool: _itself,
+    bool: _identity,
     float: _number,
-    type(None): _itself,
+    type(None): _identity,
 }
 
 _BY_KIND: tuple[tuple[type, Callable[[Any], Any]], ...] = (

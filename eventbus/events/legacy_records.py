@@ -1,11 +1,12 @@
-"""Read what others hand us as events: historic records, invocations, and events themselves.
+"""Convert legacy records, invocations and events of other programs to events.
 
-Pure. Tolerant of missing and of unknown keys, since there is no telling who wrote a record; what a
-record does say has to be of the right type. A naive time is local.
+Records come from many writers: missing and unknown keys are tolerated, but a value of the wrong type
+is an error. A naive time is local.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar, cast
@@ -13,8 +14,9 @@ from typing import Any, TypeVar, cast
 import msgspec
 
 from eventbus.errors import DecodeError
+from eventbus.events.event import Event
+from eventbus.events.records import SkillInvocation
 from eventbus.events.vocabulary import (
-    Event,
     NodeCompleted,
     NodeStarted,
     SkillCompleted,
@@ -25,10 +27,12 @@ from eventbus.events.vocabulary import (
     WorkflowStarted,
 )
 
-__all__ = ["skill_events", "workflow_events"]
+__all__ = ["invocation_of_record", "skill_events", "workflow_events"]
 
+_T = TypeVar("_T")
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _UNKNOWN = "unknown"
+_INVOCATION_FIELDS = {field.name for field in dataclasses.fields(SkillInvocation)} - {"invoked_at"}
 _WORKFLOW_EVENTS: dict[str, type[WorkflowEvent]] = {
     "workflow_started": WorkflowStarted,
     "node_started": NodeStarted,
@@ -38,13 +42,14 @@ _WORKFLOW_EVENTS: dict[str, type[WorkflowEvent]] = {
 
 
 def skill_events(items: Iterable[Any]) -> Iterator[SkillEvent]:
-    """Return the events that skill invocations tell of.
+    """Convert skill invocations to events.
+
+    An invocation without an id is taken for one that no other item describes. It is still going if it
+    has not completed and has neither a duration nor an error.
 
     Args:
         items: Skill events, `SkillInvocation` objects, or records with the seven keys of
-            ``skill_metrics.json``, with or without ``session_id`` and ``invocation_id``. An
-            invocation without an id is taken for one that no other item tells of; one that has not
-            completed, and has neither a duration nor an error, is still going.
+            ``skill_metrics.json``, with or without ``session_id`` and ``invocation_id``.
 
     Raises:
         DecodeError: An item is none of these, or has a value of the wrong type.
@@ -54,7 +59,7 @@ def skill_events(items: Iterable[Any]) -> Iterator[SkillEvent]:
         if isinstance(item, SkillEvent):
             yield item
             continue
-        invocation = _invocation(item, place)
+        invocation = _invocation(item, timestamp, place)
         if invocation.invocation_id is None:
             name = f"{invocation.skill_name}@{timestamp.isoformat()}"
             unnamed[name] = count = unnamed.get(name, 0) + 1
@@ -62,25 +67,27 @@ def skill_events(items: Iterable[Any]) -> Iterator[SkillEvent]:
         yield from _events_of(invocation, timestamp)
 
 
-class _Invocation(msgspec.Struct):
-    skill_name: str = _UNKNOWN
-    workflow_path: str | None = None
-    completed: bool = False
-    duration_seconds: float | None = None
-    follow_up_actions: tuple[str, ...] = ()
-    error_type: str | None = None
-    session_id: str | None = None
-    invocation_id: str | None = None
-
-
-def _invocation(item: Any, place: int) -> _Invocation:
-    fields = {name: _value(item, name) for name in _Invocation.__struct_fields__}
+def _invocation(item: Any, invoked_at: datetime, place: int) -> SkillInvocation:
+    fields = {name: _value(item, name) for name in _INVOCATION_FIELDS}
     if all(value is None for value in fields.values()) and not isinstance(item, Mapping):
-        raise DecodeError(f"item {place} is no skill invocation: {type(item).__name__}")
-    return _converted(fields, _Invocation, place)
+        raise DecodeError(f"item {place} is not a skill invocation: {type(item).__name__}")
+    return invocation_of_record(fields | {"invoked_at": invoked_at.isoformat()}, place)
 
 
-def _events_of(invocation: _Invocation, began: datetime) -> Iterator[SkillEvent]:
+def invocation_of_record(record: Mapping[str, Any], place: int) -> SkillInvocation:
+    """Return the invocation that a record describes; unknown keys, and None, are ignored.
+
+    Args:
+        record: A mapping with any of the fields of `SkillInvocation`.
+        place: Its place among others, for the error.
+
+    Raises:
+        DecodeError: A value is of the wrong type.
+    """
+    return _converted({"skill_name": _UNKNOWN, "invoked_at": "", **_given(record)}, SkillInvocation, place)
+
+
+def _events_of(invocation: SkillInvocation, began: datetime) -> Iterator[SkillEvent]:
     header: dict[str, Any] = {
         "session_id": invocation.session_id,
         "skill_name": invocation.skill_name,
@@ -92,36 +99,36 @@ def _events_of(invocation: _Invocation, began: datetime) -> Iterator[SkillEvent]
     if invocation.completed or duration is not None or invocation.error_type is not None:
         yield SkillCompleted(
             **header,
-            timestamp=_after(began, duration or 0.0),
+            timestamp=_later(began, duration or 0.0),
             completed=invocation.completed,
             duration_seconds=duration,
-            follow_up_actions=invocation.follow_up_actions,
+            follow_up_actions=tuple(invocation.follow_up_actions),
             error_type=invocation.error_type,
         )
 
 
 def workflow_events(items: Iterable[Any]) -> Iterator[WorkflowEvent]:
-    """Return the events that workflow records tell of; those of a type not correlated are left out.
+    """Convert workflow records to events; records of other types are left out.
 
     Args:
-        items: Workflow events, records with the six historic keys and anything else in
-            ``metadata``, events in their wire form, or objects whose ``to_dict()`` gives one of these.
+        items: Workflow events, records with the six legacy keys and anything else in ``metadata``,
+            events in their wire form, or objects whose ``to_dict()`` returns one of these.
 
     Raises:
         DecodeError: An item is none of these, or has a value of the wrong type.
     """
-    for place, (item, timestamp) in enumerate(_with_times(map(_as_record, items), "timestamp")):
+    for place, (item, timestamp) in enumerate(_with_times(map(_record_of, items), "timestamp")):
         if isinstance(item, WorkflowEvent):
             yield item
         elif not isinstance(item, Mapping):
-            raise DecodeError(f"item {place} is no workflow event: {type(item).__name__}")
+            raise DecodeError(f"item {place} is not a workflow event: {type(item).__name__}")
         else:
             event = _workflow_event(cast("Mapping[str, Any]", item), timestamp, place)
             if event is not None:
                 yield event
 
 
-def _as_record(item: Any) -> Any:
+def _record_of(item: Any) -> Any:
     to_dict = None if isinstance(item, Event) else getattr(item, "to_dict", None)
     return to_dict() if callable(to_dict) else item
 
@@ -130,8 +137,8 @@ def _workflow_event(record: Mapping[str, Any], timestamp: datetime, place: int) 
     cls = _WORKFLOW_EVENTS.get(str(record.get("event_type")))
     if cls is None:
         return None
-    found = record.get("metadata")
-    metadata: Mapping[str, Any] = cast("Mapping[str, Any]", found) if isinstance(found, Mapping) else {}
+    value = record.get("metadata")
+    metadata: Mapping[str, Any] = cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
     fields: dict[str, Any] = {"workflow_id": _UNKNOWN}
     if issubclass(cls, NodeStarted | NodeCompleted):
         fields["node_id"] = _UNKNOWN
@@ -140,12 +147,9 @@ def _workflow_event(record: Mapping[str, Any], timestamp: datetime, place: int) 
         value = metadata.get(name) if value is None else value
         if value is not None:
             fields[name] = value
-    # None has to be said: by default an event takes the session of whoever reads it.
+    # The session is always given: by default an event takes the reader's session.
     fields |= {"timestamp": timestamp, "metadata": metadata, "session_id": record.get("session_id")}
-    return _converted(fields, cls, place)
-
-
-_Struct = TypeVar("_Struct", bound=msgspec.Struct)
+    return _converted({**_given(fields), "session_id": fields["session_id"]}, cls, place)
 
 
 def _value(item: Any, name: str) -> Any:
@@ -154,25 +158,28 @@ def _value(item: Any, name: str) -> Any:
     return getattr(item, name, None)
 
 
-def _converted(fields: Mapping[str, Any], cls: type[_Struct], place: int) -> _Struct:
-    said = {name: value for name, value in fields.items() if value is not None or name == "session_id"}
+def _given(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _converted(fields: Mapping[str, Any], cls: type[_T], place: int) -> _T:
     try:
-        return msgspec.convert(said, cls, strict=False)
+        return msgspec.convert(fields, cls, strict=False)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise DecodeError(f"item {place}: {error}") from error
 
 
 def _with_times(items: Iterable[Any], key: str) -> Iterator[tuple[Any, datetime]]:
-    """Pair items with their times; one without a readable time has that of the one before it."""
+    """Pair items with their times; an item without a readable time gets the time of the one before it."""
     listed = list(items)
-    times = [_instant(_value(item, key)) for item in listed]
-    last = next((time for time in times if time is not None), _EPOCH)
+    times = [_time(_value(item, key)) for item in listed]
+    latest = next((time for time in times if time is not None), _EPOCH)
     for item, time in zip(listed, times, strict=True):
-        last = time or last
-        yield item, last
+        latest = time or latest
+        yield item, latest
 
 
-def _instant(value: Any) -> datetime | None:
+def _time(value: Any) -> datetime | None:
     try:
         time = value if isinstance(value, datetime) else datetime.fromisoformat(value)
         return time.astimezone(UTC)
@@ -180,8 +187,8 @@ def _instant(value: Any) -> datetime | None:
         return None
 
 
-def _after(began: datetime, seconds: float) -> datetime:
+def _later(began: datetime, seconds: float) -> datetime:
     try:
         return began + timedelta(seconds=max(0.0, seconds))
-    except (OverflowError, ValueError):  # a file can claim a duration of 1e300 s, or NaN
+    except (OverflowError, ValueError):  # a file can claim a duration of 1e300 s or NaN
         return began

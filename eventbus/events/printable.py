@@ -1,8 +1,8 @@
 """Make a text safe to show: one line, printable characters only, bounded.
 
-What events carry comes from outside, and a terminal, a log file and a CI system all obey what they
-are shown: escape sequences move the cursor or fill the clipboard, a line feed forges a line, a
-bidirectional mark turns a name around.
+The texts of events come from outside, and terminals, log files and CI systems interpret them: escape
+sequences move the cursor or fill the clipboard, a line feed forges a line, a bidirectional mark
+reverses a name.
 """
 
 from __future__ import annotations
@@ -15,40 +15,36 @@ from eventbus.events.scrubbing import scrub
 __all__ = ["MAX_SHOWN", "printable"]
 
 MAX_SHOWN = 200
-"""A longer text is cut where it is shown, unless the caller says otherwise."""
+"""The default limit, in characters."""
 
-_CUT = "…"
-_SEARCHED_AT_LEAST = 4_096
+_ELLIPSIS = "…"
+_MIN_SCRUBBED = 4_096
 
 
 def printable(value: Any, limit: int = MAX_SHOWN, *, scrubbed: bool = True) -> str:
     r"""Return a value as one line of printable characters, without secrets.
 
     Control, bidirectional and other invisible characters, line separators and lone surrogates are
-    shown as escapes such as ``\x1b`` and ``\u2028``. Never raises for what the value is: of a
-    foreign object only the name of its type is shown.
+    replaced by escapes such as ``\x1b`` and ``\u2028``. Never raises: of a foreign object only the
+    name of its type is shown.
 
     Args:
-        value: What to show, usually a `str`.
+        value: The value, usually a `str`.
         limit: The most characters to return; a longer text ends in an ellipsis.
-        scrubbed: Whether to take out secrets, e-mail addresses and home directories, as
-            `eventbus.scrub` does. Not for a session's id: it must survive, whatever it looks like.
+        scrubbed: True to remove secrets, e-mail addresses and home directories, as `eventbus.scrub`
+            does. Pass False for a session id, which must survive whatever it looks like.
 
     Returns:
-        The text itself if it is printable, short enough and harmless.
+        The text itself if it is printable, short and without secrets.
     """
-    text = _text(value)
+    text = value if type(value) is str else str(json_safe(value))
     if scrubbed:
-        text = scrub(text[: max(4 * limit, _SEARCHED_AT_LEAST)])
+        text = scrub(text[: max(4 * limit, _MIN_SCRUBBED)])
     if len(text) <= limit and text.isprintable():
         return text
-    # Cut before and after: escaping must not be made to work through megabytes, and lengthens.
+    # Cut before, so that escaping does not process megabytes, and after, since escaping lengthens.
     shown = "".join([char if char.isprintable() else _escape(char) for char in text[: limit + 1]])
-    return shown if len(shown) <= limit else shown[: max(limit - 1, 0)] + _CUT[:limit]
-
-
-def _text(value: Any) -> str:
-    return value if value.__class__ is str else str(json_safe(value))
+    return shown if len(shown) <= limit else shown[: max(limit - 1, 0)] + _ELLIPSIS[:limit]
 
 
 def _escape(char: str) -> str:

@@ -1,7 +1,7 @@
-"""The plain shapes in which skills and workflows are written down and handed out.
+"""Records: the plain dictionaries that legacy readers expect of skills and workflows.
 
-Older readers know an invocation by exactly seven keys, and a workflow event by exactly six, with
-everything else in its metadata. Both are made here, from typed events, and nowhere else.
+They expect exactly seven keys of a skill invocation, and exactly six of a workflow event, with
+everything else in its metadata. Both are built here only, from typed events.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Any
 
 import msgspec
 
-from eventbus.events.vocabulary import SkillCompleted, SkillEvent, WorkflowEvent, encode
+from eventbus.events.codec import encode
+from eventbus.events.vocabulary import SkillCompleted, SkillEvent, WorkflowEvent
 
 __all__ = ["SkillInvocation", "skill_invocation", "skill_invocation_record", "workflow_event_record"]
 
@@ -25,12 +26,12 @@ class SkillInvocation:
         skill_name: The skill's name, such as ``crackerjack-run``.
         invoked_at: When it began, in ISO 8601.
         workflow_path: The path the user chose through it, such as ``comprehensive``.
-        completed: False while it goes on, and for one that was abandoned.
-        duration_seconds: None while it goes on, or when it is not known; 0.0 is a duration.
-        follow_up_actions: What the user went on to do, in order.
+        completed: False while it is going on, and if it was abandoned.
+        duration_seconds: None while it is going on, or if unknown; 0.0 is a duration.
+        follow_up_actions: The user's next actions, in order.
         error_type: The type of the exception that ended it, if one did.
-        session_id: The session it belongs to; None when nothing says which.
-        invocation_id: Which use of the skill; None where it was read from a file that has no ids.
+        session_id: The session it belongs to; None if unknown.
+        invocation_id: The id of this use of the skill; None if read from a file without ids.
     """
 
     skill_name: str
@@ -44,17 +45,17 @@ class SkillInvocation:
     invocation_id: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return `skill_invocation_record` of this invocation."""
+        """Return this invocation as a `skill_invocation_record`."""
         return skill_invocation_record(self)
 
 
 def skill_invocation(event: SkillEvent, invoked_at: datetime | None = None) -> SkillInvocation:
-    """Return the invocation an event tells of, as far as that event knows it.
+    """Return the invocation that an event belongs to, with the values known from that event.
 
     Args:
-        event: A `SkillStarted` gives one that goes on, a `SkillCompleted` one that has ended.
-        invoked_at: When it began: the timestamp of its `SkillStarted`. By default worked out from
-            the event's own timestamp and duration.
+        event: A `SkillStarted` gives an invocation that is going on, a `SkillCompleted` an ended one.
+        invoked_at: When it began: the timestamp of its `SkillStarted`. By default computed from the
+            event's own timestamp and duration.
     """
     invocation = SkillInvocation(
         event.skill_name,
@@ -75,15 +76,15 @@ def _began(event: SkillEvent) -> datetime:
     duration = event.duration_seconds if isinstance(event, SkillCompleted) else None
     try:
         return event.timestamp - timedelta(seconds=duration or 0)
-    except (OverflowError, ValueError):  # a file can claim a duration of 1e300 s, or NaN
+    except (OverflowError, ValueError):  # a file can claim a duration of 1e300 s or NaN
         return event.timestamp
 
 
 def skill_invocation_record(invocation: SkillInvocation) -> dict[str, Any]:
-    """Return an invocation under the seven keys of ``skill_metrics.json``, and no other.
+    """Return an invocation under exactly the seven keys of ``skill_metrics.json``.
 
-    The historic reader refuses a whole file for one more key, and its next save then wipes it: that
-    is why the session is not among them.
+    The session is not among them: for one more key the legacy reader refuses the whole file, and its
+    next save overwrites it.
     """
     return {
         "skill_name": invocation.skill_name,
@@ -100,13 +101,13 @@ _HEADER = frozenset({"event_type", "workflow_id", "node_id", "timestamp", "sessi
 
 
 def workflow_event_record(event: WorkflowEvent) -> dict[str, Any]:
-    """Return a workflow or node event under its six historic keys, JSON-safe, sharing nothing.
+    """Return a workflow or node event under exactly the six legacy keys, as a JSON-safe copy.
 
-    What else the event's class has (``run_id``, ``attempt``, ``status``, ``success``,
-    ``duration_seconds``, ``error_type``, ...) stands in ``metadata`` beside what the producer put
-    there, and wins over a key of the same name. What is None or empty is left out; 0.0 is neither.
+    The other fields of the event (``run_id``, ``attempt``, ``status``, ``success``,
+    ``duration_seconds``, ``error_type``, ...) are added to its ``metadata``, and win over a key of the
+    same name. None and empty values are left out; 0.0 is kept.
     """
-    # Through the wire form, not attribute by attribute: only there is every value JSON-safe and a copy.
+    # From the wire form, in which every value is JSON-safe and a copy.
     wire: dict[str, Any] = msgspec.json.decode(encode(event))
     details = {name: value for name, value in wire.items() if name not in _HEADER and not _is_blank(value)}
     return {

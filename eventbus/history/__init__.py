@@ -1,6 +1,6 @@
-"""Read back what was persisted: the event log of all processes, and what it tells.
+"""The event log of all processes: read, follow, check, repair and prune it.
 
-Imported on demand only; `import eventbus` does not load it.
+`import eventbus` does not import this package.
 """
 
 from eventbus.history.checking import Problem

@@ -1,6 +1,6 @@
-"""Records as lines of other formats: CSV, and CloudEvents 1.0 in JSON.
+"""Convert records to lines of other formats: CSV, and CloudEvents 1.0 in JSON.
 
-What each column and attribute means is fixed: files made of different logs go together.
+The columns and attributes are the same for every log, so that files of several logs fit together.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ _FIELDS = (
     "error_type",
 )
 CSV_COLUMNS = (*_PLACE, *_BASE, *_FIELDS, "other")
-"""Every field has its column, whatever the log holds; ``other`` is the rest, as a JSON object."""
+"""The columns for every log; ``other`` contains the remaining fields as a JSON object."""
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 _MAX_ATTRIBUTE = 4_096
 
 
 def csv_header() -> bytes:
-    """Return the line that names the columns, with its line feed."""
+    """Return the line with the names of the columns, with its line feed."""
     return _csv(CSV_COLUMNS)
 
 
 def csv_line(record: Record) -> bytes:
     """Return a record as a line of CSV, with its line feed.
 
-    A text that a spreadsheet would take for a formula begins with an apostrophe.
+    A text that a spreadsheet would run as a formula gets an apostrophe in front.
     """
     fields = _fields(record)
     place = {"bus_id": record.bus_id, "seq": record.seq}
@@ -60,8 +60,8 @@ def csv_line(record: Record) -> bytes:
 def cloud_event(record: Record) -> bytes:
     """Return a record as a CloudEvent in JSON, without a line feed.
 
-    ``source`` names the bus and its process, ``id`` the record there; the session is the extension
-    attribute ``sessionid``, and ``sequence`` sorts as the numbers do.
+    ``source`` identifies the bus and its process, ``id`` the record of that bus. The session is the
+    extension attribute ``sessionid``; ``sequence`` is the number as a text that sorts like numbers.
 
     See https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md.
     """
@@ -76,13 +76,13 @@ def cloud_event(record: Record) -> bytes:
         "sequence": f"{record.seq:020d}",
     }
     session_id = fields.pop("session_id", None)
-    if session_id:  # an attribute that is there is never null, nor holds control characters
+    if session_id:  # attributes must not be null or contain control characters
         event["sessionid"] = printable(session_id, _MAX_ATTRIBUTE)
     return msgspec.json.encode(event | {"data": fields})
 
 
 def _fields(record: Record) -> dict[str, Any]:
-    """Return what an event says on the wire: the record's number is none of its fields."""
+    """Return an event's fields on the wire, without the record's number."""
     fields: dict[str, Any] = msgspec.json.decode(encode(record.event))
     return fields
 

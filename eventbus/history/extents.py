@@ -1,4 +1,4 @@
-"""Read the events of one lane from where the index says they lie."""
+"""Read the events of one partition key from the extents that the index lists."""
 
 from __future__ import annotations
 
@@ -8,67 +8,65 @@ from contextlib import suppress
 from datetime import datetime
 
 from eventbus.events import Event
-from eventbus.history.grouping import lane_of, session_of_lane
-from eventbus.history.index import Index, Piece
+from eventbus.history.grouping import partition_key, session_id_of
+from eventbus.history.index import Extent, Index
 from eventbus.history.reading import Reader
-from eventbus.history.segment_files import SegmentFile, chains
+from eventbus.history.segment_files import SegmentFile, segments_by_writer
 from eventbus.history.selection import Selection
 from eventbus.history.stored_lines import Block, read_bytes
 
-__all__ = ["LaneReader"]
-
-_Keyed = tuple[datetime, Event]
+__all__ = ["PartitionReader"]
 
 
-class LaneReader:
-    """Reads lanes, in the order of the log.
+class PartitionReader:
+    """Reads the events of one partition key, in the order of the log.
 
     Args:
-        index: Where their events lie.
-        segments: The segments there are.
+        index: Lists the extents.
+        segments: The segments of the log.
     """
 
     def __init__(self, index: Index, segments: list[SegmentFile]) -> None:
         self._index = index
-        numbers = {name: each.id for name, each in index.segments().items()}
+        ids = {name: each.id for name, each in index.segments().items()}
         self._writers = [
-            {numbers[each.path.name]: each for each, _ in chain if each.path.name in numbers}
-            for chain in chains(segments)
+            {ids[each.path.name]: each for each, _ in of_writer if each.path.name in ids}
+            for of_writer in segments_by_writer(segments)
         ]
 
-    def events(self, lane: str) -> Iterator[Event]:
-        """Iterate over the events of a lane."""
-        pieces: dict[int, list[Piece]] = {}
-        for piece in self._index.pieces(lane):
-            pieces.setdefault(piece.segment, []).append(piece)
-        read = [
-            _of_writer(
-                lane, [(segment, pieces[number]) for number, segment in writer.items() if number in pieces]
-            )
-            for writer in self._writers
+    def events(self, key: str) -> Iterator[Event]:
+        """Iterate over the events of a key."""
+        extents: dict[int, list[Extent]] = {}
+        for extent in self._index.extents(key):
+            extents.setdefault(extent.segment, []).append(extent)
+        of_writers = [
+            _events_of_writer(key, [(segments[each], extents[each]) for each in segments if each in extents])
+            for segments in self._writers
         ]
-        return (event for _, event in heapq.merge(*read, key=lambda each: each[0]))
+        return (event for _, event in heapq.merge(*of_writers, key=lambda each: each[0]))
 
 
-def _of_writer(lane: str, parts: list[tuple[SegmentFile, list[Piece]]]) -> Iterator[_Keyed]:
-    """Yield one writer's events, each with the time that it counts as of."""
-    key: datetime | None = None
-    for segment, pieces in parts:
-        for piece in pieces:
-            for event in _read(lane, segment, piece):
-                key = event.timestamp if key is None else max(key, event.timestamp)
-                yield key, event
+def _events_of_writer(
+    key: str, parts: list[tuple[SegmentFile, list[Extent]]]
+) -> Iterator[tuple[datetime, Event]]:
+    """Yield one writer's events with the times to merge them by, which never decrease."""
+    time: datetime | None = None
+    for segment, extents in parts:
+        for extent in extents:
+            for event in _read(key, segment, extent):
+                time = event.timestamp if time is None else max(time, event.timestamp)
+                yield time, event
 
 
-def _read(lane: str, segment: SegmentFile, piece: Piece) -> list[Event]:
+def _read(key: str, segment: SegmentFile, extent: Extent) -> list[Event]:
     data = b""
-    with suppress(OSError):  # deleted since: what is gone tells nothing
-        data = read_bytes(segment.path, piece.start, piece.length)
+    with suppress(OSError):  # deleted since
+        data = read_bytes(segment.path, extent.start, extent.length)
     reader = Reader(segment, _ignore)
-    block = Block(piece.start, data, not data.endswith(b"\n"))
-    events = reader.events(block, Selection(session_id=session_of_lane(lane)))
-    return [event for event in events if lane_of(event) == lane]
+    block = Block(extent.start, data, not data.endswith(b"\n"))
+    events = reader.events(block, Selection(session_id=session_id_of(key)))
+    return [event for event in events if partition_key(event) == key]
 
 
 def _ignore(_: object) -> None:
-    """Damage is told by whoever reads the log for its own sake."""
+    """Ignore damage, which `EventLog` reports."""

@@ -1,8 +1,8 @@
-"""Lanes: the events that have to be read together to know one session.
+"""Group events by a partition key, so that a session is known from the events of one key.
 
-A session's events are a lane; where an event has no session, its run's are, or its skill
-invocation's. Runs with neither a session nor an id are told apart by their order, so that all such
-of one workflow share a lane, and it holds several of the buckets named in `eventbus.correlation`.
+The key of an event is its session; of an event without a session, its run or its skill invocation.
+Runs without a session and without an id can only be told apart by their order, so all such runs of
+one workflow have the same key, and several buckets (see `eventbus.correlation`) are known from it.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from typing import Any
 
 from eventbus.correlation import UNATTRIBUTED
 
-__all__ = ["holds_several", "lane_of", "lane_of_name", "session_of_lane"]
+__all__ = ["has_several_sessions", "partition_key", "partition_key_of_session", "session_id_of"]
 
 _SESSION, _RUN, _SKILL, _WORKFLOW = "session:", "run:", "skill:", "workflow:"
 
 
-def lane_of(event: Any) -> str | None:
-    """Return an event's lane; None for one that belongs to no session, run or invocation."""
+def partition_key(event: Any) -> str | None:
+    """Return an event's key; None for an event that belongs to no session, run or invocation."""
     if event.session_id:
         return f"{_SESSION}{event.session_id}"
     workflow_id = getattr(event, "workflow_id", None)
@@ -27,19 +27,19 @@ def lane_of(event: Any) -> str | None:
     return None if invocation_id is None else f"{_SKILL}{invocation_id}"
 
 
-def lane_of_name(name: str) -> str:
-    """Return the lane that a session or bucket is known from."""
+def partition_key_of_session(name: str) -> str:
+    """Return the key of the events of a session or bucket."""
     if not name.startswith(UNATTRIBUTED):
         return f"{_SESSION}{name}"
-    lane = name.removeprefix(UNATTRIBUTED)
-    return lane.rpartition("@")[0].rpartition("#")[0] if lane.startswith(_WORKFLOW) else lane
+    key = name.removeprefix(UNATTRIBUTED)
+    return key.rpartition("@")[0].rpartition("#")[0] if key.startswith(_WORKFLOW) else key
 
 
-def holds_several(lane: str) -> bool:
-    """Whether several buckets are known from one lane."""
-    return lane.startswith(_WORKFLOW)
+def has_several_sessions(key: str) -> bool:
+    """Return True if several buckets may be known from the events of a key."""
+    return key.startswith(_WORKFLOW)
 
 
-def session_of_lane(lane: str) -> str | None:
-    """Return the session whose lane it is, if it is one's."""
-    return lane.removeprefix(_SESSION) if lane.startswith(_SESSION) else None
+def session_id_of(key: str) -> str | None:
+    """Return the session id in a key; None for the keys of buckets."""
+    return key.removeprefix(_SESSION) if key.startswith(_SESSION) else None

@@ -1,9 +1,23 @@
-"""The index: what is known of each session, and where its events lie, in SQLite beside the log.
+"""The index of a log: an SQLite file beside the segments, for sessions of logs of any length.
 
-It holds nothing that the log does not tell, so that it can be deleted at any time; who asks next
-makes it again. It is believed only as far as it can be checked: each segment by its identity, size,
-time and the end of what was indexed, each row by a checksum, and the tables by their numbers of rows.
-What fails a check is not used, and the answers come from a temporary index made on the spot.
+With it, one session of a log of a million events is read in milliseconds instead of seconds, and
+memory stays bounded by the largest session. For each session it stores the *figures* (a
+`CorrelatedSession` without records), and for each partition key, which groups the events that have to
+be read together to know a session (`grouping`), the *extents*: the byte ranges of segments that contain
+these events. A reader goes this way:
+
+    session_history   opens the index and updates it, then returns figures, or reads extents
+    indexing          updates the index: reads only what was appended, once
+    extents           reads the events of one partition key
+    index             the tables (this module)
+    index_state       describes an index without changing it, for `eventbus doctor`
+    folded_log        does without an index where reading the whole log once is faster
+
+The index contains nothing that the log does not, so it can be deleted at any time; the next reader
+makes it again. It is checked before it is believed: a segment by its identity, size, time and the last
+bytes that were indexed; a row of figures by a checksum; a table by its number of rows; and a session
+that is read with its records by comparing them with its figures. An index that fails a check is thrown
+away, and a temporary one is made on the spot.
 """
 
 from __future__ import annotations
@@ -12,8 +26,8 @@ import os
 import sqlite3
 import stat
 import zlib
-from collections.abc import Iterable, Iterator
-from contextlib import closing, suppress
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,36 +37,36 @@ from eventbus.correlation.correlated_session import CorrelatedSession
 
 __all__ = [
     "INDEX_NAME",
-    "DistrustedIndexError",
+    "Extent",
     "ForeignIndexError",
     "Index",
-    "Indexed",
-    "Piece",
-    "as_distrusted",
+    "IndexedSegment",
+    "InvalidIndexError",
+    "index_error",
 ]
 
 INDEX_NAME = "index.sqlite3"
 _APPLICATION = 0x45564258  # "EVBX"
-_VERSION = 1
+_VERSION = 2
 _BUSY_SECONDS = 10.0
-# Whoever opens it at the same time makes the same: each statement is content with what is there.
+# Processes may create it at the same time, so each statement accepts what is already there.
 _SCHEMA = f"""
 BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS segments (
     id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, device INTEGER NOT NULL, inode INTEGER NOT NULL,
-    size INTEGER NOT NULL, mtime INTEGER NOT NULL, whole INTEGER NOT NULL, last INTEGER NOT NULL
+    size INTEGER NOT NULL, mtime INTEGER NOT NULL, indexed_to INTEGER NOT NULL, checksum INTEGER NOT NULL
 );
 CREATE TABLE IF NOT EXISTS sessions (
-    name TEXT PRIMARY KEY, lane TEXT NOT NULL, start TEXT NOT NULL,
+    name TEXT PRIMARY KEY, partition_key TEXT NOT NULL, start TEXT NOT NULL,
     figures BLOB NOT NULL, checksum INTEGER NOT NULL
 );
 CREATE INDEX IF NOT EXISTS sessions_by_start ON sessions (start, name);
-CREATE INDEX IF NOT EXISTS sessions_by_lane ON sessions (lane);
-CREATE TABLE IF NOT EXISTS pieces (
-    lane TEXT NOT NULL, segment INTEGER NOT NULL, start INTEGER NOT NULL, length INTEGER NOT NULL,
-    PRIMARY KEY (lane, segment, start)
+CREATE INDEX IF NOT EXISTS sessions_by_key ON sessions (partition_key);
+CREATE TABLE IF NOT EXISTS extents (
+    partition_key TEXT NOT NULL, segment INTEGER NOT NULL, start INTEGER NOT NULL, length INTEGER NOT NULL,
+    PRIMARY KEY (partition_key, segment, start)
 ) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS totals (sessions INTEGER NOT NULL, pieces INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS totals (sessions INTEGER NOT NULL, extents INTEGER NOT NULL);
 INSERT INTO totals SELECT 0, 0 WHERE NOT EXISTS (SELECT * FROM totals);
 PRAGMA application_id = {_APPLICATION};
 PRAGMA user_version = {_VERSION};
@@ -61,30 +75,30 @@ COMMIT;
 
 
 class ForeignIndexError(Exception):
-    """In the index's place is something that is not ours: it is left alone."""
+    """The file in the index's place belongs to something else and is left alone."""
 
 
-class DistrustedIndexError(Exception):
-    """The index does not hold what it should."""
+class InvalidIndexError(Exception):
+    """The index is damaged, wrong, or of another version."""
 
 
-def as_distrusted(error: sqlite3.Error) -> Exception:
-    """Return what an error of the database means: that it is damaged, or that it cannot be used now."""
+def index_error(error: sqlite3.Error) -> Exception:
+    """Return `InvalidIndexError` if the database is damaged, or the error if it only cannot be used now."""
     is_damage = isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
-    return DistrustedIndexError(str(error)) if is_damage else error
+    return InvalidIndexError(str(error)) if is_damage else error
 
 
-class Indexed(NamedTuple):
+class IndexedSegment(NamedTuple):
     """How far a segment has been indexed.
 
     Attributes:
-        id: What its pieces call it.
-        device: Where the file was.
-        inode: Which file it was.
-        size: How many bytes it had.
-        mtime: When it was changed last, in nanoseconds.
-        whole: Where its last whole line ended.
-        last: A checksum of what stood before that.
+        id: Its number in the extents.
+        device: The device of the file.
+        inode: The inode of the file.
+        size: The file's size in bytes.
+        mtime: When the file was last changed, in nanoseconds.
+        indexed_to: Where the last indexed line ends.
+        checksum: A checksum of the bytes before that.
     """
 
     id: int
@@ -92,14 +106,14 @@ class Indexed(NamedTuple):
     inode: int
     size: int
     mtime: int
-    whole: int
-    last: int
+    indexed_to: int
+    checksum: int
 
 
-class Piece(NamedTuple):
-    """A part of a segment in which events of a lane lie, perhaps with others between them."""
+class Extent(NamedTuple):
+    """A byte range of a segment that contains events of a partition key, and maybe other lines."""
 
-    lane: str
+    key: str
     segment: int
     start: int
     length: int
@@ -109,214 +123,223 @@ class Index:
     """An open index.
 
     Args:
-        path: The file; None for a temporary one, which vanishes when it is closed.
+        path: The file; None for a temporary index, which vanishes when it is closed.
 
     Attributes:
-        db: Its database.
-        is_stored: Whether it is a file beside a log.
+        is_stored: True if it is a file.
 
     Raises:
-        ForeignIndexError: Something that is not ours is in its place.
-        DistrustedIndexError: It is damaged, or of another version.
+        ForeignIndexError: The file is not an index.
+        InvalidIndexError: It is damaged, or of another version.
         sqlite3.Error: It cannot be opened.
-        OSError: It cannot be made.
+        OSError: It cannot be created.
     """
 
     def __init__(self, path: Path | None) -> None:
         self.is_stored: bool = path is not None
         if path is not None:
-            _make_private(path)
-        self.db: sqlite3.Connection = sqlite3.connect(
-            "" if path is None else path, timeout=_BUSY_SECONDS, isolation_level=None
-        )
+            _create_private(path)
+        self._db = sqlite3.connect("" if path is None else path, timeout=_BUSY_SECONDS, isolation_level=None)
         try:
             self._prepare()
         except BaseException:
-            self.db.close()
+            self._db.close()
             raise
 
     def close(self) -> None:
         """Close it."""
-        self.db.close()
+        self._db.close()
 
     def _prepare(self) -> None:
         try:
-            application, version = self._one("PRAGMA application_id"), self._one("PRAGMA user_version")
-            if (application, version) == (0, 0) and not self._one("SELECT count(*) FROM sqlite_master"):
-                self.db.executescript(_SCHEMA)
+            application = self._integer("PRAGMA application_id")
+            version = self._integer("PRAGMA user_version")
+            if application == version == 0 and not self._integer("SELECT count(*) FROM sqlite_master"):
+                self._db.executescript(_SCHEMA)
             elif application != _APPLICATION:
                 raise ForeignIndexError("another application's database is in the index's place")
             elif version != _VERSION:
-                raise DistrustedIndexError(f"it is of version {version}, not {_VERSION}")
+                raise InvalidIndexError(f"its version is {version}, not {_VERSION}")
         except sqlite3.Error as error:
-            raise as_distrusted(error) from error
+            raise index_error(error) from error
 
-    def _one(self, query: str) -> int:
-        (value,) = self.db.execute(query).fetchone()
+    def _integer(self, query: str) -> int:
+        (value,) = self._db.execute(query).fetchone()
         return int(value)
 
-    # Segments.
+    # Transactions.
 
-    def segments(self) -> dict[str, Indexed]:
+    @contextmanager
+    def transaction(self) -> Generator[None]:
+        """Write all changes made in the block, or none; waits for other writers before it begins."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+
+    def begin_snapshot(self) -> None:
+        """Read the index as it is now from here on, even if another process updates it."""
+        self._db.execute("BEGIN")
+        self.count()  # the snapshot is taken by the first read
+
+    # Segments and extents.
+
+    def segments(self) -> dict[str, IndexedSegment]:
         """Return how far each segment has been indexed, by its file's name."""
-        rows = self.db.execute("SELECT name, id, device, inode, size, mtime, whole, last FROM segments")
-        return {name: Indexed(*rest) for name, *rest in rows}
+        rows = self._db.execute("SELECT * FROM segments")
+        return {name: IndexedSegment(number, *rest) for number, name, *rest in rows}
 
-    def put_segment(self, name: str, indexed: Indexed) -> None:
-        """Note how far a segment has been indexed."""
-        self.db.execute(
-            "INSERT OR REPLACE INTO segments (id, name, device, inode, size, mtime, whole, last)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (indexed.id, name, *indexed[1:]),
-        )
-
-    def drop_pieces(self, segment: int, start: int = 0) -> set[str]:
-        """Forget what was noted of a segment from a place on; return the lanes concerned."""
-        concerned = self.db.execute(
-            "SELECT DISTINCT lane FROM pieces WHERE segment = ? AND start + length > ?", (segment, start)
-        )
-        lanes = {lane for (lane,) in concerned}
-        self.db.execute("DELETE FROM pieces WHERE segment = ? AND start >= ?", (segment, start))
-        self.db.execute(
-            "UPDATE pieces SET length = ?2 - start WHERE segment = ?1 AND start + length > ?2",
-            (segment, start),
-        )
-        return lanes
+    def put_segment(self, name: str, segment: IndexedSegment) -> None:
+        """Store how far a segment has been indexed."""
+        row = segment.id, name, *segment[1:]
+        self._db.execute("INSERT OR REPLACE INTO segments VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
 
     def drop_segment(self, segment: int) -> set[str]:
-        """Forget a segment; return the lanes concerned."""
-        self.db.execute("DELETE FROM segments WHERE id = ?", (segment,))
-        return self.drop_pieces(segment)
+        """Remove a segment; return the affected partition keys."""
+        self._db.execute("DELETE FROM segments WHERE id = ?", (segment,))
+        return self.drop_extents(segment)
+
+    def drop_extents(self, segment: int, start: int = 0) -> set[str]:
+        """Remove the extents of a segment from an offset on; return the affected partition keys."""
+        rows = self._db.execute(
+            "SELECT DISTINCT partition_key FROM extents WHERE segment = ? AND start + length > ?",
+            (segment, start),
+        )
+        keys = {key for (key,) in rows}
+        self._db.execute("DELETE FROM extents WHERE segment = ? AND start >= ?", (segment, start))
+        self._db.execute(
+            "UPDATE extents SET length = ?2 - start WHERE segment = ?1 AND start + length > ?2",
+            (segment, start),
+        )
+        return keys
+
+    def put_extents(self, extents: Iterable[Extent]) -> None:
+        """Store extents."""
+        self._db.executemany("INSERT OR REPLACE INTO extents VALUES (?, ?, ?, ?)", extents)
+
+    def extents(self, key: str) -> list[Extent]:
+        """Return the extents of a partition key, by segment and offset."""
+        rows = self._db.execute(
+            "SELECT * FROM extents WHERE partition_key = ? ORDER BY segment, start", (key,)
+        )
+        return [Extent(*row) for row in rows]
 
     def clear(self) -> None:
-        """Forget everything."""
-        for table in ("segments", "sessions", "pieces"):
-            self.db.execute(f"DELETE FROM {table}")  # noqa: S608 - one of three names
+        """Remove everything."""
+        for table in ("segments", "sessions", "extents"):
+            self._db.execute(f"DELETE FROM {table}")  # noqa: S608 - one of three names
 
-    # Sessions.
+    # Figures.
 
-    def put_pieces(self, pieces: Iterable[Piece]) -> None:
-        """Note where events lie."""
-        self.db.executemany("INSERT OR REPLACE INTO pieces VALUES (?, ?, ?, ?)", pieces)
+    def put_figures(self, figures: Iterable[tuple[str, CorrelatedSession]]) -> None:
+        """Store the figures of sessions, each with its partition key."""
+        rows = [_row(key, each) for key, each in figures]
+        self._db.executemany("INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?, ?)", rows)
 
-    def put_sessions(self, sessions: Iterable[tuple[str, CorrelatedSession]]) -> None:
-        """Note what is known of sessions, each with its lane."""
-        rows = [_row(lane, each) for lane, each in sessions]
-        self.db.executemany("INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?, ?)", rows)
+    def drop_figures(self, key: str) -> None:
+        """Remove the figures of the sessions of a partition key."""
+        self._db.execute("DELETE FROM sessions WHERE partition_key = ?", (key,))
 
-    def drop_sessions(self, lane: str) -> None:
-        """Forget the sessions of a lane."""
-        self.db.execute("DELETE FROM sessions WHERE lane = ?", (lane,))
+    def has_figures(self, key: str) -> bool:
+        """Return True if there are figures for a partition key."""
+        row = self._db.execute("SELECT 1 FROM sessions WHERE partition_key = ?", (key,)).fetchone()
+        return row is not None
 
-    def knows(self, lane: str) -> bool:
-        """Whether there is a session of a lane."""
-        return self.db.execute("SELECT 1 FROM sessions WHERE lane = ?", (lane,)).fetchone() is not None
-
-    def pieces(self, lane: str) -> list[Piece]:
-        """Return where a lane's events lie, by segment and place."""
-        found = self.db.execute("SELECT * FROM pieces WHERE lane = ? ORDER BY segment, start", (lane,))
-        return [Piece(*row) for row in found]
-
-    def session(self, name: str) -> CorrelatedSession | None:
-        """Return a session's figures, or None when there is no such session.
+    def figures_of(self, name: str) -> CorrelatedSession | None:
+        """Return a session's figures, or None without such a session.
 
         Raises:
-            DistrustedIndexError: They fail their check.
+            InvalidIndexError: The row is damaged.
         """
-        row = self.db.execute("SELECT * FROM sessions WHERE name = ?", (name,)).fetchone()
-        return None if row is None else _figures(row)
+        row = self._db.execute("SELECT * FROM sessions WHERE name = ?", (name,)).fetchone()
+        return None if row is None else _decode_row(row)
 
-    def sessions(self, *, oldest_first: bool = False) -> Iterator[CorrelatedSession]:
-        """Iterate over the figures of all sessions, the one that began last first.
+    def figures(self, *, oldest_first: bool = False) -> Iterator[CorrelatedSession]:
+        """Iterate over the figures of all sessions by their starts, the latest first.
 
         Raises:
-            DistrustedIndexError: They fail their check.
+            InvalidIndexError: A row is damaged.
         """
         order = "ASC" if oldest_first else "DESC"
         query = f"SELECT * FROM sessions ORDER BY start {order}, name {order}"  # noqa: S608 - one of two words
-        with closing(self.db.execute(query)) as rows:
+        with closing(self._db.execute(query)) as rows:
             for row in rows:
-                yield _figures(row)
+                yield _decode_row(row)
 
     def count(self) -> int:
-        """Return how many sessions there are."""
-        return self._one("SELECT count(*) FROM sessions")
+        """Return the number of sessions."""
+        return self._integer("SELECT count(*) FROM sessions")
 
     def names(self, prefix: str, limit: int) -> list[str]:
-        """Return the names of sessions that begin with a text, in order, so many at most."""
-        rows = self.db.execute(
+        """Return at most `limit` names of sessions that begin with a prefix, in order."""
+        rows = self._db.execute(
             "SELECT name FROM sessions WHERE name >= ?1 AND substr(name, 1, length(?1)) = ?1"
             " ORDER BY name LIMIT ?2",
             (prefix, limit),
         )
         return [name for (name,) in rows]
 
-    # Whether it is whole.
+    # Checks, which raise InvalidIndexError.
 
-    def note_totals(self) -> None:
-        """Note how many rows there are."""
-        self.db.execute(
+    def put_totals(self) -> None:
+        """Store the numbers of rows, for `check_totals`."""
+        self._db.execute(
             "UPDATE totals SET sessions = (SELECT count(*) FROM sessions),"
-            " pieces = (SELECT count(*) FROM pieces)"
+            " extents = (SELECT count(*) FROM extents)"
         )
 
     def check_totals(self) -> None:
-        """Compare how many rows there are with what was noted.
+        """Check that no rows are missing."""
+        for table in ("sessions", "extents"):
+            if self._integer(f"SELECT {table} FROM totals") != self._integer(f"SELECT count(*) FROM {table}"):  # noqa: S608
+                raise InvalidIndexError(f"rows of {table} are missing")
 
-        Raises:
-            DistrustedIndexError: They differ.
-        """
-        for table in ("sessions", "pieces"):
-            if self._one(f"SELECT {table} FROM totals") != self._one(f"SELECT count(*) FROM {table}"):  # noqa: S608
-                raise DistrustedIndexError(f"rows of {table} are missing")
-
-    def check_sessions(self) -> None:
-        """Check what is noted of each session.
-
-        Raises:
-            DistrustedIndexError: It is not what was written.
-        """
-        for row in self.db.execute("SELECT * FROM sessions"):
+    def check_figures(self) -> None:
+        """Check the row of each session."""
+        for row in self._db.execute("SELECT * FROM sessions"):
             _check_row(row)
 
     def check(self) -> None:
-        """Check all of it.
+        """Check everything.
 
         Raises:
-            DistrustedIndexError: Something is wrong.
+            InvalidIndexError: A check failed.
             sqlite3.Error: It cannot be read.
         """
-        (found,) = self.db.execute("PRAGMA quick_check(1)").fetchone()
+        (found,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
         if found != "ok":
-            raise DistrustedIndexError(str(found))
+            raise InvalidIndexError(str(found))
         self.check_totals()
-        self.check_sessions()
+        self.check_figures()
 
 
-def _row(lane: str, session: CorrelatedSession) -> tuple[Any, ...]:
+def _row(key: str, session: CorrelatedSession) -> tuple[Any, ...]:
     figures = msgspec.json.encode(session)
-    row = session.session_id, lane, session.start_time, figures
+    row = session.session_id, key, session.start_time, figures
     return *row, _checksum(*row)
 
 
-def _figures(row: tuple[Any, ...]) -> CorrelatedSession:
+def _decode_row(row: tuple[Any, ...]) -> CorrelatedSession:
     _check_row(row)
     return msgspec.json.decode(row[3], type=CorrelatedSession)
 
 
 def _check_row(row: tuple[Any, ...]) -> None:
-    with suppress(TypeError, AttributeError, ValueError):  # what a row holds may be of any type
+    with suppress(TypeError, AttributeError, ValueError):  # SQLite stores values of any type
         if _checksum(*row[:4]) == row[4]:
             return
-    raise DistrustedIndexError("a row of sessions is damaged")
+    raise InvalidIndexError("a row of sessions is damaged")
 
 
-def _checksum(name: str, lane: str, start: str, figures: bytes) -> int:
-    return zlib.crc32(figures, zlib.crc32(f"{name}\0{lane}\0{start}".encode()))
+def _checksum(name: str, key: str, start: str, figures: bytes) -> int:
+    return zlib.crc32(figures, zlib.crc32(f"{name}\0{key}\0{start}".encode()))
 
 
-def _make_private(path: Path) -> None:
-    """Make the file, if there is none, readable by its owner alone."""
+def _create_private(path: Path) -> None:
+    """Create the file, if there is none, readable by its owner alone."""
     try:
         status = path.stat(follow_symlinks=False)
     except FileNotFoundError:
@@ -324,4 +347,4 @@ def _make_private(path: Path) -> None:
         os.close(os.open(path, flags, 0o600))
         return
     if not stat.S_ISREG(status.st_mode):
-        raise ForeignIndexError(f"{path} is no regular file")
+        raise ForeignIndexError(f"{path} is not a regular file")

@@ -1,4 +1,4 @@
-"""Say what state the index of a log is in, for whoever looks after the log."""
+"""Describe the state of a log's index, without changing it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sqlite3
 from contextlib import closing
 from typing import Literal, NamedTuple, TypeAlias
 
-from eventbus.history.index import INDEX_NAME, DistrustedIndexError, ForeignIndexError, Index, as_distrusted
+from eventbus.history.index import INDEX_NAME, ForeignIndexError, Index, InvalidIndexError, index_error
 from eventbus.history.indexing import stale_segments
 from eventbus.history.log import EventLog
 from eventbus.history.segment_files import SegmentFile
@@ -17,12 +17,12 @@ IndexCondition: TypeAlias = Literal["current", "stale", "missing", "damaged", "f
 
 
 class IndexState(NamedTuple):
-    """What is to be said of an index.
+    """The state of an index.
 
     Attributes:
-        condition: ``stale``, ``missing`` and ``damaged`` ones are made good by the next command that
-            needs one; a ``foreign`` one is left alone, and commands do without.
-        detail: What about it, in a few words.
+        condition: The next command that uses sessions makes a ``stale``, ``missing`` or ``damaged``
+            index current; it leaves a ``foreign`` file alone and does without an index.
+        detail: More about it, in a few words.
     """
 
     condition: IndexCondition
@@ -30,10 +30,10 @@ class IndexState(NamedTuple):
 
 
 def index_state(log: EventLog) -> IndexState:
-    """Look at the index of a log, whole, and change nothing; never raises for what it is.
+    """Check the index of a log completely. Never raises for the state that it is in.
 
     Raises:
-        OSError: The log's directory is there and cannot be read.
+        OSError: The log's directory exists and cannot be read.
     """
     path, segments = log.directory / INDEX_NAME, log.segments()
     try:
@@ -43,17 +43,17 @@ def index_state(log: EventLog) -> IndexState:
         return IndexState("missing", "it will be made when it is needed")
     except ForeignIndexError as error:
         return IndexState("foreign", str(error))
-    except DistrustedIndexError as error:
+    except InvalidIndexError as error:
         return IndexState("damaged", str(error))
     except (sqlite3.Error, OSError) as error:
         return IndexState("unusable", str(error))
 
 
 def is_current(log: EventLog) -> bool:
-    """Whether there is an index and it is up to date, at a glance.
+    """Return True if there is an index and it is up to date; its contents are not checked.
 
     Raises:
-        OSError: The log's directory is there and cannot be read.
+        OSError: The log's directory exists and cannot be read.
     """
     path, segments = log.directory / INDEX_NAME, log.segments()
     if not path.exists():
@@ -61,7 +61,7 @@ def is_current(log: EventLog) -> bool:
     try:
         with closing(Index(path)) as index:
             return stale_segments(index, segments) == ([], [])
-    except (ForeignIndexError, DistrustedIndexError, sqlite3.Error, OSError):
+    except (ForeignIndexError, InvalidIndexError, sqlite3.Error, OSError):
         return False
 
 
@@ -70,7 +70,7 @@ def _state_of(index: Index, segments: list[SegmentFile]) -> IndexState:
         index.check()
         stale, gone = stale_segments(index, segments)
     except sqlite3.Error as error:
-        raise as_distrusted(error) from error
+        raise index_error(error) from error
     finally:
         index.close()
     if stale or gone:

@@ -1,14 +1,14 @@
-"""The shapes in which others keep skills, workflows and sessions: read them, and write them.
+"""Read and write the files in which other programs keep skills, workflows and sessions.
 
-Four files are known:
+Four formats are known:
 
-    skill_metrics.json      invocations of exactly seven keys, and what they add up to per skill
-    workflow_events.json    a list of events of six keys, everything else in their metadata
+    skill_metrics.json      invocations of exactly seven keys, and their sums per skill
+    workflow_events.json    a list of events of six keys, with everything else in their metadata
     correlation export      sessions by id, with their records and figures
-    session-buddy import    the first, with the session of each invocation: never under its name
+    session-buddy import    the first, with the session of each invocation; it needs another file name
 
-What makes a file's content is pure, and gives it in parts, so that a history of any length can be
-written; `write_atomically` puts it in place whole or not at all.
+The functions named ``*_parts`` return a file's content in parts, so that a history of any length can
+be written; `write_atomically` puts it in place whole or not at all.
 """
 
 from __future__ import annotations
@@ -26,14 +26,13 @@ from eventbus.correlation import CorrelatedSession
 from eventbus.errors import DecodeError
 from eventbus.events import WorkflowEvent
 from eventbus.events.json_safe import json_safe, safe_text
-from eventbus.events.legacy_records import workflow_events
+from eventbus.events.legacy_records import invocation_of_record, workflow_events
 from eventbus.events.records import SkillInvocation, skill_invocation_record, workflow_event_record
-from eventbus.history.grouping import lane_of_name, session_of_lane
+from eventbus.history.grouping import partition_key_of_session, session_id_of
 from eventbus.trackers.skill_metrics import SkillMetrics
 
 __all__ = [
     "SKILL_METRICS_NAME",
-    "WORKFLOW_EVENTS_NAME",
     "correlation_parts",
     "invocations_of",
     "read_skill_metrics",
@@ -42,13 +41,9 @@ __all__ = [
     "skill_metrics_parts",
     "workflow_events_parts",
     "write_correlation",
-    "write_session_buddy",
-    "write_skill_metrics",
-    "write_workflow_events",
 ]
 
 SKILL_METRICS_NAME = "skill_metrics.json"
-WORKFLOW_EVENTS_NAME = "workflow_events.json"
 
 _Record = Mapping[str, Any]
 
@@ -57,14 +52,14 @@ _Record = Mapping[str, Any]
 
 
 def read_skill_metrics(path: Path | str) -> list[SkillInvocation]:
-    """Return the invocations in a ``skill_metrics.json``; none where there is no such file.
+    """Return the invocations in a ``skill_metrics.json``; none without such a file.
 
-    Missing and unknown keys are tolerated, and so is a file that is a mere list. Times are left as
-    they are: a naive one is local.
+    Missing and unknown keys are tolerated, and so is a file that contains only a list. Times are
+    returned as they are; a naive time is local.
 
     Raises:
-        DecodeError: The file is damaged, or a value is of the wrong type; it says where.
-        OSError: The file is there and cannot be read.
+        DecodeError: The file is damaged, or a value is of the wrong type; the message says where.
+        OSError: The file exists and cannot be read.
     """
     records = _read_list(Path(path), "invocations")
     try:
@@ -74,13 +69,13 @@ def read_skill_metrics(path: Path | str) -> list[SkillInvocation]:
 
 
 def read_workflow_events(path: Path | str) -> list[WorkflowEvent]:
-    """Return the events in a ``workflow_events.json``; none where there is no such file.
+    """Return the events in a ``workflow_events.json``; none without such a file.
 
     Events of a type that is not correlated are left out.
 
     Raises:
-        DecodeError: The file is damaged, or a value is of the wrong type; it says where.
-        OSError: The file is there and cannot be read.
+        DecodeError: The file is damaged, or a value is of the wrong type; the message says where.
+        OSError: The file exists and cannot be read.
     """
     records = _read_list(Path(path), None)
     try:
@@ -106,94 +101,43 @@ def _damaged(path: Path, error: Exception) -> DecodeError:
     return DecodeError(f"{path} is damaged: {error}. Repair it, or move it away")
 
 
-class _Invocation(msgspec.Struct):
-    skill_name: str = "unknown"
-    invoked_at: str = ""
-    workflow_path: str | None = None
-    completed: bool = False
-    duration_seconds: float | None = None
-    follow_up_actions: list[str] = []
-    error_type: str | None = None
-    session_id: str | None = None
-    invocation_id: str | None = None
-
-
 def _invocation(item: Any, place: int) -> SkillInvocation:
     if not isinstance(item, dict):
-        raise DecodeError(f"item {place} is no skill invocation: {type(item).__name__}")
-    said = {key: value for key, value in cast("dict[str, Any]", item).items() if value is not None}
-    try:
-        found = msgspec.convert(said, _Invocation, strict=False)
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise DecodeError(f"item {place}: {error}") from error
-    return SkillInvocation(**msgspec.structs.asdict(found))
+        raise DecodeError(f"item {place} is not a skill invocation: {type(item).__name__}")
+    return invocation_of_record(cast("dict[str, Any]", item), place)
 
 
 # Writing.
 
 
-def write_skill_metrics(path: Path | str, invocations: Iterable[SkillInvocation]) -> None:
-    """Write a ``skill_metrics.json`` that the historic readers accept, whole or not at all.
-
-    Raises:
-        OSError: It cannot be written; what was there is untouched.
-    """
-    write_atomically(Path(path), skill_metrics_parts(invocations))
-
-
-def write_workflow_events(path: Path | str, events: Iterable[WorkflowEvent | _Record]) -> None:
-    """Write a ``workflow_events.json``, whole or not at all.
-
-    Raises:
-        OSError: It cannot be written; what was there is untouched.
-    """
-    write_atomically(Path(path), workflow_events_parts(events))
-
-
 def write_correlation(path: Path | str, sessions: Iterable[CorrelatedSession]) -> None:
-    """Write sessions with their records, whole or not at all.
+    """Write a correlation export, whole or not at all.
 
     Raises:
-        OSError: It cannot be written; what was there is untouched.
+        OSError: It cannot be written; an existing file is unchanged.
     """
     write_atomically(Path(path), correlation_parts(sessions))
-
-
-def write_session_buddy(path: Path | str, invocations: Iterable[SkillInvocation]) -> None:
-    """Write a file that session-buddy's ``import_from_json`` takes, whole or not at all.
-
-    Raises:
-        ValueError: It would be called ``skill_metrics.json``, whose readers take it for their own,
-            load nothing, and overwrite it.
-        OSError: It cannot be written; what was there is untouched.
-    """
-    if Path(path).name == SKILL_METRICS_NAME:
-        raise ValueError(f"{SKILL_METRICS_NAME} is the name of another format. Give this file another one")
-    write_atomically(Path(path), session_buddy_parts(invocations))
-
-
-# What is written.
 
 
 def skill_metrics_parts(invocations: Iterable[SkillInvocation]) -> Iterator[bytes]:
     """Return the content of a ``skill_metrics.json``: exactly seven keys an invocation.
 
-    Times are naive and local, as its readers compare them. One more key, and they load nothing.
+    Times are naive and local, as its readers expect. With another key, they would load nothing.
     """
     return _metrics(invocations, skill_invocation_record)
 
 
 def session_buddy_parts(invocations: Iterable[SkillInvocation]) -> Iterator[bytes]:
-    """Return the content of a file for session-buddy: where an invocation has a session, it is said.
+    """Return the content of a file for session-buddy, with the sessions of the invocations.
 
-    Invocations are known by name and time, told as in ``skill_metrics.json``: one that was imported
-    from there is not imported again.
+    Its import identifies an invocation by name and time. The times are written as in
+    ``skill_metrics.json``, so that an invocation that was imported from there is not imported again.
     """
     return _metrics(invocations, _with_session)
 
 
 def workflow_events_parts(events: Iterable[WorkflowEvent | _Record]) -> Iterator[bytes]:
-    """Return the content of a ``workflow_events.json``; what is given as a record is taken as it is."""
+    """Return the content of a ``workflow_events.json``; records are written as they are."""
     yield from _listed((_workflow_record(event) for event in events), 0)
     yield b"\n"
 
@@ -213,7 +157,7 @@ def correlation_parts(sessions: Iterable[CorrelatedSession]) -> Iterator[bytes]:
 def invocations_of(sessions: Iterable[CorrelatedSession]) -> Iterator[SkillInvocation]:
     """Return the skill invocations in sessions, each with its session."""
     for session in sessions:
-        session_id = session_of_lane(lane_of_name(session.session_id))
+        session_id = session_id_of(partition_key_of_session(session.session_id))
         for record in session.skill_invocations:
             yield SkillInvocation(**record, session_id=session_id)
 
@@ -222,7 +166,7 @@ def _metrics(
     invocations: Iterable[SkillInvocation], record_of: Callable[[SkillInvocation], dict[str, Any]]
 ) -> Iterator[bytes]:
     skills: dict[str, SkillMetrics] = {}
-    records = (record_of(each) for each in _counted(invocations, skills))
+    records = (record_of(each) for each in _add_up(invocations, skills))
     yield b'{\n  "invocations": '
     yield from _listed(map(json_safe, records), 1)
     summed = {safe_text(name): json_safe(metrics.to_dict()) for name, metrics in skills.items()}
@@ -230,10 +174,10 @@ def _metrics(
     yield b',\n  "last_updated": ' + msgspec.json.encode(_local(datetime.now(UTC))) + b"\n}\n"
 
 
-def _counted(
+def _add_up(
     invocations: Iterable[SkillInvocation], skills: dict[str, SkillMetrics]
 ) -> Iterator[SkillInvocation]:
-    """Yield invocations with local times, and count those that have ended."""
+    """Yield invocations with local times, and add those that have ended to the sums per skill."""
     for each in invocations:
         invocation = replace(each, invoked_at=_as_local(each.invoked_at))
         if each.completed or each.duration_seconds is not None or each.error_type is not None:
@@ -262,7 +206,7 @@ def _workflow_record(event: WorkflowEvent | _Record) -> _Record:
 
 
 def _session(session: CorrelatedSession) -> dict[str, Any]:
-    # Workflow records are JSON-safe; what a tracker was told of a skill may hold anything.
+    # Workflow records are JSON-safe already; a skill invocation may contain any object.
     invocations = [json_safe(invocation) for invocation in session.skill_invocations]
     return {
         **session.to_dict(),
@@ -272,7 +216,7 @@ def _session(session: CorrelatedSession) -> dict[str, Any]:
 
 
 def _listed(items: Iterable[Any], depth: int) -> Iterator[bytes]:
-    """Yield a list, one item after the other."""
+    """Yield a list as JSON, one item at a time."""
     indent = b"\n" + b"  " * depth
     end = b""
     yield b"["
@@ -284,4 +228,4 @@ def _listed(items: Iterable[Any], depth: int) -> Iterator[bytes]:
 
 def _indented(value: Any, depth: int) -> bytes:
     lines = msgspec.json.format(msgspec.json.encode(value), indent=2)
-    return lines.replace(b"\n", b"\n" + b"  " * depth)  # which stands in no text of JSON
+    return lines.replace(b"\n", b"\n" + b"  " * depth)  # a JSON text contains none

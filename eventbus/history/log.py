@@ -1,9 +1,8 @@
-"""EventLog: everything that was persisted, by any process, as typed events."""
+"""EventLog: the persisted events of all processes, as typed events."""
 
 from __future__ import annotations
 
 import logging
-import operator
 import os
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -16,59 +15,57 @@ from eventbus.contracts import EventT, EventTypes
 from eventbus.delivery.rate_limited_log import RateLimitedLog
 from eventbus.events import Event
 from eventbus.events.printable import printable
-from eventbus.history.checking import Problem, examine
-from eventbus.history.directory_watch import Start, Watch
-from eventbus.history.merging import Chain, Decode, merge
-from eventbus.history.reading import OnDamage, Record
+from eventbus.history.checking import Problem, check
+from eventbus.history.directory_watch import DirectoryWatch, Start
+from eventbus.history.merging import Decode, WriterSegments, merge
+from eventbus.history.reading import OnDamage, Record, time_of_event, time_of_record
 from eventbus.history.repair import Repair, repair_segment
 from eventbus.history.replaying import publish_all
-from eventbus.history.segment_files import SegmentFile, chains, find_segments
+from eventbus.history.segment_files import SegmentFile, find_segments, segments_by_writer
 from eventbus.history.selection import Selection
 from eventbus.history.stored_lines import Damage
 from eventbus.history.tail import Tail
-from eventbus.settings import DEFAULT_DIRECTORY
+from eventbus.settings import log_directory
 
 __all__ = ["EventLog"]
 
 _ItemT = TypeVar("_ItemT")
 _MAX_WARNING = 1_000
 _logger = logging.getLogger("eventbus.history")
-_time_of_event: Callable[[Event], datetime] = operator.attrgetter("timestamp")
-_time_of_record: Callable[[Record], datetime] = operator.attrgetter("event.timestamp")
 
 
 class EventLog:
-    """The log in a directory: the events of all its segments, read as they are asked for.
+    """The log in a directory: the events of all its segments, read while they are iterated over.
 
         for event in EventLog():
             print(event.timestamp, event.session_id)
 
-    A bus's records come in the order of their numbers, those of several buses in the order of time.
-    Memory stays bounded, however much there is. What holds no record is passed over and told; what
-    stands behind the last line feed of a segment is set aside in silence, for its writer may be
-    about to finish it. Reading changes nothing.
+    Records of one bus come in the order of their numbers, records of several buses in the order of
+    time. Memory stays bounded, however long the log is. Damage is skipped and reported. An incomplete
+    last line of a segment is skipped without a report, because its writer may still complete it.
+    Reading does not change the log.
 
     Args:
-        directory: Where the log lives. By default the environment's ``EVENTBUS_DIR``, else
-            ``.session-buddy``. One that is not there holds no events.
-        on_damage: Is told of each place that is passed over; by default a warning is logged, one for
-            each segment in 20 seconds.
+        directory: The log's directory, by default `eventbus.log_directory()`. A missing directory is
+            an empty log.
+        on_damage: Called with each place that is skipped. By default a warning is logged, at most one
+            for each segment in 20 seconds.
 
     Attributes:
-        directory: Where it lives, absolute.
+        directory: The log's directory, absolute.
+        on_damage: Called with each place that is skipped.
 
     Raises:
-        ValueError: The directory's name cannot be one.
+        ValueError: The directory's name is not a valid path.
     """
 
     def __init__(
         self, directory: str | os.PathLike[str] | None = None, *, on_damage: OnDamage | None = None
     ) -> None:
-        given = directory or os.environ.get("EVENTBUS_DIR") or DEFAULT_DIRECTORY
-        self.directory: Path = Path(os.path.abspath(given))  # noqa: PTH100 - as the persister does: no link is followed
+        self.directory: Path = Path(os.path.abspath(log_directory(directory)))  # noqa: PTH100 - as the persister does: no link is followed
         self._origin = os.path.realpath(self.directory)
         self._failures = RateLimitedLog(_logger, "the event log:")
-        self._on_damage = on_damage or self._warn
+        self.on_damage: OnDamage = on_damage or self._warn
 
     def __repr__(self) -> str:
         return f"<EventLog {str(self.directory)!r}>"
@@ -78,10 +75,10 @@ class EventLog:
         return self.events()
 
     def segments(self) -> list[SegmentFile]:
-        """Return the segments there are now, in the order of their starts.
+        """Return the existing segments in the order of their starts.
 
         Raises:
-            OSError: The directory is there and cannot be read.
+            OSError: The directory exists and cannot be read.
         """
         return find_segments(self.directory)
 
@@ -113,20 +110,20 @@ class EventLog:
         since: datetime | None = None,
         until: datetime | None = None,
     ) -> Iterator[Any]:
-        """Iterate over events: half the price of `records`.
+        """Iterate over events, in half the time of `records`.
 
         Args:
-            session_id: Those of one session; None for all.
-            types: Those of a class or a union of them, subclasses included.
-            since: Those of this time or later; a naive one is local.
-            until: Those before this time; a naive one is local.
+            session_id: Only events of this session; None for all events.
+            types: Only events of this class or union of classes; subclasses are included.
+            since: Only events of this time or later; a naive time is local.
+            until: Only events before this time; a naive time is local.
 
         Raises:
-            SubscriberError: `types` is something else.
-            OSError: The directory is there and cannot be read.
+            SubscriberError: `types` is not an event class or a union of them.
+            OSError: The directory exists and cannot be read.
         """
         selection = Selection(session_id, types, since, until)
-        return chain.from_iterable(self._batches(selection, self._on_damage))
+        return chain.from_iterable(self._batches(selection, self.on_damage))
 
     def records(
         self,
@@ -136,10 +133,10 @@ class EventLog:
         since: datetime | None = None,
         until: datetime | None = None,
     ) -> Iterator[Record]:
-        """Iterate over events with their places; arguments and exceptions are those of `events`."""
+        """Iterate over events with their places; arguments and exceptions are the same as of `events`."""
         selection = Selection(session_id, types, since, until)
         batches = self._merged(
-            lambda reader, block: reader.records(block, selection), _time_of_record, self._on_damage
+            lambda reader, block: reader.records(block, selection), time_of_record, self.on_damage
         )
         return chain.from_iterable(batches)
 
@@ -153,34 +150,34 @@ class EventLog:
         until: datetime | None = None,
         include_own: bool = False,
     ) -> Tail:
-        """Get what other processes append, within 100 ms, as long as one likes.
+        """Receive the records that other processes append, within 100 ms, without an end.
 
             async with log.follow() as records:
                 async for record in records:
                     ...
 
-        Each record comes once, in its writer's order; across writers what is there at the start
-        comes in the order of time, and what is appended later as it is found. Segments may come,
-        be rotated, deleted or replaced meanwhile, and the log need not be there yet.
+        Each record comes once, in its writer's order. Across writers, existing records come in the
+        order of time, and appended ones as they are found. While the log is followed, segments may
+        be created, rotated, deleted or replaced. The log need not exist yet.
 
-        Events that came this way can be published onto a bus whose persister writes to this log:
-        it leaves them out, they are in the log already.
+        Received events can be published onto a bus with a persister that writes to this log: the
+        persister skips them, since the log contains them already.
 
         Args:
-            start: ``"now"``, ``"beginning"``, or a `Tail.position` to go on from; of segments
-                that it does not know it is the beginning.
+            start: ``"now"``, ``"beginning"``, or a `Tail.position` to continue from; segments that
+                the position does not contain are read from their beginning.
             session_id: As for `events`.
             types: As for `events`.
             since: As for `events`.
             until: As for `events`.
-            include_own: Get what the buses of this process write, too.
+            include_own: Receive the records of this process's own buses, too.
 
         Raises:
-            SubscriberError: `types` is something else.
+            SubscriberError: `types` is not an event class or a union of them.
             ValueError: `start` is something else.
         """
         selection = Selection(session_id, types, since, until)
-        watch = Watch(self.directory, start, selection, include_own, self._on_damage)
+        watch = DirectoryWatch(self.directory, start, selection, include_own, self.on_damage)
         return Tail(watch, self._origin)
 
     async def replay(
@@ -192,55 +189,55 @@ class EventLog:
         since: datetime | None = None,
         until: datetime | None = None,
     ) -> int:
-        """Publish stored events onto a bus, as they were, in the order of the log.
+        """Publish stored events onto a bus, unchanged, in the order of the log.
 
-        With `publish_wait`: where a mailbox whose overflow is `WAIT` is full, it waits. A persister
-        on the bus that writes to this log leaves them out.
+        It uses `publish_wait`, which waits while a mailbox with the overflow `WAIT` is full. A
+        persister on the bus that writes to this log skips the events.
 
         Args:
-            bus: Where to publish.
+            bus: The bus.
             session_id: As for `events`.
             types: As for `events`.
             since: As for `events`.
             until: As for `events`.
 
         Returns:
-            How many events the bus accepted; it ends when the bus is closed.
+            How many events the bus accepted; closing the bus ends the replay.
 
         Raises:
-            SubscriberError: `types` is something else.
-            OSError: The directory is there and cannot be read.
+            SubscriberError: `types` is not an event class or a union of them.
+            OSError: The directory exists and cannot be read.
         """
         selection = Selection(session_id, types, since, until)
-        return await publish_all(self._batches(selection, self._on_damage), bus, self._origin)
+        return await publish_all(self._batches(selection, self.on_damage), bus, self._origin)
 
     def damage(self) -> list[Damage]:
-        """Read everything, and return each place that holds no record.
+        """Read the whole log, and return each place that contains no record.
 
         Raises:
-            OSError: The directory is there and cannot be read.
+            OSError: The directory exists and cannot be read.
         """
         found: list[Damage] = []
         for _ in self._batches(Selection(), found.append):
             pass
         return found
 
-    def examine(self) -> Iterator[Problem]:
-        """Read everything, and yield whatever is not as it should be.
+    def check(self) -> Iterator[Problem]:
+        """Read the whole log, and yield everything that is not as it should be.
 
         Raises:
-            OSError: The directory is there and cannot be read.
+            OSError: The directory exists and cannot be read.
         """
-        return examine(self.directory)
+        return check(self.directory)
 
     def repair(self) -> list[Repair]:
-        """Set the torn tails of writers that died aside, in files beside their segments.
+        """Move the torn tails of dead writers to files beside their segments.
 
-        Segments whose writers live are left alone, and so is damage amid a segment: it is passed
-        over by whoever reads. Repairing again changes nothing.
+        Segments of live writers are left alone. Damage inside a segment is left where it is, as
+        readers skip it. Repairing again changes nothing.
 
         Returns:
-            What was done.
+            The repairs.
 
         Raises:
             OSError: A segment cannot be read or written.
@@ -248,14 +245,15 @@ class EventLog:
         return [repair for each in self.segments() if (repair := repair_segment(each)) is not None]
 
     def _batches(self, selection: Selection, on_damage: OnDamage) -> Iterator[list[Event]]:
-        return self._merged(lambda reader, block: reader.events(block, selection), _time_of_event, on_damage)
+        return self._merged(lambda reader, block: reader.events(block, selection), time_of_event, on_damage)
 
     def _merged(
         self, decode: Decode[_ItemT], time_of: Callable[[_ItemT], datetime], on_damage: OnDamage
     ) -> Iterator[list[_ItemT]]:
-        return merge([Chain(each, decode, time_of, on_damage) for each in chains(self.segments())])
+        writers = segments_by_writer(self.segments())
+        return merge([WriterSegments(each, decode, time_of, on_damage) for each in writers])
 
     def _warn(self, damage: Damage) -> None:
-        where = printable(f"{damage.path}:{damage.offset}", _MAX_WARNING)
-        what = f"passed over {damage.length} bytes at {where}: {printable(damage.reason)}"
-        self._failures.warn(str(damage.path), what)
+        place = printable(f"{damage.path}:{damage.offset}", _MAX_WARNING)
+        message = f"skipped {damage.length} bytes at {place}: {printable(damage.reason)}"
+        self._failures.warn(str(damage.path), message)

@@ -1,8 +1,9 @@
-"""Read what is needed to correlate, and skip what building an event costs.
+"""Decode only what correlation needs, without the cost of building events.
 
-An event copies its metadata, brings its time to UTC, and makes its status and success agree: half of
-what decoding a long history takes. A mirror has an event's fields and does none of this. It takes
-only what an event would take as it stands; for anything else there are the events themselves.
+An event copies its metadata, converts its time to UTC, and makes its status and success agree: half
+of the time that decoding a long history takes. A raw struct has the fields of an event class and does
+none of this. It accepts only lines that are already in the form an event would have; blocks with
+other lines are decoded to events instead.
 """
 
 from __future__ import annotations
@@ -27,57 +28,66 @@ from eventbus.events import (
     WorkflowCompleted,
     WorkflowStarted,
 )
-from eventbus.events.vocabulary import _decoders
-from eventbus.history.reading import _is_utf8
+from eventbus.events.codec import decoders
+from eventbus.history.record_lines import is_utf8
+from eventbus.history.stored_lines import Block
 
-__all__ = ["decode_mirrors", "mirrored"]
+__all__ = ["decode_raw", "raw_types"]
 
-_MIRRORED: tuple[type[Event], ...] = (
-    NodeCompleted,
-    NodeStarted,
-    NodeProgress,
-    SkillStarted,
-    SkillCompleted,
-    WorkflowStarted,
-    WorkflowCompleted,
-    SessionCorrelated,
-    PatternDetected,
-    EventsLost,
-    SubscriberFailed,
-)
-_NAMES = {str(cls.__struct_config__.tag): cls for cls in _MIRRORED}
-_Named = Annotated[str, msgspec.Meta(min_length=1)]
-_AsWritten: dict[str, Any] = {  # what is not there, an event would make up
+_EVENT_CLASSES: dict[str, type[Event]] = {
+    str(cls.__struct_config__.tag): cls
+    for cls in (
+        NodeCompleted,
+        NodeStarted,
+        NodeProgress,
+        SkillStarted,
+        SkillCompleted,
+        WorkflowStarted,
+        WorkflowCompleted,
+        SessionCorrelated,
+        PatternDetected,
+        EventsLost,
+        SubscriberFailed,
+    )
+}
+_NonEmpty = Annotated[str, msgspec.Meta(min_length=1)]
+_REQUIRED: dict[str, Any] = {  # an event would make these up if they are missing
     "timestamp": Annotated[datetime, msgspec.Meta(tz=True)],
-    "invocation_id": _Named,
-    "run_id": _Named,
+    "invocation_id": _NonEmpty,
+    "run_id": _NonEmpty,
 }
 
 
 @cache
-def mirrored() -> dict[type[Any], type[Event]]:
-    """Return the mirrors, each with the class it mirrors."""
-    return {_mirror(cls): cls for cls in _MIRRORED}
+def raw_types() -> dict[type[Any], type[Event]]:
+    """Return the raw structs, each with its event class."""
+    return {_raw_type(cls): cls for cls in _EVENT_CLASSES.values()}
 
 
-def decode_mirrors(lines: bytes) -> list[Any] | None:
-    """Return mirrors of the events in these lines; None where one of them needs a closer look."""
-    known = _decoders()  # by wire name; gathered once, not for each block as event_types() would
-    if not _is_utf8(lines) or any(known[name].type is not cls for name, cls in _NAMES.items()):
-        return None  # where a class of somebody's own stands for one of these names, too
+def decode_raw(block: Block) -> list[Any] | None:
+    """Return raw structs for the lines of a block; None if one of the lines needs an event."""
+    data = block.data
+    if block.is_tail or not is_utf8(data) or _is_replaced():
+        return None
     try:
-        events: list[Any] = _decoder().decode_lines(lines)
+        structs: list[Any] = _decoder().decode_lines(data)
     except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError):
         return None
-    return events if len(events) == lines.count(b"\n") else None
+    return structs if len(structs) == data.count(b"\n") else None
+
+
+def _is_replaced() -> bool:
+    """Return True if a class defined elsewhere uses the wire name of one of ours."""
+    known = decoders()  # cached, while event_types() would be a new copy for each block
+    return any(known[name].type is not cls for name, cls in _EVENT_CLASSES.items())
 
 
 @cache
 def _decoder() -> msgspec.json.Decoder[Any]:
-    return msgspec.json.Decoder(Union[tuple(mirrored())])  # noqa: UP007 - made at run time
+    return msgspec.json.Decoder(Union[tuple(raw_types())])  # noqa: UP007 - made at run time
 
 
-def _mirror(cls: type[Event]) -> type[Any]:
+def _raw_type(cls: type[Event]) -> type[Any]:
     fields = [_field(each) for each in msgspec.structs.fields(cls)]
     return msgspec.defstruct(
         cls.__name__,
@@ -90,8 +100,8 @@ def _mirror(cls: type[Event]) -> type[Any]:
 
 
 def _field(info: msgspec.structs.FieldInfo) -> tuple[str, Any] | tuple[str, Any, Any]:
-    if info.name in _AsWritten:
-        return info.name, _AsWritten[info.name]
+    if info.name in _REQUIRED:
+        return info.name, _REQUIRED[info.name]
     if info.name == "session_id":
         return info.name, str | None, None
     if info.name == "metadata":

@@ -1,12 +1,12 @@
-"""From lines to events: quickly where all is well, line by line where something is not.
+"""Decode lines to events: a block at once if all its lines are ordinary, line by line otherwise.
 
-Nothing of whoever reads gets into what is read: an event that was written without a session has
-none, and one written without a time takes the one before it, or its segment's start.
+Reading never fills in the reader's session or clock: an event that was written without a session
+has none, and one written without a time gets the time of the event before it, or of its segment's
+start.
 """
 
 from __future__ import annotations
 
-import json
 import operator
 import re
 from collections.abc import Callable, Iterator
@@ -20,45 +20,49 @@ from msgspec.structs import force_setattr
 
 from eventbus.errors import DecodeError
 from eventbus.events import Event, UnknownEvent, decode, event_types
-from eventbus.events.vocabulary import _decode_unknown, _header_decoder
+from eventbus.events.codec import decode_unknown, header_decoder
+from eventbus.history.record_lines import (
+    end_of_object,
+    is_utf8,
+    lines_with,
+    record_number,
+    split_lines,
+    without_header,
+)
 from eventbus.history.segment_files import SegmentFile
 from eventbus.history.selection import Selection
 from eventbus.history.stored_lines import Block, Damage
 from eventbus.session import session_scope
 
-__all__ = ["MAX_PLACES", "OnDamage", "Reader", "Record"]
+__all__ = ["OnDamage", "Reader", "Record", "time_of_event", "time_of_record"]
 
 OnDamage: TypeAlias = Callable[[Damage], object]
-"""Is told of what is skipped."""
+"""Called with each place that is skipped."""
 
-_NOBODY = "\0reading"  # no session's id: it stands for none while a block is decoded
+time_of_event: Callable[[Event], datetime] = operator.attrgetter("timestamp")
+time_of_record: Callable[[Record], datetime] = operator.attrgetter("event.timestamp")
+
+_PLACEHOLDER = "\0reading"  # the current session while a block is decoded; not the id of any session
 _session_of = operator.attrgetter("session_id")
-_time_of: Callable[[Event], datetime] = operator.attrgetter("timestamp")
-_python_decoder = json.JSONDecoder()  # unlike msgspec's it tells where a value ends
-_SEQ = re.compile(rb'\s*\{\s*"seq"\s*:\s*(\d{1,18})\s*,')
-MAX_PLACES = 1_000
-"""So many places of a segment are told one by one, and then one of each block."""
-
-_CANONICAL = b'{"seq":'
-_MAX_DIGITS = 18
 _RECORD = re.compile(rb'\{"seq":\d{1,18},"event_type":"')
 _HEADER_TYPE = "segment_started"
-_HEADER = b'{"event_type":"segment_started",'
+_MAX_PLACES = 1_000  # of damage that are reported one by one
 
 
 class Record(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """An event, and where it stands in the log; ``(bus_id, seq)`` names it.
+    """An event and its place in the log; ``(bus_id, seq)`` identifies it.
 
-    (A forked child that goes on with its parent's bus counts anew: there, the process, too.)
+    (A forked child that uses its parent's bus counts from 1 again, so there the process id is part
+    of the identity.)
 
     Attributes:
         bus_id: The bus that wrote it.
-        pid: The process it was written in.
-        seq: Its number there, from 1; numbers that are missing are events that were lost.
+        pid: The process that wrote it.
+        seq: Its number on that bus, from 1; missing numbers are lost events.
         event: The event.
         path: The segment.
-        offset: Where its line begins there, in bytes.
-        line: The line as it is stored, without its line feed.
+        offset: Where its line begins in the file, in bytes.
+        line: The stored line, without its line feed.
     """
 
     bus_id: str
@@ -71,7 +75,7 @@ class Record(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     @property
     def length(self) -> int:
-        """The bytes of its line, without the line feed."""
+        """The number of bytes of its line, without the line feed."""
         return len(self.line)
 
 
@@ -80,74 +84,81 @@ class Reader:
 
     Args:
         segment: The segment.
-        on_damage: Is told of lines that hold no record.
+        on_damage: Called with each line that contains no record. From the 1,001st on, one call per
+            block covers all such lines of the block.
 
     Attributes:
-        seq: The number of the last record that was read as one.
+        segment: The segment.
+        seq: The number of the last record.
     """
 
-    __slots__ = ("_latest", "_more", "_on_damage", "_segment", "_told", "seq")
+    __slots__ = ("_latest", "_merged_damage", "_on_damage", "_reported", "segment", "seq")
 
     def __init__(self, segment: SegmentFile, on_damage: OnDamage) -> None:
-        self._segment = segment
+        self.segment: SegmentFile = segment
         self._on_damage = on_damage
         self._latest = segment.start
-        self._told = 0
-        self._more: Damage | None = None
+        self._reported = 0
+        self._merged_damage: Damage | None = None
         self.seq: int = 0
 
     def events(self, block: Block, selection: Selection) -> list[Event]:
-        """Return the wanted events of a block."""
-        block = _without_header(block)
-        if selection.mark is None:
-            events = self._all_events(block)
+        """Return the matching events of a block."""
+        block = without_header(block)
+        if selection.pattern is None:
+            events = self._decode_at_once(block)
             if events is None:
-                events = [record.event for record in self._each(block, _lines(block))]
+                events = [record.event for record in self._line_by_line(split_lines(block), block.is_tail)]
         else:
-            events = [record.event for record in self._each(block, _marked(block, selection.mark))]
-        return events if selection.takes_all else list(filter(selection.takes, events))
+            lines = lines_with(block, selection.pattern)
+            events = [record.event for record in self._line_by_line(lines, block.is_tail)]
+        return events if selection.matches_all else list(filter(selection.matches, events))
 
     def records(self, block: Block, selection: Selection) -> list[Record]:
-        """Return the wanted records of a block."""
-        block = _without_header(block)
-        if selection.mark is None:
+        """Return the matching records of a block."""
+        block = without_header(block)
+        if selection.pattern is None:
             records = self._all_records(block)
         else:
-            records = list(self._each(block, _marked(block, selection.mark)))
-        return records if selection.takes_all else [each for each in records if selection.takes(each.event)]
+            records = list(self._line_by_line(lines_with(block, selection.pattern), block.is_tail))
+        return (
+            records if selection.matches_all else [each for each in records if selection.matches(each.event)]
+        )
 
-    def _all_events(self, block: Block) -> list[Event] | None:
-        """Return the events of a block in which nothing is out of the ordinary; else None."""
+    # A block at once.
+
+    def _decode_at_once(self, block: Block) -> list[Event] | None:
+        """Return the events of a block; None if a line in it is not an ordinary record."""
         decoder = _decoder_of_all()
         data = block.data
-        if decoder is None or block.is_tail or not data or not _is_utf8(data):
+        if decoder is None or block.is_tail or not data or not is_utf8(data):
             return None
         began = datetime.now(UTC)
         try:
-            with session_scope(_NOBODY):  # a class's default, where a line says no session
+            with session_scope(_PLACEHOLDER):  # the default of an event whose line has no session
                 events = decoder.decode_lines(data)
         except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError):
             return None
-        if len(events) != data.count(b"\n") or _NOBODY in map(_session_of, events):
+        if len(events) != data.count(b"\n") or _PLACEHOLDER in map(_session_of, events):
             return None
-        latest = max(map(_time_of, events))
-        if latest >= began:  # a class's default, where a line says no time
+        latest = max(map(time_of_event, events))
+        if latest >= began:  # the current time is the default of an event whose line has no time
             return None
         self._latest = latest
         return events
 
     def _all_records(self, block: Block) -> list[Record]:
-        events = self._all_events(block)
+        events = self._decode_at_once(block)
         if events is None:
-            return list(self._each(block, _lines(block)))
+            return list(self._line_by_line(split_lines(block), block.is_tail))
         records: list[Record] = []
-        for (offset, line), event in zip(_lines(block), events, strict=True):
-            records.append(self._record(_number(line)[0], event, offset, line))
+        for (offset, line), event in zip(split_lines(block), events, strict=True):
+            records.append(self._record(record_number(line)[0], event, offset, line))
         return records
 
     def _record(self, seq: int | None, event: Event, offset: int, line: bytes) -> Record:
         self.seq = self.seq + 1 if seq is None else seq
-        segment = self._segment
+        segment = self.segment
         return Record(
             bus_id=segment.bus_id,
             pid=segment.pid,
@@ -160,138 +171,87 @@ class Reader:
 
     # Line by line.
 
-    def _each(self, block: Block, lines: Iterator[tuple[int, bytes]]) -> Iterator[Record]:
+    def _line_by_line(self, lines: Iterator[tuple[int, bytes]], is_tail: bool) -> Iterator[Record]:
         for offset, line in lines:
             try:
                 record = self._read(offset, line)
             except DecodeError as error:
-                yield from self._salvage(offset, line, None if block.is_tail else error)
+                # A tail without a record is not damage: its writer may still complete it.
+                yield from self._salvage(offset, line, None if is_tail else str(error))
             else:
                 if record is not None:
                     yield record
-        if self._more is not None:
-            self._on_damage(self._more)
-            self._more = None
+        if self._merged_damage is not None:
+            self._on_damage(self._merged_damage)
+            self._merged_damage = None
 
     def _read(self, offset: int, line: bytes) -> Record | None:
-        """Return the record of a line; None for a header, or where the line is empty.
+        """Return the record of a line; None for a header or an empty line.
 
         Raises:
-            DecodeError: It holds none.
+            DecodeError: The line is something else.
         """
         if not line:
             return None
-        seq, rest = _number(line)
-        # Without its number: an event of one's own may have a field of that name.
+        seq, rest = record_number(line)
+        # Decoded without the number: an event may have a field of its own named `seq`.
         event = self._decode(line if seq is None else b"{" + line[rest:])
         if seq is None and isinstance(event, UnknownEvent) and event.unknown_type == _HEADER_TYPE:
             return None
         return self._record(seq, event, offset, line)
 
     def _decode(self, line: bytes) -> Event:
-        if not _is_utf8(line):  # the decoder does not look into fields it has no use for
+        if not is_utf8(line):  # the decoder does not check fields that it ignores
             raise DecodeError("not UTF-8")
         began = datetime.now(UTC)
         try:
             event = decode(line)
         except DecodeError:
-            # Intact, perhaps, and of a class whose fields have changed since: nothing is dropped.
-            event = _as_unknown(line)
+            # The line may be intact, and its class may have other fields now: nothing is dropped.
+            event = _decode_as_unknown(line)
         if event.timestamp >= began and not _has_time(line):
             force_setattr(event, "timestamp", self._latest)
         self._latest = event.timestamp
         return event
 
-    def _salvage(self, offset: int, line: bytes, error: DecodeError | None) -> Iterator[Record]:
-        """Yield the records of a damaged line: where a line feed is broken, two intact ones share it."""
-        told = 0
+    def _salvage(self, offset: int, line: bytes, reason: str | None) -> Iterator[Record]:
+        """Yield the intact records in a damaged line: a broken line feed makes two records one line."""
+        end = 0  # of the last record
         for match in _RECORD.finditer(line):
-            start, end = match.start(), _end_of_object(line, match.start())
+            start = match.start()
+            if start < end:
+                continue
             try:
-                record = self._read(offset + start, line[start:end]) if start >= told else None
+                record_end = end_of_object(line, start)
+                record = self._read(offset + start, line[start:record_end])
             except DecodeError:
                 continue
             if record is not None:
-                self._tell(offset + told, start - told, error)
-                told = end
+                self._report(offset + end, start - end, reason)
+                end = record_end
                 yield record
-        self._tell(offset + told, len(line) - told, error)
+        self._report(offset + end, len(line) - end, reason)
 
-    def _tell(self, offset: int, length: int, error: DecodeError | None) -> None:
-        if not length or error is None:  # an unfinished line is no damage: it may be finished yet
+    def _report(self, offset: int, length: int, reason: str | None) -> None:
+        if not length or reason is None:
             return
-        self._told += 1
-        if self._told > MAX_PLACES:
-            start = offset if self._more is None else self._more.offset
-            reason = f"more than {MAX_PLACES:,} places here hold no record: there are some between these"
-            self._more = Damage(
-                path=self._segment.path, offset=start, length=offset + length - start, reason=reason
-            )
-        else:
-            self._on_damage(Damage(path=self._segment.path, offset=offset, length=length, reason=str(error)))
+        self._reported += 1
+        if self._reported <= _MAX_PLACES:
+            self._on_damage(Damage(path=self.segment.path, offset=offset, length=length, reason=reason))
+            return
+        start = offset if self._merged_damage is None else self._merged_damage.offset
+        self._merged_damage = Damage(
+            path=self.segment.path,
+            offset=start,
+            length=offset + length - start,
+            reason=f"more than {_MAX_PLACES:,} places of this file contain no record: several are in here",
+        )
 
 
-def _without_header(block: Block) -> Block:
-    """Spare the decoder of events the one ordinary line that is none."""
-    if block.offset or not block.data.startswith(_HEADER):
-        return block
-    end = block.data.find(b"\n") + 1
-    return Block(block.offset + end, block.data[end:], block.is_tail) if end else block
-
-
-def _lines(block: Block) -> Iterator[tuple[int, bytes]]:
-    """Yield each line, without its line feed, and its offset in the file."""
-    offset = block.offset
-    for line in block.data.removesuffix(b"\n").split(b"\n") if block.data else ():
-        yield offset, line
-        offset += len(line) + 1
-
-
-def _marked(block: Block, mark: re.Pattern[bytes]) -> Iterator[tuple[int, bytes]]:
-    """Yield the lines in which a mark is found."""
-    data, end = block.data, 0
-    while match := mark.search(data, end):
-        start = data.rfind(b"\n", end, match.start()) + 1 or end
-        end = data.find(b"\n", match.end())
-        end = len(data) if end < 0 else end
-        yield block.offset + start, data[start:end]
-        end += 1
-
-
-def _number(line: bytes) -> tuple[int | None, int]:
-    """Return a record's number, and where what follows it begins; None and 0 if it has none."""
-    if line.startswith(_CANONICAL):  # as a persister writes it: half the price of the pattern
-        end = line.find(b",", len(_CANONICAL))
-        digits = line[len(_CANONICAL) : end]
-        if 0 < len(digits) <= _MAX_DIGITS and digits.isdigit() and end > 0:
-            return int(digits), end + 1
-    match = _SEQ.match(line)
-    return (None, 0) if match is None else (int(match[1]), match.end())
-
-
-def _end_of_object(line: bytes, start: int) -> int:
-    """Return where the JSON object that begins at `start` ends; `start` if it does not."""
+def _decode_as_unknown(line: bytes) -> UnknownEvent:
     try:
-        # As Latin-1 each byte is a character, and what matters to JSON stays what it is.
-        return _python_decoder.raw_decode(line.decode("latin-1"), start)[1]
-    except (ValueError, RecursionError):
-        return start
-
-
-def _is_utf8(data: bytes) -> bool:
-    if data.isascii():
-        return True
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _as_unknown(line: bytes) -> UnknownEvent:
-    try:
-        _header_decoder.decode(line)
-        return _decode_unknown(line)
+        header_decoder.decode(line)
+        return decode_unknown(line)
     except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
         raise DecodeError(f"not an event: {error}") from error
 
@@ -308,7 +268,7 @@ def _has_time(line: bytes) -> bool:
 
 
 def _decoder_of_all() -> msgspec.json.Decoder[Any] | None:
-    """Return what decodes every ordinary event class at once, twice as fast as one by one."""
+    """Return a decoder for all ordinary event classes, which takes half the time of `decode`."""
     return _decoder_of(tuple(filter(_is_ordinary, event_types().values())))
 
 
@@ -316,7 +276,7 @@ def _decoder_of_all() -> msgspec.json.Decoder[Any] | None:
 def _decoder_of(types: tuple[type[Event], ...]) -> msgspec.json.Decoder[Any] | None:
     try:
         return msgspec.json.Decoder(cast("Any", Union)[types])
-    except TypeError:  # classes that msgspec cannot tell apart
+    except TypeError:  # msgspec cannot distinguish the classes
         return None
 
 

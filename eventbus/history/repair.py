@@ -1,6 +1,6 @@
-"""Repair a segment whose writer died amid a line: set the torn tail aside, and throw nothing away.
+"""Repair a segment whose writer ended in the middle of a line, by moving the torn tail to another file.
 
-Whether it died is asked of the lock that a persister holds on its segment; see `writer_lock`.
+The lock on a segment shows whether its writer still lives; see `writer_lock`.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ import msgspec
 from eventbus.history.reading import Reader
 from eventbus.history.segment_files import SegmentFile
 from eventbus.history.selection import Selection
-from eventbus.history.stored_lines import Block, Damage, StoredLines, opened
-from eventbus.history.writer_lock import is_being_written, lock_if_unwritten
+from eventbus.history.stored_lines import Block, Damage, StoredLines, open_regular
+from eventbus.history.writer_lock import has_writer, try_lock
 
-__all__ = ["TORN_SUFFIX", "Repair", "repair_segment", "torn_tail", "unfinished_line"]
+__all__ = ["TORN_SUFFIX", "Repair", "repair_segment", "torn_tail"]
 
 TORN_SUFFIX = ".torn"
 
-_COPIED_AT_ONCE = 1024 * 1024
+_COPY_BYTES = 1024 * 1024  # at once
 
 
 class Repair(msgspec.Struct, frozen=True, kw_only=True):
-    """What was done to a segment.
+    """The repair of a segment.
 
     Attributes:
         path: The segment, which now ends with a whole line.
         offset: Where the torn tail began.
-        length: Its bytes; 0 where the last record was whole and lacked its line feed only.
-        kept_in: The file that holds them now; None where there were none.
+        length: The number of its bytes; 0 if the last record lacked only its line feed.
+        kept_in: The file with these bytes; None if there were none.
     """
 
     path: Path
@@ -43,29 +43,19 @@ class Repair(msgspec.Struct, frozen=True, kw_only=True):
     kept_in: Path | None
 
 
-def unfinished_line(path: Path) -> tuple[int, int]:
-    """Return the offset and the length of what stands behind the last line feed.
-
-    Raises:
-        OSError: The file cannot be read.
-    """
-    with opened(path) as descriptor:
-        return _unfinished_line(descriptor)
-
-
 def repair_segment(segment: SegmentFile) -> Repair | None:
-    """Have a segment end with a whole line; None where it does, or its writer lives.
+    """Make a segment end with a whole line; return None if it does already, or its writer lives.
 
-    The torn bytes go into a file beside it, ``<segment>.<offset>.torn``, before they are cut off.
-    A repair that was interrupted is completed by the next one.
+    The torn tail is copied to ``<segment>.<offset>.torn`` before it is cut off. Repairing again
+    completes an interrupted repair.
 
     Raises:
-        OSError: It cannot be read or written.
+        OSError: A file cannot be read or written.
     """
-    if not unfinished_line(segment.path)[1]:
+    if not _read_unfinished_line(segment.path)[1]:
         return None
-    with opened(segment.path, os.O_RDWR) as descriptor:
-        if not lock_if_unwritten(descriptor, segment.path):
+    with open_regular(segment.path, os.O_RDWR) as descriptor:
+        if not try_lock(descriptor, segment.path):
             return None
         offset, length = _unfinished_line(descriptor)
         end, size = _end_of_records(segment, offset), offset + length
@@ -78,23 +68,29 @@ def repair_segment(segment: SegmentFile) -> Repair | None:
 
 
 def torn_tail(segment: SegmentFile) -> Damage | None:
-    """Return what a writer that died left unfinished; None if there is nothing, or it lives.
+    """Return the tail that a dead writer left unfinished; None if there is none.
 
     Raises:
         OSError: The file cannot be read.
     """
-    offset, length = unfinished_line(segment.path)
+    offset, length = _read_unfinished_line(segment.path)
     end = _end_of_records(segment, offset) if length else offset
-    if end == offset + length or is_being_written(segment.path):
+    if end == offset + length or has_writer(segment.path):
         return None
     return Damage(path=segment.path, offset=end, length=offset + length - end, reason="torn tail")
 
 
+def _read_unfinished_line(path: Path) -> tuple[int, int]:
+    with open_regular(path) as descriptor:
+        return _unfinished_line(descriptor)
+
+
 def _unfinished_line(descriptor: int) -> tuple[int, int]:
+    """Return the offset and the length of the bytes after the last line feed."""
     size = os.fstat(descriptor).st_size
     end = size
     while end:
-        start = max(0, end - _COPIED_AT_ONCE)
+        start = max(0, end - _COPY_BYTES)
         found = os.pread(descriptor, end - start, start).rfind(b"\n")
         if found >= 0:
             return start + found + 1, size - (start + found + 1)
@@ -103,7 +99,7 @@ def _unfinished_line(descriptor: int) -> tuple[int, int]:
 
 
 def _end_of_records(segment: SegmentFile, offset: int) -> int:
-    """Return where the record in an unfinished line ends; where the line begins if it holds none."""
+    """Return where the last record in an unfinished line ends; the line's offset without a record."""
     block = StoredLines(segment.path, offset).next_block()
     if not isinstance(block, Block):
         return offset
@@ -112,25 +108,25 @@ def _end_of_records(segment: SegmentFile, offset: int) -> int:
 
 
 def _keep(descriptor: int, segment: Path, start: int, end: int) -> Path:
-    """Copy a tail into a file of its own, whole or not at all."""
+    """Copy a tail to a file of its own, whole or not at all."""
     handle, partial = tempfile.mkstemp(prefix=".eventbus-", suffix=".partial", dir=segment.parent)
     try:
         with os.fdopen(handle, "wb") as file:
-            for offset in range(start, end, _COPIED_AT_ONCE):
-                file.write(os.pread(descriptor, min(_COPIED_AT_ONCE, end - offset), offset))
+            for offset in range(start, end, _COPY_BYTES):
+                file.write(os.pread(descriptor, min(_COPY_BYTES, end - offset), offset))
             file.flush()
             os.fsync(file.fileno())
-        return Path(partial).replace(_name_for(Path(partial), f"{segment}.{start}"))
+        return Path(partial).replace(_free_name(Path(partial), f"{segment}.{start}"))
     except BaseException:
         with suppress(OSError):
             Path(partial).unlink()
         raise
 
 
-def _name_for(partial: Path, stem: str) -> Path:
-    """Return a name that no other bytes have: what an interrupted repair has kept is kept once."""
+def _free_name(partial: Path, stem: str) -> Path:
+    """Return an unused name, or that of a file with the same bytes, kept by an interrupted repair."""
     for number in count(1):
         path = Path(f"{stem}{f'-{number}' if number > 1 else ''}{TORN_SUFFIX}")
         if not path.exists() or filecmp.cmp(path, partial, shallow=False):
             return path
-    raise AssertionError  # there is always another number
+    raise AssertionError  # count() does not end

@@ -17,7 +17,7 @@ _EVENTS_PER_TURN = 64
 
 
 async def publish_all(batches: Iterator[list[Event]], bus: EventBus, origin: str) -> int:
-    """Publish events that came from a log; return how many the bus accepted before it was closed."""
+    """Publish events read from a log; return how many the bus accepted before it was closed."""
     accepted = 0
     thread = OwnThread("eventbus-log-replay")
     try:
@@ -26,7 +26,7 @@ async def publish_all(batches: Iterator[list[Event]], bus: EventBus, origin: str
                 if not await bus.publish_wait(mark_read_from(event, origin)):
                     return accepted
                 accepted += 1
-                if not accepted % _EVENTS_PER_TURN:  # subscribers may live in this very loop
+                if not accepted % _EVENTS_PER_TURN:  # subscribers may run in this event loop
                     await anyio.lowlevel.checkpoint()
     finally:
         thread.end()

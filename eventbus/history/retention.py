@@ -1,6 +1,6 @@
-"""Remove segments that are too old, or too many, and never one that somebody is writing.
+"""Remove segments that are too old or too many, except those that a process is writing.
 
-Who writes a segment is seen by the lock on it; see `writer_lock`.
+The lock on a segment shows whether a process is writing it; see `writer_lock`.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from pathlib import Path
 import msgspec
 
 from eventbus.history.segment_files import find_segments
-from eventbus.history.stored_lines import opened
-from eventbus.history.writer_lock import lock_if_unwritten
+from eventbus.history.stored_lines import open_regular
+from eventbus.history.writer_lock import try_lock
 
 __all__ = ["PrunedSegment", "prune"]
 
 _FRESH_SECONDS = 60.0
-"""A segment written to so lately is kept whatever its size: its writer may be about to lock it."""
+"""A segment written to within this time is kept: its writer may not have locked it yet."""
 
 
 class PrunedSegment(msgspec.Struct, frozen=True, kw_only=True):
-    """A segment that was removed, or would be.
+    """A segment that was removed, or that a dry run would remove.
 
     Attributes:
         path: The file.
-        size: Its bytes.
-        age_seconds: How long ago it was last written to.
+        size: Its size in bytes.
+        age_seconds: The time since it was last written to.
     """
 
     path: Path
@@ -44,35 +44,36 @@ def prune(
     max_bytes: int | None = None,
     dry_run: bool = False,
 ) -> list[PrunedSegment]:
-    """Remove segments of a log; return which, the oldest first.
+    """Remove segments of a log and return them, the oldest first.
 
-    A segment that a live process is writing is kept, as is one that was written to within the last
-    minute. Nothing but segments is touched, and no link is followed.
+    A segment is kept if a live process is writing it, or if it was written to within the last
+    minute. Other files are not touched, and links are not followed.
 
     Args:
-        directory: Where the log lives.
-        older_than: Remove what was last written to longer ago than this.
-        max_bytes: Then remove the oldest until all that is left takes no more bytes than this.
-        dry_run: Remove nothing; only return what would be.
+        directory: The log's directory.
+        older_than: Remove segments last written to longer ago than this.
+        max_bytes: Then remove the oldest segments until the rest takes at most this many bytes.
+        dry_run: Only return the segments that would be removed.
 
     Raises:
-        OSError: The directory cannot be read. What cannot be removed is kept, and not returned.
+        OSError: The directory cannot be read. A segment that cannot be removed is kept, and not
+            returned.
     """
     found = _oldest_first(directory)
-    left = sum(each.size for each in found)
+    remaining_bytes = sum(each.size for each in found)
     pruned: list[PrunedSegment] = []
     for each in found:
         is_old = older_than is not None and each.age_seconds > older_than.total_seconds()
-        is_too_much = max_bytes is not None and left > max_bytes
-        if (is_old or is_too_much) and each.age_seconds >= _FRESH_SECONDS and _remove(each.path, dry_run):
+        is_excess = max_bytes is not None and remaining_bytes > max_bytes
+        if (is_old or is_excess) and each.age_seconds >= _FRESH_SECONDS and _remove(each.path, dry_run):
             pruned.append(each)
-            left -= each.size
+            remaining_bytes -= each.size
     return pruned
 
 
 def _oldest_first(directory: Path) -> list[PrunedSegment]:
     if (directory / "events").is_symlink():
-        return []  # what it leads to is not ours: no persister writes there
+        return []  # a persister writes to no such directory, so its files are not ours
     now = time.time()
     found: list[PrunedSegment] = []
     for segment in find_segments(directory):
@@ -83,10 +84,11 @@ def _oldest_first(directory: Path) -> list[PrunedSegment]:
 
 
 def _remove(path: Path, dry_run: bool) -> bool:
-    """Remove a segment, or only find out whether it could be."""
+    """Remove a segment, or with `dry_run` only check that it could be removed."""
     try:
-        with opened(path) as descriptor:
-            if not lock_if_unwritten(descriptor, path, given_up_after=math.inf):  # it may just be idle
+        with open_regular(path) as descriptor:
+            # An idle process may still be its writer, so without locks its age does not count.
+            if not try_lock(descriptor, path, given_up_after=math.inf):
                 return False
             if not dry_run:
                 path.unlink()

@@ -1,4 +1,4 @@
-"""Find the segments of a log, and what their names and first lines say of them."""
+"""Find the segments of a log, and read what their names and first lines say about them."""
 
 from __future__ import annotations
 
@@ -15,24 +15,32 @@ import msgspec
 
 from eventbus.history.stored_lines import Block, StoredLines
 
-__all__ = ["FirstLine", "SegmentFile", "Writer", "chains", "find_segments", "first_line", "segment_at"]
+__all__ = [
+    "FirstLine",
+    "SegmentFile",
+    "Writer",
+    "find_segments",
+    "read_first_line",
+    "segment_at",
+    "segments_by_writer",
+]
 
 _NAME = re.compile(r"(\d{8}T\d{6}\.\d{6}Z)-(\d{1,10})-([0-9A-Za-z]{1,32})\.jsonl", re.ASCII)
-_PEEKED_BYTES = 8_192
+_FIRST_BYTES = 8_192
 
 Writer = tuple[str, int]
-"""A bus in a process: a forked child writes its own segments with its parent's bus id."""
+"""A bus id and a process id: a forked child writes segments of its own with its parent's bus id."""
 
 
 class SegmentFile(msgspec.Struct, frozen=True, kw_only=True):
-    """A segment, as its name and its status tell.
+    """A segment, as described by its name and file status.
 
     Attributes:
         path: The file.
-        bus_id: Whose events it holds.
+        bus_id: The bus whose events it contains.
         pid: The process that wrote it.
         start: When it was begun.
-        size: Its bytes, when the directory was looked at.
+        size: Its size in bytes when the directory was listed.
     """
 
     path: Path
@@ -43,18 +51,18 @@ class SegmentFile(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def writer(self) -> Writer:
-        """Who wrote it: one bus in one process."""
+        """The bus and the process that wrote it."""
         return self.bus_id, self.pid
 
 
 class FirstLine(msgspec.Struct, frozen=True, kw_only=True):
-    """What a segment's beginning says of it, as far as it can be read.
+    """What the beginning of a segment says about it.
 
     Attributes:
-        has_header: Whether the first line is a header.
-        schema_version: Of its lines; None where there is no header.
-        first_seq: The number of its first record; None if neither header nor record tells.
-        earliest: When its first record's event happened; None if that cannot be read.
+        has_header: True if the first line is a header.
+        schema_version: The header's schema version; None without a header.
+        first_seq: The number of the first record; None if neither header nor record has one.
+        earliest: When the first record's event happened; None if that cannot be read.
     """
 
     has_header: bool = False
@@ -63,7 +71,9 @@ class FirstLine(msgspec.Struct, frozen=True, kw_only=True):
     earliest: datetime | None = None
 
 
-class _Peeked(msgspec.Struct):
+class _Line(msgspec.Struct):
+    """The fields of a header or a record that `FirstLine` is made from."""
+
     event_type: str = ""
     seq: int | None = None
     first_seq: int | None = None
@@ -71,14 +81,14 @@ class _Peeked(msgspec.Struct):
     timestamp: datetime | None = None
 
 
-_peek = msgspec.json.Decoder(_Peeked)
+_line_decoder = msgspec.json.Decoder(_Line)
 
 
 def find_segments(directory: Path) -> list[SegmentFile]:
     """Return the segments of a log in the order of their starts; none where there is no log.
 
     Raises:
-        OSError: The directory is there and cannot be read.
+        OSError: The directory exists and cannot be read.
     """
     events = str(directory / "events")
     try:
@@ -90,8 +100,8 @@ def find_segments(directory: Path) -> list[SegmentFile]:
 
 
 def segment_at(path: str) -> SegmentFile | None:
-    """Return the segment at a path; None if it is none by its name, no regular file, or gone."""
-    match = _NAME.fullmatch(os.path.basename(path))  # noqa: PTH119 - a Path each would cost the most
+    """Return the segment at a path; None if there is no regular file with a segment's name."""
+    match = _NAME.fullmatch(os.path.basename(path))  # noqa: PTH119 - making a Path would cost the most
     if match is None:
         return None
     with suppress(OSError, ValueError):  # deleted since, or a date such as the 31st of February
@@ -104,53 +114,53 @@ def segment_at(path: str) -> SegmentFile | None:
     return None
 
 
-def chains(segments: list[SegmentFile]) -> Iterator[list[tuple[SegmentFile, FirstLine]]]:
+def segments_by_writer(segments: list[SegmentFile]) -> Iterator[list[tuple[SegmentFile, FirstLine]]]:
     """Yield the segments of each writer, in the order of their records' numbers."""
     by_writer = sorted(segments, key=lambda each: (each.writer, each.path.name))
     for _, group in groupby(by_writer, key=lambda each: each.writer):
-        chain = [(segment, first_line(segment.path)) for segment in group]
-        # By number, not by time: a clock may have been set back between two of them. One whose
-        # number cannot be read stays behind the one that was begun before it.
-        numbers = _filled([first.first_seq for _, first in chain])
-        yield [chain[i] for i in sorted(range(len(chain)), key=numbers.__getitem__)]
+        of_writer = [(segment, read_first_line(segment.path)) for segment in group]
+        # By number instead of time: the clock may have been set back between two segments. A segment
+        # without a readable number stays behind the one that was begun before it.
+        numbers = _fill_forward([first.first_seq for _, first in of_writer])
+        yield [of_writer[i] for i in sorted(range(len(of_writer)), key=numbers.__getitem__)]
 
 
-def _filled(numbers: list[int | None]) -> list[int]:
+def _fill_forward(numbers: list[int | None]) -> list[int]:
     filled: list[int] = []
     for number in numbers:
         filled.append(number if number is not None else filled[-1] if filled else 0)
     return filled
 
 
-def first_line(path: Path) -> FirstLine:
-    """Return what a segment's beginning says, whatever it is; never raises."""
+def read_first_line(path: Path) -> FirstLine:
+    """Return what the beginning of a segment says about it. Never raises."""
     try:
-        block = StoredLines(path).next_block(_PEEKED_BYTES)
+        block = StoredLines(path).next_block(_FIRST_BYTES)
     except OSError:
         return FirstLine()
     if not isinstance(block, Block):
         return FirstLine()
     lines = block.data.split(b"\n")
-    first = _peeked(lines[0])
+    first = _decode(lines[0])
     if first.event_type != "segment_started":
-        return FirstLine(first_seq=first.seq, earliest=_instant(first))
-    record = _peeked(lines[1]) if len(lines) > 1 else _Peeked()
+        return FirstLine(first_seq=first.seq, earliest=_time_of(first))
+    record = _decode(lines[1]) if len(lines) > 1 else _Line()
     return FirstLine(
         has_header=True,
         schema_version=first.schema_version,
         first_seq=first.first_seq if first.first_seq is not None else record.seq,
-        earliest=_instant(record),
+        earliest=_time_of(record),
     )
 
 
-def _peeked(line: bytes) -> _Peeked:
+def _decode(line: bytes) -> _Line:
     try:
-        return _peek.decode(line)
+        return _line_decoder.decode(line)
     except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError):
-        return _Peeked()
+        return _Line()
 
 
-def _instant(peeked: _Peeked) -> datetime | None:
-    with suppress(OverflowError):  # a naive one of the year 1 or 9999
-        return None if peeked.timestamp is None else peeked.timestamp.astimezone(UTC)
+def _time_of(line: _Line) -> datetime | None:
+    with suppress(OverflowError):  # a naive time in the year 1 or 9999
+        return None if line.timestamp is None else line.timestamp.astimezone(UTC)
     return None

@@ -1,40 +1,40 @@
-"""Which events of a log are wanted, and how to pass over the others without decoding them."""
+"""Which events of a log are wanted, and how to skip most of the others without decoding them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 from eventbus.contracts import EventTypes
-from eventbus.delivery.handlers import classes_in
+from eventbus.event_classes import event_classes
 from eventbus.events import Event, UnknownEvent, event_types
 
 __all__ = ["Selection"]
 
-_PLAIN = re.compile(r"[0-9A-Za-z_.:@ -]+")
-"""Every JSON writer writes these characters as they are."""
+_NEVER_ESCAPED = re.compile(r"[0-9A-Za-z_.:@ -]+")
+"""Texts that look the same in the JSON of every writer."""
 _MAX_NAMES = 8
 
 
 class Selection:
-    """What is wanted: every condition given holds.
+    """The conditions that an event has to meet, all of them.
 
     Args:
-        session_id: The session; None for all, and for events of no session.
-        types: An event class, or a union of them; subclasses are included.
-        since: The earliest time, inclusive; a naive one is local.
-        until: The latest time, exclusive; a naive one is local.
+        session_id: The session; None for all sessions and events without one.
+        types: An event class or a union of classes; subclasses are included.
+        since: The earliest time, inclusive; a naive time is local.
+        until: The latest time, exclusive; a naive time is local.
 
     Attributes:
-        takes_all: Whether every event is wanted.
-        mark: Found in every line that may be wanted; None where no search of bytes can tell.
+        matches_all: True if every event matches.
+        pattern: Every line with a matching event contains a match of it, and so may other lines. None
+            if bytes cannot show which lines match.
 
     Raises:
-        SubscriberError: `types` is something else.
+        SubscriberError: `types` is not an event class or a union of them.
     """
 
-    __slots__ = ("_classes", "_session_id", "_since", "_until", "mark", "takes_all")
+    __slots__ = ("_classes", "_session_id", "_since", "_until", "matches_all", "pattern")
 
     def __init__(
         self,
@@ -43,16 +43,16 @@ class Selection:
         since: datetime | None = None,
         until: datetime | None = None,
     ) -> None:
-        classes = classes_in(types)
+        classes = event_classes(types)
         self._session_id = session_id
         self._classes = None if Event in classes else classes
         self._since = since and since.astimezone(UTC)
         self._until = until and until.astimezone(UTC)
-        self.takes_all: bool = (session_id, self._classes, since, until) == (None, None, None, None)
-        self.mark: re.Pattern[bytes] | None = _mark(session_id, self._classes)
+        self.matches_all: bool = (session_id, self._classes, since, until) == (None, None, None, None)
+        self.pattern: re.Pattern[bytes] | None = _pattern(session_id, self._classes)
 
-    def takes(self, event: Event) -> bool:
-        """Whether an event is wanted."""
+    def matches(self, event: Event) -> bool:
+        """Return True if an event meets all conditions."""
         return (
             (self._session_id is None or event.session_id == self._session_id)
             and (self._classes is None or isinstance(event, self._classes))
@@ -61,17 +61,13 @@ class Selection:
         )
 
 
-Search = Callable[[bytes], Iterator[int]]
-"""Yields places in the given lines, at least one within each that may be wanted."""
-
-
-def _mark(session_id: str | None, classes: tuple[type[Event], ...] | None) -> re.Pattern[bytes] | None:
-    """Return what to look for: the session, of which there are more than of types, if it is given."""
-    if session_id is not None:
-        return re.compile(re.escape(b'"%b"' % session_id.encode())) if _PLAIN.fullmatch(session_id) else None
+def _pattern(session_id: str | None, classes: tuple[type[Event], ...] | None) -> re.Pattern[bytes] | None:
+    if session_id is not None:  # which is more selective than types
+        is_searchable = _NEVER_ESCAPED.fullmatch(session_id)
+        return re.compile(re.escape(b'"%b"' % session_id.encode())) if is_searchable else None
     if classes is None or UnknownEvent in classes:
         return None
     names = [name for name, cls in event_types().items() if issubclass(cls, classes)]
-    if len(names) > _MAX_NAMES or not all(map(_PLAIN.fullmatch, names)):
+    if len(names) > _MAX_NAMES or not all(map(_NEVER_ESCAPED.fullmatch, names)):
         return None
     return re.compile(rb'"event_type"\s*:\s*"(?:%b)"' % "|".join(map(re.escape, names)).encode())

@@ -1,7 +1,7 @@
-"""Read a segment's lines in blocks, in bounded memory whatever the file holds.
+"""Read a segment's lines in blocks, in bounded memory whatever the file contains.
 
-A file is opened for each block and closed again: however many segments are being read, and
-whoever abandons the reading, no descriptor is held.
+The file is opened for each block and closed again, so that no descriptor stays open, however many
+segments are read at once and wherever a reader stops.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from pathlib import Path
 
 import msgspec
 
-__all__ = ["BLOCK_BYTES", "MAX_LINE_BYTES", "Block", "Damage", "StoredLines", "opened", "read_bytes"]
+__all__ = ["BLOCK_BYTES", "MAX_LINE_BYTES", "Block", "Damage", "StoredLines", "open_regular", "read_bytes"]
 
 BLOCK_BYTES = 256 * 1024
-"""So much is read at once; larger blocks are not faster."""
+"""How much is read at once; larger blocks are not faster."""
 MAX_LINE_BYTES = 1024 * 1024
-"""A longer line is damage: the largest event has a sixteenth of it."""
+"""A longer line is damage: the largest event takes a sixteenth of this."""
 
-_OPEN = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a FIFO in its place must not hang
+_OPEN = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # opening a FIFO must not block
 
 
 class Damage(msgspec.Struct, frozen=True, kw_only=True):
-    """Bytes of a segment that hold no record; all around it is read.
+    """Bytes of a segment that contain no record. The records around them are read.
 
     Attributes:
         path: The segment.
-        offset: Where it begins, in bytes from the file's beginning.
-        length: How many bytes, without the line feed.
+        offset: Where the bytes begin in the file.
+        length: The number of bytes, without the line feed.
         reason: What is wrong with them.
     """
 
@@ -41,12 +41,12 @@ class Damage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Block(msgspec.Struct, frozen=True, gc=False):
-    """Some whole lines.
+    """Consecutive lines of a file.
 
     Attributes:
         offset: Where they begin in the file.
-        data: The lines, each with its line feed; only a file's last may lack it.
-        is_tail: Whether it is what stands behind a file's last line feed.
+        data: The lines, each with its line feed; only a tail has none.
+        is_tail: True for the bytes after a file's last line feed.
     """
 
     offset: int
@@ -55,28 +55,20 @@ class Block(msgspec.Struct, frozen=True, gc=False):
 
 
 @contextmanager
-def opened(path: Path, access: int = os.O_RDONLY) -> Generator[int]:
-    """Open a file for a while.
-
-    Raises:
-        OSError: It cannot be opened, or is no regular file.
-    """
+def open_regular(path: Path, access: int = os.O_RDONLY) -> Generator[int]:
+    """Open a regular file as a descriptor; raise OSError if it is something else or cannot be opened."""
     descriptor = os.open(path, access | _OPEN)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(f"{path} is no regular file")
+            raise OSError(f"{path} is not a regular file")
         yield descriptor
     finally:
         os.close(descriptor)
 
 
 def read_bytes(path: Path, offset: int, size: int) -> bytes:
-    """Return some bytes of a file.
-
-    Raises:
-        OSError: It cannot be read, or is no regular file.
-    """
-    with opened(path) as descriptor:
+    """Return bytes of a regular file; raise OSError if it cannot be read."""
+    with open_regular(path) as descriptor:
         return os.pread(descriptor, size, offset)
 
 
@@ -89,35 +81,35 @@ class StoredLines:
 
     Attributes:
         path: The file.
-        position: Where the next block begins. At the end it stays at the last line's beginning if
-            that line has no line feed yet: who reads on later gets it whole.
+        position: Where the next block begins. At the end of the file it stays at the beginning of a
+            last line without a line feed, so that reading later returns this line whole.
     """
 
-    __slots__ = ("_identity", "_skipped_from", "path", "position")
+    __slots__ = ("_identity", "_overlong_start", "path", "position")
 
     def __init__(self, path: Path, position: int = 0) -> None:
         self.path: Path = path
         self.position: int = position
         self._identity: tuple[int, int] | None = None
-        self._skipped_from: int | None = None
+        self._overlong_start: int | None = None
 
     def next_block(self, size: int = BLOCK_BYTES) -> Block | Damage | None:
-        """Return the next whole lines, or an overlong one as damage; None at the end.
+        """Return the next whole lines, or an overlong line as damage, or None at the end.
 
-        What stands behind the last line feed is returned as a tail, again and again.
+        The bytes after the last line feed are returned as a tail, and again by each later call.
 
         Raises:
-            OSError: It cannot be read, or is no regular file.
+            OSError: The file cannot be read, or is not a regular file.
         """
-        with opened(self.path) as descriptor:
-            if not self._is_same(os.fstat(descriptor)):
+        with open_regular(self.path) as descriptor:
+            if not self._is_same_file(os.fstat(descriptor)):
                 return None
-            if self._skipped_from is not None:
-                return self._skip_on(descriptor)
+            if self._overlong_start is not None:
+                return self._skip_overlong_line(descriptor)
             return self._read(descriptor, size)
 
-    def _is_same(self, status: os.stat_result) -> bool:
-        """Whether it is the file that was read before; another in its place has other lines."""
+    def _is_same_file(self, status: os.stat_result) -> bool:
+        """Return False if another file has replaced the one that was read before."""
         identity = status.st_dev, status.st_ino
         self._identity = self._identity or identity
         return self._identity == identity
@@ -125,7 +117,7 @@ class StoredLines:
     def _read(self, descriptor: int, size: int) -> Block | Damage | None:
         data = os.pread(descriptor, size, self.position)
         end = data.rfind(b"\n") + 1
-        if not end and len(data) == size:  # a line of more than a block: it alone
+        if not end and len(data) == size:  # the line is longer than a block: read it alone
             data = os.pread(descriptor, MAX_LINE_BYTES + 1, self.position)
             end = data.find(b"\n") + 1
         if end:
@@ -133,26 +125,26 @@ class StoredLines:
             self.position += end
             return block
         if len(data) > MAX_LINE_BYTES:
-            self._skipped_from = self.position
+            self._overlong_start = self.position
             self.position += len(data)
-            return self._skip_on(descriptor)
+            return self._skip_overlong_line(descriptor)
         return Block(self.position, data, is_tail=True) if data else None
 
-    def _skip_on(self, descriptor: int) -> Damage | None:
-        """Go to the end of an overlong line; None if it is not in the file yet."""
+    def _skip_overlong_line(self, descriptor: int) -> Damage | None:
+        """Go to the end of the line; return None if the file does not contain it yet."""
         while data := os.pread(descriptor, BLOCK_BYTES, self.position):
             end = data.find(b"\n")
             if end >= 0:
-                start, self._skipped_from = self._skipped_from or 0, None
+                start, self._overlong_start = self._overlong_start or 0, None
                 length = self.position + end - start
                 self.position += end + 1
                 return self._overlong(start, length)
             self.position += len(data)
         return None
 
-    def unfinished(self) -> Damage | None:
-        """Return an overlong line that has no end yet, as damage."""
-        start = self._skipped_from
+    def overlong_tail(self) -> Damage | None:
+        """Return the file's last line as damage if it is overlong and has no line feed yet."""
+        start = self._overlong_start
         return None if start is None else self._overlong(start, self.position - start)
 
     def _overlong(self, start: int, length: int) -> Damage:

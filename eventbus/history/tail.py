@@ -1,10 +1,10 @@
-"""Follow a log: the records other processes append, as they append them.
+"""Follow a log: receive the records that other processes append.
 
-A thread of its own looks every 50 ms at the sizes of the segments that may still grow, and reads
-what is new: the loop does nothing meanwhile, and a disk that hangs does not hold it up.
+A thread of its own polls the sizes of the segments every 50 ms and reads what was appended, so that
+the event loop does no work in between, and a hanging disk does not block it.
 
-Rejected: watchfiles. Its thread is woken by the kernel, but Python polls that thread, so it saves too
-little; and it sees nothing on network file systems. The figures are in docs/log.md.
+Rejected: watchfiles. The kernel wakes its thread, but Python polls that thread, which saves too
+little, and it does not see changes on network file systems. The figures are in docs/log.md.
 """
 
 from __future__ import annotations
@@ -20,40 +20,38 @@ import anyio.lowlevel
 from eventbus.delivery.own_thread import OwnThread
 from eventbus.errors import StreamStateError
 from eventbus.events.provenance import mark_read_from
-from eventbus.history.directory_watch import Watch
+from eventbus.history.directory_watch import DirectoryWatch
 from eventbus.history.reading import Record
 
-__all__ = ["POLL_SECONDS", "Tail"]
+__all__ = ["Tail"]
 
-POLL_SECONDS = 0.05
-"""So often the segments are looked at."""
-
+_POLL_SECONDS = 0.05
 _RECORDS_PER_TURN = 64
 
 
 class Tail:
-    """The records other processes append to a log, made by `EventLog.follow`.
+    """The records that other processes append to a log, made by `EventLog.follow`.
 
-    It follows from entering its ``async with`` block to leaving it, under asyncio or trio, and does
-    not end by itself. One task reads it at a time; cancelled while it waits, it has lost nothing.
+    It follows the log inside its ``async with`` block, under asyncio or trio, and does not end by
+    itself. One task at a time reads it. A reader that is cancelled while it waits loses nothing.
     """
 
-    def __init__(self, watch: Watch, origin: str) -> None:
+    def __init__(self, watch: DirectoryWatch, origin: str) -> None:
         self._watch = watch
         self._origin = origin
         self._thread = OwnThread("eventbus-log-follower")
         self._is_open = False
         self._is_closing = threading.Event()
         self._is_being_read = False
-        self._turn = _RECORDS_PER_TURN
+        self._left_in_turn = _RECORDS_PER_TURN
         self._ready: deque[Record] = deque()
         self._taken: dict[str, int] = {}
 
     async def __aenter__(self) -> Self:
-        """Begin: whatever is appended from here on will be seen.
+        """Begin: records appended from here on will be received.
 
         Raises:
-            OSError: The log is there and cannot be read.
+            OSError: The log exists and cannot be read.
         """
         try:
             await self._thread.run(self._watch.begin)
@@ -66,19 +64,19 @@ class Tail:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """End; what has been read and not been taken is forgotten."""
+        """End; records that have not been taken are dropped."""
         self._is_open = False
         self._is_closing.set()
-        with anyio.move_on_after(1, shield=True):  # a disk that hangs keeps nobody here for longer
+        with anyio.move_on_after(1, shield=True):  # do not wait longer for a hanging disk
             await self._thread.run(self._ready.clear)
         self._thread.end()
 
     def __aiter__(self) -> Self:
-        """Iterate over the records that come."""
+        """Iterate over the records."""
         return self
 
     async def __anext__(self) -> Record:
-        """Return the next record, waiting for it if there is none yet.
+        """Return the next record, waiting for it if necessary.
 
         Raises:
             StreamStateError: It has not been entered, or another task is reading it.
@@ -86,9 +84,9 @@ class Tail:
         """
         if not self._is_open:
             raise StreamStateError("this is not open. Read it inside `async with log.follow() as records:`")
-        self._turn -= 1
-        if not self._turn:  # a long history must not keep the loop to itself
-            self._turn = _RECORDS_PER_TURN
+        self._left_in_turn -= 1
+        if not self._left_in_turn:  # a long history must not keep the event loop busy
+            self._left_in_turn = _RECORDS_PER_TURN
             await anyio.lowlevel.checkpoint()
         while not self._ready:
             await self._wait()
@@ -98,11 +96,11 @@ class Tail:
 
     @property
     def position(self) -> dict[str, int]:
-        """Where it is; give it to `EventLog.follow` to go on behind the last record taken.
+        """The byte up to which each segment has been taken, by its file's name.
 
-        By the name of each segment, the byte up to which it has been taken.
+        Pass it to `EventLog.follow` to continue after the last record taken.
         """
-        return {**self._watch.passed, **self._taken}
+        return {**self._watch.start_positions, **self._taken}
 
     async def _wait(self) -> None:
         if self._is_being_read:
@@ -114,11 +112,11 @@ class Tail:
             self._is_being_read = False
 
     def _gather(self) -> None:
-        """Have a record ready, in the thread. What a cancelled reader asked for is the next one's."""
+        """Wait in the thread until a record is ready; after a cancelled read, the next one gets it."""
         while not self._ready and not self._is_closing.is_set():
-            records = self._watch.look()
+            records = self._watch.poll()
             for record in records:
                 mark_read_from(record.event, self._origin)
             self._ready.extend(records)
             if not records:
-                self._is_closing.wait(POLL_SECONDS)
+                self._is_closing.wait(_POLL_SECONDS)

@@ -1,4 +1,4 @@
-"""A segment that may still grow: what has been appended since one looked last."""
+"""Read a segment that may still grow, again and again."""
 
 from __future__ import annotations
 
@@ -8,43 +8,43 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from eventbus.history.merging import Place
+from eventbus.history.merging import SegmentCursor
 from eventbus.history.reading import OnDamage, Record
 from eventbus.history.selection import Selection
 from eventbus.history.stored_lines import MAX_LINE_BYTES, Block, Damage, StoredLines, read_bytes
-from eventbus.history.writer_lock import is_being_written
+from eventbus.history.writer_lock import has_writer
 
-__all__ = ["GrowingSegment"]
+__all__ = ["TailedSegment"]
 
 _LAST_NUMBER = re.compile(rb'(?:\n|^)\{"seq":(\d{1,18}),[^\n]*\n?$')
 
 
-class GrowingSegment:
-    """One segment, read again and again.
+class TailedSegment:
+    """One segment that is being followed.
 
-    A line that is not finished yet is read when it is. One that lacks nothing but its line feed is
-    finished: its writer will not write it again. Where the file was replaced, cut off or written
-    anew, its records are read from the beginning, without those that have been read already.
+    An unfinished line is read when it is finished. A complete record without a line feed counts as
+    finished: its writer will not write it again. If the file was replaced, truncated or rewritten, it
+    is read from the beginning, without the records that have been read already.
 
     Args:
-        place: How far it has been read.
+        cursor: How far it has been read.
         selection: Which records are wanted.
-        on_damage: Is told of what is passed over.
+        on_damage: Called with each place that is skipped.
 
     Attributes:
-        is_at_end: Whether there was nothing left when it was read last.
-        is_gone: Whether it was found to be gone, or unreadable.
-        changed_at: When something had been appended last, on the monotonic clock.
+        is_at_end: True if the last read found nothing more.
+        is_gone: True if it was deleted or could not be read; set by the caller of `read`.
+        changed_at: When the last read found something, on the monotonic clock.
     """
 
-    def __init__(self, place: Place, selection: Selection, on_damage: OnDamage) -> None:
-        self._lines, self._reader = place.lines, place.reader
+    def __init__(self, cursor: SegmentCursor, selection: Selection, on_damage: OnDamage) -> None:
+        self._lines, self._reader = cursor.lines, cursor.reader
         self._selection = selection
         self._on_damage = on_damage
         self._identity: tuple[int, int] | None = None
         self._size = -1
-        self._seen = self._reader.seq
-        self._passed = 0
+        self._last_seq = self._reader.seq
+        self._skip_to_seq = 0  # records up to this number have been read from an earlier file
         self.changed_at: float = 0.0
         self.is_at_end: bool = False
         self.is_gone: bool = False
@@ -52,10 +52,10 @@ class GrowingSegment:
 
     @property
     def rank(self) -> tuple[bool, float]:
-        """How soon it may be expected to grow: the more the sooner."""
+        """How soon it is likely to grow; segments of a higher rank grow sooner."""
         if self._has_writer is None:
             with suppress(OSError):
-                self._has_writer = is_being_written(self.path)
+                self._has_writer = has_writer(self.path)
         return self._has_writer is not False, self.changed_at
 
     @property
@@ -65,11 +65,11 @@ class GrowingSegment:
 
     @property
     def position(self) -> int:
-        """Where reading goes on."""
+        """Where the next read begins."""
         return self._lines.position
 
     def go_to_end(self) -> int:
-        """Pass over what is there; return where reading will begin.
+        """Skip what the file contains now; return where the next read begins.
 
         Raises:
             OSError: It cannot be read.
@@ -77,17 +77,17 @@ class GrowingSegment:
         path = self._lines.path
         start = max(0, path.stat(follow_symlinks=False).st_size - MAX_LINE_BYTES)
         data = read_bytes(path, start, MAX_LINE_BYTES)
-        whole = data.rfind(b"\n") + 1
-        tail = data[whole:]
-        if (whole or not start) and not self._reader.records(Block(start + whole, tail, True), Selection()):
-            data = data[:whole]  # it will be finished
+        end = data.rfind(b"\n") + 1
+        tail = data[end:]
+        if (end or not start) and not self._reader.records(Block(start + end, tail, True), Selection()):
+            data = data[:end]  # the tail is not a record yet, so it is not skipped
         number = _LAST_NUMBER.search(data)
-        self._seen = int(number[1]) if number else 0
+        self._last_seq = int(number[1]) if number else 0
         self._lines = StoredLines(path, start + len(data))
         return self._lines.position
 
     def read(self) -> list[Record]:
-        """Return what has been appended, a block at most; nothing if nothing has.
+        """Return wanted records that were appended, at most a block of them.
 
         Raises:
             OSError: It is gone, or cannot be read.
@@ -112,14 +112,14 @@ class GrowingSegment:
 
     def _begin_again(self) -> None:
         self._lines = StoredLines(self._lines.path)
-        self._passed = max(self._passed, self._seen)
+        self._skip_to_seq = max(self._skip_to_seq, self._last_seq)
 
     def _records(self, block: Block) -> list[Record]:
         records = self._reader.records(block, self._selection)
         if block.is_tail and records:
             self._lines.position = records[-1].offset + records[-1].length
-        if self._passed:
-            records = [record for record in records if record.seq > self._passed]
+        if self._skip_to_seq:
+            records = [record for record in records if record.seq > self._skip_to_seq]
         if records:
-            self._seen = records[-1].seq
+            self._last_seq = records[-1].seq
         return records

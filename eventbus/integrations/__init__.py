@@ -1,5 +1,4 @@
-"""Observe other people's programs: each module is named for the library it observes.
+"""Observe other libraries; each public module is named for the library that it observes.
 
-Nothing here is imported by `import eventbus`; no module here imports its library before it is asked
-to observe it.
+`import eventbus` imports none of these modules, and none of them imports its library before it observes it.
 """

@@ -1,19 +1,17 @@
-"""Observe crackerjack, unmodified: its runs, phases and hooks, each with the session of its run.
+"""Observe crackerjack: its runs, phases and hooks, each with the session of its run.
 
     with EventBus([...]) as bus, observe_crackerjack(bus):
-        from crackerjack.__main__ import cli   # before or within: the order does not matter
+        from crackerjack.__main__ import cli   # may also be imported before
         cli()
 
-A run's phases are its nodes, observed as any `WorkflowBridge`'s are. The hooks of a phase are told
-as its `NodeProgress`, two for each hook, not as nodes of their own: a phase of 16 hooks is one of
-the nodes that were planned, and stays one in every count of nodes; and what one wants to see of its
-hooks is how many are done, and which one it is now. Name, outcome and seconds are in the metadata.
+The phases of a run are its nodes, as in any `WorkflowBridge`. Each hook publishes two `NodeProgress`
+events of its phase, with name, status and seconds in the metadata. Hooks are not nodes: the run
+plans one node for a phase of 16 hooks, and every count of nodes would differ from the plan.
 """
 
 from __future__ import annotations
 
 import inspect
-import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
@@ -24,6 +22,7 @@ from typing import Any
 
 from eventbus.contracts import EventSink
 from eventbus.errors import IntegrationError
+from eventbus.fork_safety import ForkSafeLock
 from eventbus.integrations.known_oneiric import WORKFLOWS, known_workflows
 from eventbus.integrations.observed_dag import ObservedDag, dag_here, end_executing
 from eventbus.integrations.oneiric import install, observer_added, warn_unknown
@@ -41,14 +40,14 @@ _LSP_HOOKS = "crackerjack.executors.lsp_aware_hook_executor"
 
 @contextmanager
 def observe_crackerjack(bus: EventSink | None = None, *, error_messages: bool = False) -> Generator[None]:
-    """Publish what happens in crackerjack's runs while the block runs.
+    """Publish the events of crackerjack's runs while the block runs.
 
-    The session of a run is the one it begins in, such as the environment's ``EVENTBUS_SESSION_ID``;
-    where there is none, crackerjack's own. Of what is not as it is known to be, nothing is changed,
-    and one warning is logged.
+    A run has the session it begins in, such as the environment's ``EVENTBUS_SESSION_ID``; if there is
+    none, it has crackerjack's own. A method of crackerjack that has changed is not observed, and one
+    warning is logged.
 
     Args:
-        bus: Where to publish. None: to the current bus, asked for at each event.
+        bus: Where to publish. None: to the current bus, looked up at each event.
         error_messages: Whether to keep the texts of exceptions, their first 500 characters. They
             may be private.
 
@@ -67,7 +66,7 @@ def observe_crackerjack(bus: EventSink | None = None, *, error_messages: bool = 
                     ),
                     _HOOKS: lambda module: _observe_hooks(module, replace),
                     _LSP_HOOKS: lambda module: replace(
-                        module, "LSPAwareHookExecutor.execute_strategy", "strategy", _noting_strategy
+                        module, "LSPAwareHookExecutor.execute_strategy", "strategy", _observing_strategy
                     ),
                 }
             )
@@ -83,20 +82,20 @@ def _observe_workflows(_: ModuleType) -> None:
 
 
 def _observe_hooks(module: ModuleType, replace: Callable[..., None]) -> None:
-    replace(module, "HookExecutor.execute_strategy", "strategy", _noting_strategy)
-    replace(module, "HookExecutor.execute_single_hook", "hook", _telling_hook)
+    replace(module, "HookExecutor.execute_strategy", "strategy", _observing_strategy)
+    replace(module, "HookExecutor.execute_single_hook", "hook", _reporting_hook)
 
 
 def _replace(
     stack: ExitStack, module: ModuleType, method: str, parameter: str, wrap: Callable[..., Any]
 ) -> None:
-    """Replace a method until the stack is left, if it is as it is known to be.
+    """Replace a method until the stack is closed, if the method has the known parameter.
 
     Args:
-        stack: Puts it back.
-        module: Where its class is.
-        method: Its class and its name.
-        parameter: The name of the one parameter that it is known to have.
+        stack: Restores the method.
+        module: The module of its class.
+        method: Class and name of the method.
+        parameter: The name of its only parameter.
         wrap: Makes the wrapper.
     """
     owner, _, name = method.partition(".")
@@ -109,13 +108,13 @@ def _replace(
         stack.callback(Replacement(cls, name, wrap).restore)
     else:
         what = f"{module.__name__}.{method}"
-        warn_unknown(what, IntegrationError(f"it is no method with the parameter {parameter}"))
+        warn_unknown(what, IntegrationError(f"it is not a method with the parameter {parameter}"))
 
 
-def _in_session(run: Callable[..., Any], layer: Replacement) -> Callable[..., Any]:
+def _in_session(run: Callable[..., Any], replacement: Replacement) -> Callable[..., Any]:
     @wraps(run)
     async def run_complete_workflow(self: Any, *args: Any, **kwargs: Any) -> Any:
-        session_id = _session_of(self) if layer.active else None
+        session_id = _session_of(self) if replacement.active else None
         if session_id is None:
             return await run(self, *args, **kwargs)
         with session_scope(session_id):
@@ -129,23 +128,23 @@ def _session_of(pipeline: Any) -> str | None:
     return current_session_id() or (as_text(own) if own else None)
 
 
-class _Phase:
-    """The hooks of one strategy in one phase, and how many are done; told from any thread."""
+class _PhaseHooks:
+    """Counts and reports the hooks of one strategy in one phase, from any thread."""
 
     def __init__(self, dag: ObservedDag, node_id: str, total: int | None) -> None:
         self._dag = dag
         self._node_id = node_id
         self._total = total
         self._done = 0
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
 
-    def tell(self, hook: str, status: str, seconds: float | None = None) -> None:
+    def report(self, hook: str, status: str, seconds: float | None = None) -> None:
         with self._lock:
             self._done += seconds is not None
             done = self._done
-        total = None if self._total is None else max(self._total, done)  # a hook may be tried again
+        total = None if self._total is None else max(self._total, done)  # hooks may be retried
         details = {"hook": hook, "status": status}
-        self._dag.tell_progress(
+        self._dag.report_progress(
             self._node_id,
             completed=done,
             total=total,
@@ -154,21 +153,21 @@ class _Phase:
         )
 
 
-_hook_told: ContextVar[object] = ContextVar("eventbus_hook_told", default=None)
-# By executor: its pool's threads do not inherit the context that says which phase this is.
-_phases: dict[int, _Phase] = {}
+_reported_hook: ContextVar[object] = ContextVar("eventbus_reported_hook", default=None)
+# By executor, since the threads of its pool do not inherit the context of the phase.
+_phases: dict[int, _PhaseHooks] = {}
 
 
-def _phase_here(total: int | None = None) -> _Phase | None:
+def _phase_here(total: int | None = None) -> _PhaseHooks | None:
     dag = dag_here()
     node_id = None if dag is None else dag.node_here()
-    return None if dag is None or node_id is None else _Phase(dag, node_id, total)
+    return None if dag is None or node_id is None else _PhaseHooks(dag, node_id, total)
 
 
-def _noting_strategy(execute: Callable[..., Any], layer: Replacement) -> Callable[..., Any]:
+def _observing_strategy(execute: Callable[..., Any], replacement: Replacement) -> Callable[..., Any]:
     @wraps(execute)
     def execute_strategy(self: Any, *args: Any, **kwargs: Any) -> Any:
-        phase = _phase_here(_enabled(self, *args, **kwargs)) if layer.active else None
+        phase = _phase_here(_enabled(self, *args, **kwargs)) if replacement.active else None
         if phase is None:
             return execute(self, *args, **kwargs)
         _phases[id(self)] = phase
@@ -181,39 +180,39 @@ def _noting_strategy(execute: Callable[..., Any], layer: Replacement) -> Callabl
 
 
 def _enabled(executor: Any, strategy: Any = None) -> int | None:
-    """Return how many hooks will be run; None when that cannot be told."""
+    """Return how many hooks will run; None if that is not known."""
     try:
         return sum(not hook.disabled or hook.name in executor.enable_hooks for hook in strategy.hooks)
     except Exception:  # noqa: BLE001 - another kind of strategy
         return None
 
 
-def _telling_hook(execute: Callable[..., Any], layer: Replacement) -> Callable[..., Any]:
+def _reporting_hook(execute: Callable[..., Any], replacement: Replacement) -> Callable[..., Any]:
     @wraps(execute)
     def execute_single_hook(self: Any, *args: Any, **kwargs: Any) -> Any:
-        phase = (_phases.get(id(self)) or _phase_here()) if layer.active else None
+        phase = (_phases.get(id(self)) or _phase_here()) if replacement.active else None
         hook = args[0] if args else kwargs.get("hook")
-        # Two blocks replace the method twice, and tell one and the same run.
-        if phase is None or _hook_told.get() is hook:
+        # Nested blocks wrap the method twice; only one wrapper reports.
+        if phase is None or _reported_hook.get() is hook:
             return execute(self, *args, **kwargs)
-        token = _hook_told.set(hook)
+        token = _reported_hook.set(hook)
         try:
-            return _told(
+            return _execute_reported(
                 phase, as_text(getattr(hook, "name", "hook")), partial(execute, self, *args, **kwargs)
             )
         finally:
-            _hook_told.reset(token)
+            _reported_hook.reset(token)
 
     return execute_single_hook
 
 
-def _told(phase: _Phase, hook: str, execute: Callable[[], Any]) -> Any:
-    phase.tell(hook, "running")
+def _execute_reported(phase: _PhaseHooks, hook: str, execute: Callable[[], Any]) -> Any:
+    phase.report(hook, "running")
     began = time.perf_counter()
     status = "error"
     try:
         result = execute()
         status = as_text(getattr(result, "status", "done"))
     finally:
-        phase.tell(hook, status, time.perf_counter() - began)
+        phase.report(hook, status, time.perf_counter() - began)
     return result

@@ -1,8 +1,8 @@
-"""Oneiric's public hooks, as they publish: for who executes a graph oneself, and patches nothing.
+"""Publish through Oneiric's public hooks, for programs that call `execute_dag` themselves.
 
-They tell less than `observe_oneiric`: attempts are not told apart, an exception's type is lost, and
-of a run that is cancelled nothing more is heard: it is ended as abandoned when it begins again, or
-when 1,024 others have begun since.
+The hooks report less than `observe_oneiric`: attempts have no events of their own, and an exception's
+type is lost. Oneiric does not report the end of a cancelled run: it ends as abandoned when it begins
+again, or when 1,024 other runs are open.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from typing import Any
 
 from eventbus.contracts import EventSink
 from eventbus.events import NodeStatus, WorkflowStatus
+from eventbus.fork_safety import ForkSafeLock
 from eventbus.integrations.known_oneiric import HOOKS, known_dag
 from eventbus.integrations.observed_dag import ChainedHook
 from eventbus.integrations.observed_run import ObservedRun
-from eventbus.trackers.guards import ForkSafeLock, QuietSink, as_text, finite
+from eventbus.trackers.guards import GuardedSink, as_text, finite
 
 __all__ = ["dag_hooks"]
 
 MAX_OPEN_RUNS = 1_024
-"""Beyond this the oldest open run is taken for abandoned."""
+"""If more runs are open, the oldest one ends as abandoned."""
 
 
 def dag_hooks(
@@ -31,35 +32,35 @@ def dag_hooks(
     session_id: str | None = None,
     error_messages: bool = False,
 ) -> Any:
-    """Return a `DAGExecutionHooks` that publishes the runs and nodes it hears of.
+    """Return a `DAGExecutionHooks` that publishes runs and nodes.
 
         await execute_dag(graph, workflow_key="quality", hooks=dag_hooks(bus))
 
-    It may serve any number of runs, at once, too.
+    It may serve any number of runs, also concurrent ones.
 
     Args:
-        bus: Where to publish. None: to the current bus, asked for at each event.
-        then: Hooks to call after these, such as those of Oneiric's durable store; exactly as Oneiric
-            itself would call them.
-        session_id: The session of all runs. None: the one each run begins in.
+        bus: Where to publish. None: to the current bus, looked up at each event.
+        then: Hooks to call after these, exactly as Oneiric would call them, such as those of its
+            durable store.
+        session_id: The session of all runs. None: each run has the session it begins in.
         error_messages: Whether to keep the texts of exceptions, their first 500 characters. They
             may be private.
 
     Raises:
         TypeError: `bus` has no `publish` method.
-        IntegrationError: Oneiric is not installed, or is another than is known.
+        IntegrationError: Oneiric cannot be imported, or the installed one is not a known one.
     """
-    telling = _TellingHooks(QuietSink(bus), session_id, error_messages)
+    ours = _PublishingHooks(GuardedSink(bus), session_id, error_messages)
     hooks = known_dag().DAGExecutionHooks() if then is None else copy.copy(then)
     for name in HOOKS:
-        setattr(hooks, name, ChainedHook(getattr(telling, name), getattr(hooks, name)))
+        setattr(hooks, name, ChainedHook(getattr(ours, name), getattr(hooks, name)))
     return hooks
 
 
-class _TellingHooks:
-    """The hooks by their names, and the runs they have heard of and not heard the end of."""
+class _PublishingHooks:
+    """Hooks that publish, under Oneiric's names for them, and the open runs."""
 
-    def __init__(self, sink: QuietSink, session_id: str | None, error_messages: bool) -> None:
+    def __init__(self, sink: GuardedSink, session_id: str | None, error_messages: bool) -> None:
         self._new_run = partial(ObservedRun, sink, session_id=session_id, error_messages=error_messages)
         self._open: dict[object, ObservedRun] = {}
         self._lock = ForkSafeLock()
@@ -81,14 +82,14 @@ class _TellingHooks:
         if run is not None:
             run.start_node(as_text(node))
 
-    def on_node_complete(self, *, run_id: object, node: object, **told: Any) -> None:
-        self._end_node(run_id, node, "ok", told)
+    def on_node_complete(self, *, run_id: object, node: object, **report: Any) -> None:
+        self._end_node(run_id, node, "ok", report)
 
-    def on_node_skip(self, *, run_id: object, node: object, **told: Any) -> None:
-        self._end_node(run_id, node, "skipped", told)
+    def on_node_skip(self, *, run_id: object, node: object, **report: Any) -> None:
+        self._end_node(run_id, node, "skipped", report)
 
-    def on_node_error(self, *, run_id: object, node: object, **told: Any) -> None:
-        self._end_node(run_id, node, "failed", told)
+    def on_node_error(self, *, run_id: object, node: object, **report: Any) -> None:
+        self._end_node(run_id, node, "failed", report)
 
     def on_run_complete(self, *, run_id: object, **_: Any) -> None:
         self._end_run(run_id, "ok")
@@ -96,15 +97,15 @@ class _TellingHooks:
     def on_run_error(self, *, run_id: object, **_: Any) -> None:
         self._end_run(run_id, "failed")
 
-    def _end_node(self, run_id: object, node: object, status: NodeStatus, told: dict[str, Any]) -> None:
+    def _end_node(self, run_id: object, node: object, status: NodeStatus, report: dict[str, Any]) -> None:
         run = self._open.get(run_id)
         if run is not None:
             run.end_node(
                 as_text(node),
                 status=status,
-                duration=finite(told.get("duration")),
-                details={"attempts": told["attempts"]} if told.get("attempts", 1) != 1 else None,
-                text=told.get("error"),
+                duration=finite(report.get("duration")),
+                details={"attempts": report["attempts"]} if report.get("attempts", 1) != 1 else None,
+                text=report.get("error"),
             )
 
     def _end_run(self, run_id: object, status: WorkflowStatus) -> None:

@@ -1,7 +1,7 @@
-"""What is used of Oneiric, and whether the Oneiric that is installed is as it is known to be.
+"""The parts of Oneiric that are used, and a check that the installed Oneiric still has them.
 
-The only place that imports it, and the one seam where it has no types: it needs Python 3.13, and is
-no dependency.
+Only this module imports Oneiric. It is not a dependency, since it needs Python 3.13; therefore it has
+no types here.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ __all__ = [
     "WORKFLOWS",
     "Graph",
     "Task",
-    "forget_checks",
     "known_dag",
     "known_workflows",
     "node_in_log_context",
@@ -32,7 +31,7 @@ __all__ = [
 WORKFLOWS = "oneiric.domains.workflows"
 """The module through which every `WorkflowBridge` executes its graphs."""
 EXECUTE = "execute_dag"
-"""What it calls for that, looked up in the module at each call."""
+"""The function that they call, looked up in the module at each call."""
 
 HOOKS = (
     "on_run_start",
@@ -43,7 +42,7 @@ HOOKS = (
     "on_node_skip",
     "on_node_error",
 )
-"""The hooks that are used; those of generations tell nothing that these do not."""
+"""The hooks that are used; generation hooks add no information."""
 
 _DAG = "oneiric.runtime.dag"
 _MAJOR = "0"
@@ -66,39 +65,39 @@ class Graph(Protocol):
 
 
 def known_workflows() -> ModuleType:
-    """Return the module whose `EXECUTE` is to be observed, imported if need be.
+    """Return the module whose `EXECUTE` is replaced, and import it if necessary.
 
     Raises:
-        IntegrationError: Oneiric is not installed, cannot be imported, or is another than is known.
+        IntegrationError: Oneiric cannot be imported, or the installed one is not a known one.
     """
     known_dag()
-    workflows = _imported(WORKFLOWS)
+    workflows = _import(WORKFLOWS)
     if not callable(getattr(workflows, EXECUTE, None)):
         raise IntegrationError(f"{WORKFLOWS} has no {EXECUTE}")
     return workflows
 
 
 def known_dag() -> ModuleType:
-    """Return the module that executes graphs: its `DAGExecutionHooks` and `plan_levels` are used.
+    """Return the module that executes graphs, with `DAGExecutionHooks` and `plan_levels`.
 
     Raises:
-        IntegrationError: Oneiric is not installed, cannot be imported, or is another than is known.
+        IntegrationError: Oneiric cannot be imported, or the installed one is not a known one.
     """
-    dag = _imported(_DAG)
+    dag = _import(_DAG)
     _check(dag)
     return dag
 
 
 def node_in_log_context() -> object:
-    """Return the node that Oneiric's log context names; None outside of any node.
+    """Return the node in Oneiric's log context; None outside a node.
 
-    A context variable of our own would say so, too, and cost each node more than an event does.
+    Setting a context variable of our own would cost each node more than an event does.
     """
     contextvars = sys.modules.get("structlog.contextvars")
     return None if contextvars is None else contextvars.get_contextvars().get("node")
 
 
-@lru_cache(maxsize=1)  # asked for at each run; a module that was reloaded is another one
+@lru_cache(maxsize=1)  # called at each run; a reloaded module is checked again
 def _check(dag: Any) -> None:
     _check_version()
     try:
@@ -110,25 +109,21 @@ def _check(dag: Any) -> None:
         known &= inspect.iscoroutinefunction(dag.execute_dag) and callable(dag.plan_levels)
         known &= all(getattr(hooks, name) is None for name in HOOKS)
     except Exception as error:
-        raise IntegrationError(f"{_DAG} is not as it was: {type(error).__name__}: {error}") from error
+        raise IntegrationError(f"{_DAG} has changed: {type(error).__name__}: {error}") from error
     if not known:
-        raise IntegrationError(f"{_DAG} is not as it was: execute_dag or its hooks take other arguments")
-
-
-forget_checks: Callable[[], None] = _check.cache_clear
-"""Look anew, after the module was changed in place."""
+        raise IntegrationError(f"{_DAG} has changed: execute_dag or its hooks take other arguments")
 
 
 def _check_version() -> None:
     try:
         version = importlib.metadata.version("oneiric")
     except importlib.metadata.PackageNotFoundError:
-        return  # run from its sources: its shape must do
+        return  # run from its sources: only its shape can be checked
     if version.partition(".")[0] != _MAJOR:
-        raise IntegrationError(f"its version is {version}, and {_MAJOR}.x is what is known")
+        raise IntegrationError(f"its version is {version}, only {_MAJOR}.x is known")
 
 
-def _imported(name: str) -> ModuleType:
+def _import(name: str) -> ModuleType:
     module = sys.modules.get(name)
     if module is not None:
         return module

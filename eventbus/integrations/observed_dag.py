@@ -1,41 +1,42 @@
-"""One call of Oneiric's `execute_dag`, observed: its hooks, its runners, and how it ends.
+"""Observe one call of Oneiric's `execute_dag`: its hooks, its runners, and its end.
 
-A node has begun when its runner has, not when Oneiric's hook says so: with a durable store all the
-nodes of a generation have been announced before the first of them runs. And only the runner tells a
-retry from another, and what it raised. So the runners are wrapped; the hooks tell the rest.
+A node begins when its runner is called, not when Oneiric calls the hook: with a durable store it calls
+the hooks of a whole generation before the first runner. Only the runner shows each retry and the
+exception. Therefore the runners are wrapped, and hooks report the rest.
 """
 
 from __future__ import annotations
 
 import copy
 import logging
-import threading
 from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from typing import Any
 
+from eventbus.delivery.rate_limited_log import RateLimitedLog
+from eventbus.fork_safety import ForkSafeLock
 from eventbus.integrations.known_oneiric import Graph, Task, known_dag, node_in_log_context
 from eventbus.integrations.observed_run import ObservedRun
 from eventbus.session import session_scope
-from eventbus.trackers.guards import as_text
+from eventbus.trackers.guards import as_text, warn_of_failure
 
 __all__ = ["ChainedHook", "ObservedDag", "dag_here", "end_executing"]
 
 
 _here: ContextVar[ObservedDag | None] = ContextVar("eventbus_observed_dag", default=None)
-_lock = threading.Lock()
+_lock = ForkSafeLock()
 _executing: set[ObservedDag] = set()
-_logger = logging.getLogger("eventbus.integrations")
+_log = RateLimitedLog(logging.getLogger("eventbus.integrations"), "observing")
 
 
 def dag_here() -> ObservedDag | None:
-    """Return in which observed call the code runs; None outside of any, as in a pool's thread."""
+    """Return the observed call in this context; None outside of one, as in a pool's thread."""
     return _here.get()
 
 
 def end_executing(error: BaseException) -> None:
-    """Close the books of all that is being executed: the process is about to end.
+    """End every run that is being executed, because the process is about to end.
 
     Args:
         error: What ends it.
@@ -45,18 +46,18 @@ def end_executing(error: BaseException) -> None:
 
 
 class ObservedDag:
-    """What is observed of one call, told to one run for each observer.
+    """One observed call, reported to one `ObservedRun` per observer.
 
     Args:
-        graph: What is executed.
-        hooks: Those the caller gave.
-        begin: Makes the runs, as soon as it is known which it is: by id and workflow.
-        session_id: The session its phases are in; None to leave them in theirs.
+        graph: The graph that is executed.
+        hooks: The caller's hooks.
+        begin: Makes the runs from run id and workflow key, which the first hook call brings.
+        session_id: The session of its phases. None: they keep their own.
 
     Attributes:
-        graph: What is executed.
-        runs: The runs; none before the first hook.
-        hooks: What to execute the graph with: ours first, then the caller's.
+        graph: The graph that is executed.
+        runs: The runs; none before the first hook call.
+        hooks: The hooks to execute the graph with: each calls ours first, then the caller's.
     """
 
     def __init__(
@@ -75,12 +76,12 @@ class ObservedDag:
         self.hooks.on_run_start = ChainedHook(self._on_run_start, self.hooks.on_run_start)
         self.hooks.on_node_skip = ChainedHook(self._on_node_skip, self.hooks.on_node_skip)
         if self.hooks.on_node_start is not None:
-            # Only in the caller's hook can a node be cut short before its runner has begun.
+            # A node can only be cancelled before its runner begins if the caller's hook waits.
             self.hooks.on_node_start = ChainedHook(self._on_node_start, self.hooks.on_node_start)
 
     @contextmanager
     def executing(self) -> Generator[None]:
-        """Observe the enclosed call, and put the runners back after it."""
+        """Observe the enclosed call, and restore the runners after it."""
         self._runners = _wrap_runners(self.graph)
         token = _here.set(self)
         _executing.add(self)
@@ -89,33 +90,33 @@ class ObservedDag:
                 yield
         finally:
             _executing.discard(self)
-            # ValueError: a coroutine that nobody finished is closed in whatever context finds it.
+            # ValueError: an unfinished coroutine may be closed in another context.
             with suppress(ValueError):
                 _here.reset(token)
             _unwrap_runners(self._runners.values())
 
     def end(self, error: BaseException | None) -> None:
-        """Close the books of the runs.
+        """End the runs.
 
         Args:
-            error: What came out of the call, if something did.
+            error: The exception that the call raised.
         """
         for run in self.runs:
             run.end(error)
 
     def node_here(self) -> str | None:
-        """Return the node whose runner the code runs in."""
+        """Return the node whose runner is executing in this context."""
         node_id = as_text(node_in_log_context())
         return node_id if node_id in self._runners else None
 
-    def tell_progress(self, node_id: str, **how_far: Any) -> None:
-        """Tell how far a node got, from any thread; see `ObservedRun.tell_progress`."""
+    def report_progress(self, node_id: str, **progress: Any) -> None:
+        """Publish a node's progress, from any thread; see `ObservedRun.report_progress`."""
         for run in self.runs:
-            run.tell_progress(node_id, **how_far)
+            run.report_progress(node_id, **progress)
 
     def _on_run_start(self, *, run_id: object, workflow_key: object, **_: Any) -> None:
         self.runs = self._begin(run_id, workflow_key)
-        nodes = _planned(self.graph)
+        nodes = _planned_nodes(self.graph)
         for run in self.runs:
             run.begin(nodes)
 
@@ -131,9 +132,9 @@ class ObservedDag:
 
 
 class ChainedHook:
-    """Two hooks as one: ours, which goes no further than here, then the caller's, exactly as it is.
+    """A hook that calls ours, then the caller's. What ours raises is logged; the caller's may raise.
 
-    Oneiric logs a hook that failed, by its `str`: which is therefore that of the caller's.
+    Oneiric logs the `str` of a hook that failed, which is therefore that of the caller's hook.
     """
 
     __slots__ = ("_ours", "_theirs")
@@ -143,11 +144,11 @@ class ChainedHook:
         self._theirs = theirs
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call both; return what the caller's returned, for Oneiric to await if need be."""
+        """Call both; return the result of the caller's hook, which Oneiric may await."""
         try:
             self._ours(*args, **kwargs)
-        except Exception as error:  # noqa: BLE001 - Oneiric lets some of a hook's exceptions end the run
-            _warn(error)
+        except Exception as error:  # noqa: BLE001 - some exceptions of a hook would end the run
+            warn_of_failure(_log, error)
         return None if self._theirs is None else self._theirs(*args, **kwargs)
 
     def __repr__(self) -> str:
@@ -155,11 +156,11 @@ class ChainedHook:
 
 
 class ObservedRunner:
-    """A task's runner, each call of which is one attempt at its node.
+    """Wraps a task's runner; each call is one attempt at its node.
 
-    It stands in the task itself: a copy of the graph would cost as much again as all of observing.
-    It asks in whose execution it is called, so that two at a time may share a graph, and it is only
-    a detour where nobody observes.
+    It replaces the runner in the task itself: copying the graph would double the cost of observing.
+    Concurrent executions may share a graph, so each call looks up its execution in the context;
+    outside an observed one it only calls the runner.
     """
 
     __slots__ = ("_key", "_task", "runner", "users")
@@ -172,7 +173,7 @@ class ObservedRunner:
         task.runner = self
 
     async def __call__(self) -> Any:
-        """Run, and tell."""
+        """Call the runner and report the attempt."""
         dag = _here.get()
         if dag is None:
             return await self.runner()
@@ -189,8 +190,8 @@ class ObservedRunner:
             run.end_node(key)
         return result
 
-    def leave(self) -> None:
-        """Put the task's own runner back, if nobody else executes it and nobody else replaced it."""
+    def release(self) -> None:
+        """Restore the task's runner after its last execution, unless it was replaced since."""
         self.users -= 1
         if not self.users and self._task.runner is self:
             self._task.runner = self.runner
@@ -208,23 +209,19 @@ def _wrap_runners(graph: Graph) -> dict[str, ObservedRunner]:
                     wrapped[as_text(task.key)] = runner
                 elif runner:
                     wrapped[as_text(task.key)] = ObservedRunner(task, runner)
-    except Exception as error:  # noqa: BLE001 - a graph that is none: Oneiric will say so itself
-        _warn(error)
+    except Exception as error:  # noqa: BLE001 - not a graph: Oneiric will raise, too
+        warn_of_failure(_log, error)
     return wrapped
 
 
 def _unwrap_runners(runners: Iterable[ObservedRunner]) -> None:
     with _lock, suppress(Exception):
         for runner in runners:
-            runner.leave()
+            runner.release()
 
 
-def _planned(graph: Graph) -> list[str]:
+def _planned_nodes(graph: Graph) -> list[str]:
     try:
         return [node for level in known_dag().plan_levels(graph) for node in level]
-    except Exception:  # noqa: BLE001 - a graph with a cycle: Oneiric is about to say so itself
+    except Exception:  # noqa: BLE001 - a graph with a cycle: Oneiric is about to raise, too
         return []
-
-
-def _warn(error: Exception) -> None:
-    _logger.warning("observing failed: %s; what is observed goes on", type(error).__name__)

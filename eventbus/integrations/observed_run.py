@@ -1,7 +1,7 @@
-"""One run of a workflow as its observer tells it: every event has its run, and every start its end.
+"""Publish the events of one observed run; every start gets an end.
 
-The books of a run are its own, not a tracker's: whoever observes knows which run each thing belongs
-to, needs nothing looked up, and two runs may well have one id.
+It does not use a `WorkflowEventTracker`: the observer knows the run of each event without a look-up,
+and two observed runs may have the same id.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from eventbus.events import (
     WorkflowStatus,
 )
 from eventbus.session import current_session_id
-from eventbus.trackers.guards import QuietSink, as_text, as_texts
+from eventbus.trackers.guards import GuardedSink, as_text, as_texts
 from eventbus.trackers.outcomes import MAX_ERROR_MESSAGE, is_failure
 from eventbus.trackers.workflow_runs import Run
 
@@ -28,15 +28,15 @@ __all__ = ["ObservedRun"]
 
 
 class ObservedRun:
-    """Publishes what happens to one run and its nodes. No method raises an `Exception`.
+    """Publishes the events of one run and its nodes. No method raises an `Exception`.
 
-    One thread at a time tells it, but for `tell_progress`, which any thread may call.
+    Any thread may call `report_progress`; the other methods may be called from one thread at a time.
 
     Args:
         sink: Where to publish.
         workflow_id: The workflow's name.
-        run_id: Which execution of it.
-        session_id: The session of all its events. None: the one it is made in.
+        run_id: The run's id.
+        session_id: The session of all its events. None: the current one.
         error_messages: Whether to keep the texts of exceptions.
     """
 
@@ -44,7 +44,7 @@ class ObservedRun:
 
     def __init__(
         self,
-        sink: QuietSink,
+        sink: GuardedSink,
         workflow_id: object,
         run_id: object,
         *,
@@ -52,39 +52,39 @@ class ObservedRun:
         error_messages: bool = False,
     ) -> None:
         self._sink = sink
-        self._publish = sink.unguarded  # every method here is a guard itself
+        self._publish = sink.publish_unguarded  # every method here has a `try` of its own
         self._error_messages = error_messages
         session_id = current_session_id() if session_id is None else session_id
         self._run = Run(as_text(workflow_id), as_text(run_id), session_id)
-        # Nodes that are about to start, of which nothing has been told yet.
+        # Nodes that Oneiric has announced and that have not started.
         self._expected: set[str] = set()
         self._attempts: dict[str, int] = {}
         self._open: dict[str, float] = {}
 
     def begin(self, nodes: Iterable[str] = ()) -> None:
-        """Tell that it began.
+        """Publish the run's start.
 
         Args:
-            nodes: The ids of the nodes it plans to execute, in order.
+            nodes: The ids of the planned nodes, in order.
         """
         try:
             self._run.begin(time.perf_counter())
             self._publish(WorkflowStarted(**self._header(), nodes=as_texts(nodes)))
-        except Exception as error:  # noqa: BLE001 - here and below: whatever it is, the run goes on
-            self._sink.failed(error)
+        except Exception as error:  # noqa: BLE001 - here and below: the observed run must not be disturbed
+            self._sink.record_failure(error)
 
     def expect_node(self, node_id: str) -> None:
-        """Note that a node is about to start; if it does not come to that, it ends with the run."""
+        """Note that a node is about to start. If it never does, it ends with the run."""
         self._expected.add(node_id)
 
     def start_node(self, node_id: str) -> None:
-        """Tell that an attempt at a node began: the first one, or one more."""
+        """Publish the start of the next attempt at a node."""
         try:
             self._attempts[node_id] = number = self._attempts.get(node_id, 0) + 1
             self._expected.discard(node_id)
             self._open[node_id] = time.perf_counter()
             run = self._run
-            # Its fields by name, not `**`: half the time, in the one place where it matters.
+            # Naming the fields takes half the time that `**` does.
             self._publish(
                 NodeStarted(
                     session_id=run.session_id,
@@ -95,20 +95,20 @@ class ObservedRun:
                 )
             )
         except Exception as error:  # noqa: BLE001
-            self._sink.failed(error)
+            self._sink.record_failure(error)
 
-    def tell_progress(self, node_id: str, **how_far: Any) -> None:
-        """Tell how far the attempt at a node got.
+    def report_progress(self, node_id: str, **progress: Any) -> None:
+        """Publish the progress of the current attempt at a node.
 
         Args:
             node_id: The node.
-            **how_far: ``completed``, ``total``, ``message`` and ``metadata`` of `NodeProgress`.
+            **progress: ``completed``, ``total``, ``message`` and ``metadata`` of `NodeProgress`.
         """
         try:
-            header: dict[str, Any] = {**self._header(), **how_far}
+            header: dict[str, Any] = {**self._header(), **progress}
             self._publish(NodeProgress(**header, node_id=node_id, attempt=self._attempts.get(node_id, 1)))
         except Exception as error:  # noqa: BLE001
-            self._sink.failed(error)
+            self._sink.record_failure(error)
 
     def end_node(
         self,
@@ -120,15 +120,15 @@ class ObservedRun:
         text: object = None,
         details: Mapping[str, Any] | None = None,
     ) -> None:
-        """Tell that the attempt at a node ended, or that there was none to begin.
+        """Publish the end of the current attempt at a node, or of a node that did not start.
 
         Args:
             node_id: The node.
-            error: What ended it, if something did.
-            status: How it ended, where `error` does not say so.
-            duration: Its seconds, where it really began later than `start_node` was told.
-            text: The text of an exception that is not at hand.
-            details: Anything else to say.
+            error: The exception that ended it.
+            status: How it ended; by default this follows from `error`.
+            duration: Its seconds, if the node began later than `start_node` was called.
+            text: The text of the exception, if there is no `error`.
+            details: Any further metadata.
         """
         now = time.perf_counter()
         try:
@@ -153,10 +153,10 @@ class ObservedRun:
                     )
                 )
         except Exception as broken:  # noqa: BLE001
-            self._sink.failed(broken)
+            self._sink.record_failure(broken)
 
     def _publish_success(self, node_id: str, duration: float | None) -> None:
-        """Do what the general way would do, in a third of the time: nearly every node comes to this."""
+        """Publish the most frequent end, without an error, in a third of the time."""
         run = self._run
         self._publish(
             NodeCompleted(
@@ -184,12 +184,12 @@ class ObservedRun:
         status: WorkflowStatus | None = None,
         details: Mapping[str, Any] | None = None,
     ) -> None:
-        """Tell that the run ended; its nodes that did not end first, as cancelled.
+        """Publish the end of the run, and before it the ends of its open nodes, as cancelled.
 
         Args:
-            error: What ended it, if something did.
-            status: How it ended, where `error` does not say so.
-            details: Anything else to say.
+            error: The exception that ended it.
+            status: How it ended; by default this follows from `error`.
+            details: Any further metadata.
         """
         try:
             for node_id in (*self._open, *sorted(self._expected)):
@@ -206,7 +206,7 @@ class ObservedRun:
                 )
             )
         except Exception as broken:  # noqa: BLE001
-            self._sink.failed(broken)
+            self._sink.record_failure(broken)
 
     def _header(self, details: dict[str, Any] | None = None) -> dict[str, Any]:
         run = self._run

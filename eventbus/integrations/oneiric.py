@@ -1,22 +1,21 @@
-"""Observe Oneiric: every run of every `WorkflowBridge` in the process, or a graph one executes oneself.
+"""Observe Oneiric: the runs of every `WorkflowBridge` in the process, or single calls of `execute_dag`.
 
     with EventBus([...]) as bus, observe_oneiric(bus):   # nothing else in the program changes
         asyncio.run(bridge.execute_dag("quality"))
 
-    await execute_dag(graph, hooks=dag_hooks(bus))       # where one calls it oneself: no patch at all
+    await execute_dag(graph, hooks=dag_hooks(bus))       # for your own calls: nothing is patched
 
-Results, exceptions, checkpoints, stored rows and what a runner is called with are as without it,
-whatever the bus does. Host the bus in a thread of its own (``with``, not ``async with``): phases
-block the loop, and a consumer in it would hear of them when they are over.
+Results, exceptions, checkpoints, stored rows and calls of runners are the same, observed or not,
+whatever the bus does. Host the bus in its own thread (``with``, not ``async with``): phases block the
+loop, and a subscriber in that loop would get their events only afterwards.
 
-What is not seen: a graph that the program hands to Oneiric's own `execute_dag`, for which there is
-`dag_hooks`; and a phase's own steps, which only the phase can tell.
+`observe_oneiric` does not see graphs that the program passes to Oneiric's own `execute_dag`; use
+`dag_hooks` for them. Neither sees the steps inside a phase, which only the phase can publish.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from functools import wraps
@@ -25,12 +24,13 @@ from typing import Any
 
 from eventbus.contracts import EventSink
 from eventbus.errors import IntegrationError
+from eventbus.fork_safety import ForkSafeLock
 from eventbus.integrations.dag_hooks import dag_hooks
 from eventbus.integrations.known_oneiric import EXECUTE, known_workflows
 from eventbus.integrations.observed_dag import ObservedDag, dag_here
 from eventbus.integrations.observed_run import ObservedRun
 from eventbus.integrations.replacement import Replacement
-from eventbus.trackers.guards import QuietSink
+from eventbus.trackers.guards import GuardedSink
 
 __all__ = ["dag_hooks", "install", "observe_oneiric", "observer_added", "warn_unknown"]
 
@@ -38,16 +38,16 @@ _logger = logging.getLogger("eventbus.integrations")
 
 
 class _Observer:
-    """One bus that is told of every run, and how often it was asked for."""
+    """A bus that gets the events of every run, and how many blocks use it."""
 
     def __init__(self, bus: EventSink | None, session_id: str | None, error_messages: bool) -> None:
         self.bus = bus
         self.session_id = session_id
         self.uses: int = 0
-        self._sink = QuietSink(bus)
+        self._sink = GuardedSink(bus)
         self._error_messages = error_messages
 
-    def run(self, run_id: object, workflow_key: object) -> ObservedRun:
+    def new_run(self, run_id: object, workflow_key: object) -> ObservedRun:
         return ObservedRun(
             self._sink,
             workflow_key,
@@ -57,35 +57,35 @@ class _Observer:
         )
 
 
-_lock = threading.RLock()
-_observers: tuple[_Observer, ...] = ()  # replaced, never changed in place: a run has those it began with
-_layers: list[Replacement] = []  # of the one function; more than one only where others replaced it, too
+_lock = ForkSafeLock()
+_observers: tuple[_Observer, ...] = ()  # replaced, never mutated: a run keeps the observers it began with
+_replacements: list[Replacement] = []  # of `EXECUTE`; more than one only if the program has patched it, too
 
 
 @contextmanager
 def observe_oneiric(
     bus: EventSink | None = None, *, session_id: str | None = None, error_messages: bool = False
 ) -> Generator[bool]:
-    """Publish what happens in every workflow that a `WorkflowBridge` executes, while the block runs.
+    """Publish the events of every workflow that a `WorkflowBridge` executes while the block runs.
 
-    Each run is told by a `WorkflowStarted` with its planned nodes, a `NodeStarted` and a
-    `NodeCompleted` for each attempt of a node's runner, a skipped `NodeCompleted` for a node whose
-    result is in the checkpoint, a cancelled one for each node that was cut short, and a
-    `WorkflowCompleted`; also where an interrupt or an exit goes through it.
+    A run publishes a `WorkflowStarted` with its planned nodes, a `NodeStarted` and a `NodeCompleted`
+    for each attempt of a node's runner, a skipped `NodeCompleted` for each node whose result is in
+    the checkpoint, a cancelled one for each node that was interrupted, and a `WorkflowCompleted`,
+    also if an interrupt or an exit ends the run.
 
-    Blocks nest. One bus is told once, however often it is given; several buses are all told. A run
-    that began inside the block is told to its end, also after it. Where Oneiric is missing, or is
-    not as it is known to be, that is logged as one warning, and nothing is changed.
+    Blocks nest. A bus that is passed several times gets each event once; each of several buses gets
+    it. A run that began inside the block is observed to its end, even after the block. If Oneiric is
+    missing or not a known one, one warning is logged and nothing is changed.
 
     Args:
-        bus: Where to publish. None: to the current bus, asked for at each event.
-        session_id: The session of all runs, and of what their phases publish. None: the one each
-            run begins in.
+        bus: Where to publish. None: to the current bus, looked up at each event.
+        session_id: The session of all runs and of the events that their phases publish. None: each
+            run has the session it begins in.
         error_messages: Whether to keep the texts of exceptions, their first 500 characters. They
             may be private.
 
     Yields:
-        Whether it is observed.
+        True if Oneiric is observed.
 
     Raises:
         TypeError: `bus` has no `publish` method.
@@ -105,41 +105,41 @@ def observe_oneiric(
 def observer_added(
     bus: EventSink | None, *, session_id: str | None = None, error_messages: bool = False
 ) -> Generator[None]:
-    """Tell a bus of every run, once `install` has been called; with the last one, undo that.
+    """Publish every run to a bus once `install` has been called; the last block to end undoes that.
 
-    For whoever cannot have Oneiric imported yet; everybody else uses `observe_oneiric`.
+    For integrations that must not import Oneiric yet; otherwise use `observe_oneiric`.
     """
     if session_id is not None and not session_id:
-        raise ValueError("an empty session id names nothing. Pass None for the one each run begins in")
-    observer = _enter(_Observer(bus, session_id, error_messages))
+        raise ValueError("a session id must not be empty. Pass None for the session each run begins in")
+    observer = _add_observer(_Observer(bus, session_id, error_messages))
     try:
         yield
     finally:
-        _leave(observer)
+        _remove_observer(observer)
 
 
 def install(workflows: ModuleType) -> None:
-    """Replace the function that executes graphs, if it is not replaced.
+    """Replace the function that executes graphs, unless that is done already.
 
     Args:
-        workflows: What `known_workflows` returns.
+        workflows: The module that `known_workflows` returned.
     """
     with _lock:
-        if _observers and not any(layer.in_place for layer in _layers):
-            _layers.append(Replacement(workflows, EXECUTE, _observed))
+        if _observers and not any(replacement.in_place for replacement in _replacements):
+            _replacements.append(Replacement(workflows, EXECUTE, _observed))
 
 
 def warn_unknown(what: str, error: Exception) -> None:
-    """Log that something is not observed, and why.
+    """Log that something runs unobserved, and why.
 
     Args:
-        what: What it is.
-        error: What is wrong with it.
+        what: Its name.
+        error: The reason.
     """
-    _logger.warning("%s is not observed, and runs as if nobody asked: %s", what, error)
+    _logger.warning("%s is not observed: %s", what, error)
 
 
-def _enter(new: _Observer) -> _Observer:
+def _add_observer(new: _Observer) -> _Observer:
     global _observers  # noqa: PLW0603
     with _lock:
         observer = next((each for each in _observers if each.bus is new.bus), new)
@@ -149,21 +149,21 @@ def _enter(new: _Observer) -> _Observer:
         return observer
 
 
-def _leave(observer: _Observer) -> None:
+def _remove_observer(observer: _Observer) -> None:
     global _observers  # noqa: PLW0603
     with _lock:
         observer.uses -= 1
         if observer.uses:
             return
         _observers = tuple(each for each in _observers if each is not observer)
-        while not _observers and _layers:
-            _layers.pop().restore()
+        while not _observers and _replacements:
+            _replacements.pop().restore()
 
 
-def _observed(execute: Callable[..., Any], layer: Replacement) -> Callable[..., Any]:
+def _observed(execute: Callable[..., Any], replacement: Replacement) -> Callable[..., Any]:
     @wraps(execute)
     async def execute_dag(*args: Any, **kwargs: Any) -> Any:
-        observed = _observed_dag(args, kwargs) if layer.active else None
+        observed = _observed_dag(args, kwargs) if replacement.active else None
         if observed is None:
             return await execute(*args, **kwargs)
         try:
@@ -179,7 +179,7 @@ def _observed(execute: Callable[..., Any], layer: Replacement) -> Callable[..., 
 
 
 def _observed_dag(args: Sequence[Any], kwargs: dict[str, Any]) -> ObservedDag | None:
-    """Return what to observe of a call; None for a layer under another one, which observes it."""
+    """Return the observation of a call; None if a wrapper above this one observes it already."""
     observers = _observers
     graph: Any = args[0] if args else kwargs.get("graph")
     above = dag_here()
@@ -188,10 +188,10 @@ def _observed_dag(args: Sequence[Any], kwargs: dict[str, Any]) -> ObservedDag | 
     session_id = next((each.session_id for each in reversed(observers) if each.session_id), None)
 
     def begin(run_id: object, workflow_key: object) -> list[ObservedRun]:
-        return [observer.run(run_id, workflow_key) for observer in observers]
+        return [observer.new_run(run_id, workflow_key) for observer in observers]
 
     try:
         return ObservedDag(graph, kwargs.get("hooks"), begin, session_id)
-    except Exception as error:  # noqa: BLE001 - hooks that cannot be copied, a graph that is none
+    except Exception as error:  # noqa: BLE001 - hooks that cannot be copied, or not a graph
         warn_unknown("this run", error)
         return None

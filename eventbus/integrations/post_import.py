@@ -1,7 +1,7 @@
-"""Do something to a module as soon as it has been imported, whoever imports it, and when.
+"""Call a function with a module as soon as the program imports it.
 
-Importing it oneself would be simpler, and would change the order in which a program's own imports
-run, and what they cost.
+Importing the module ourselves would be simpler, but would change the order and the cost of the
+program's own imports.
 """
 
 from __future__ import annotations
@@ -24,27 +24,28 @@ _logger = logging.getLogger("eventbus.integrations")
 
 @contextmanager
 def when_imported(actions: Mapping[str, Action]) -> Generator[None]:
-    """Call actions with their modules: at once for those that are imported, then as others are.
+    """Call actions with their modules: at once if a module is imported already, otherwise on import.
 
-    Each is called once in the block. What it raises is logged, and the import goes on.
+    Each action is called at most once in the block. If it raises, that is logged and the import
+    continues.
 
     Args:
-        actions: What to do, by the full name of the module.
+        actions: The actions by the full names of their modules.
     """
     waiting = dict(actions)
     for name in [name for name in waiting if name in sys.modules]:
-        _do(waiting.pop(name), sys.modules[name])
+        _call(waiting.pop(name), sys.modules[name])
     finder = _Finder(waiting)
     sys.meta_path.insert(0, finder)
     try:
         yield
     finally:
-        with suppress(ValueError):  # somebody else removed it
+        with suppress(ValueError):  # the program has removed it
             sys.meta_path.remove(finder)
 
 
 class _Finder(MetaPathFinder):
-    """Finds nothing itself: asks the other finders, and has the loader tell when it is done."""
+    """Asks the other finders, and makes the loader call the action after it has loaded the module."""
 
     def __init__(self, waiting: dict[str, Action]) -> None:
         self._waiting = waiting
@@ -58,13 +59,13 @@ class _Finder(MetaPathFinder):
             find = None if finder is self else getattr(finder, "find_spec", None)
             spec: ModuleSpec | None = None if find is None else find(fullname, path, target)
             if spec is not None:
-                self._listen(fullname, spec.loader)
+                self._hook_loader(fullname, spec.loader)
                 return spec
         return None
 
-    def _listen(self, name: str, loader: Any) -> None:
-        # In the loader itself, for this one time: a loader around it would be seen by whatever asks
-        # a module for its loader, such as inspect and importlib.resources.
+    def _hook_loader(self, name: str, loader: Any) -> None:
+        # Patches the loader once. A loader that wraps it would be visible to code that asks a module
+        # for its loader, such as inspect and importlib.resources.
         execute: Callable[[ModuleType], None] | None = getattr(loader, "exec_module", None)
         if execute is None:
             return
@@ -75,14 +76,14 @@ class _Finder(MetaPathFinder):
             execute(module)
             action = self._waiting.pop(name, None)
             if action is not None:
-                _do(action, module)
+                _call(action, module)
 
-        with suppress(AttributeError):  # one that takes no attributes: a frozen or built-in module's
+        with suppress(AttributeError):  # the loader of a frozen or built-in module has no attributes
             loader.exec_module = exec_module
 
 
-def _do(action: Action, module: ModuleType) -> None:
+def _call(action: Action, module: ModuleType) -> None:
     try:
         action(module)
-    except Exception as error:  # noqa: BLE001 - the import is somebody else's
+    except Exception as error:  # noqa: BLE001 - the program's import must succeed
         _logger.warning("%s is not observed: %s: %s", module.__name__, type(error).__name__, error)

@@ -1,4 +1,4 @@
-"""Replace an attribute of somebody else's module or class by a wrapper, and put it back."""
+"""Replace an attribute of another library's module or class by a wrapper, and restore it."""
 
 from __future__ import annotations
 
@@ -11,19 +11,18 @@ _MISSING: Any = object()
 
 
 class Replacement:
-    """One attribute, replaced by a wrapper of what it was, until it is restored.
+    """One attribute, replaced by a wrapper of its value until `restore` is called.
 
-    Others may replace the attribute, too. What they put over the wrapper stays when it is restored:
-    it may still lead to the wrapper, which therefore asks `active` and, where that is False, does
-    nothing but call what it wraps.
+    Later patches of the attribute stay and may still call our wrapper. The wrapper therefore checks
+    `active`, and only calls the original if it is False.
 
     Args:
         owner: A module or a class.
         name: The attribute's name.
-        wrap: Makes the wrapper, of what is there and of this replacement.
+        wrap: Makes the wrapper from the original value and this replacement.
 
     Attributes:
-        active: Whether the wrapper is to do its work.
+        active: False once `restore` has been called.
     """
 
     __slots__ = ("_before", "_name", "_owner", "_wrapper", "active")
@@ -32,19 +31,19 @@ class Replacement:
         self._owner = owner
         self._name = name
         self.active: bool = True
-        # What the owner itself holds, if anything: a class may only inherit the attribute, and a
-        # static method is not what looking it up gives.
+        # From the owner's own dictionary: a class may only inherit the attribute, and looking up a
+        # static method gives its function.
         self._before: Any = vars(owner).get(name, _MISSING)
         self._wrapper: Any = wrap(getattr(owner, name), self)
         setattr(owner, name, self._wrapper)
 
     @property
     def in_place(self) -> bool:
-        """Whether the attribute is the wrapper, not what others have put over it."""
+        """True if the attribute is our wrapper, not a later patch."""
         return vars(self._owner).get(self._name) is self._wrapper
 
     def restore(self) -> None:
-        """End it. The attribute is what it was, unless others have replaced it since."""
+        """Deactivate the wrapper, and put the original back unless the attribute was patched later."""
         self.active = False
         if not self.in_place:
             return

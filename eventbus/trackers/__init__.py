@@ -1,4 +1,4 @@
-"""Turn work into events: uses of skills, runs of workflows, and the phases of Oneiric."""
+"""Turn work into events: skill invocations, workflow runs, and the phases of Oneiric."""
 
 from eventbus.trackers.phase_task import PhaseTask
 from eventbus.trackers.skill_metrics import SkillMetrics

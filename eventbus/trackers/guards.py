@@ -1,71 +1,73 @@
-"""What keeps a tracker from harming the work it observes.
+"""Keep a tracker from harming the work it observes.
 
-A tracker is handed anything as a name or as metadata, publishes to a sink it knows nothing about,
-and runs in any thread, in finalizers and in forked children. Nothing of that may raise or wait.
+A tracker accepts any value as a name or as metadata, publishes to a sink it did not make, and runs in
+any thread, in finalizers and in forked children. None of this may raise or wait.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-import os
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from itertools import islice
 from typing import Any
-from weakref import WeakSet
 
 from eventbus.contracts import EventSink
 from eventbus.delivery.current_bus import current_bus
+from eventbus.delivery.rate_limited_log import RateLimitedLog
 from eventbus.events import Event
+from eventbus.events.json_safe import json_safe_mapping
 
-__all__ = ["ForkSafeLock", "QuietSink", "as_text", "as_texts", "copied", "finite", "ordinal", "truth"]
+__all__ = [
+    "GuardedSink",
+    "as_bool",
+    "as_text",
+    "as_texts",
+    "attempt_number",
+    "finite",
+    "metadata_copy",
+    "warn_of_failure",
+]
 
 _MAX_TEXTS = 4_096
-_MAX_CAUSES = 32
 _MAX_INTEGER = 2**53  # beyond it JSON readers disagree
-_logger = logging.getLogger("eventbus.trackers")
 
 
-class QuietSink:
-    """Publishes to one sink, or to the current one each time, and never raises.
+class GuardedSink:
+    """Publishes to one sink, or to the current bus at each event, and never raises.
 
     Attributes:
         failures: How many exceptions were kept from the observed work.
-        unguarded: `publish`, for whoever keeps what it raises from the observed work themselves.
+        publish_unguarded: The sink's own `publish`, for callers with their own `try`.
 
     Raises:
-        TypeError: What was given has no `publish` method.
+        TypeError: The sink has no `publish` method.
     """
 
     def __init__(self, sink: EventSink | None) -> None:
         if sink is not None and not callable(getattr(sink, "publish", None)):
             raise TypeError(
-                f"{type(sink).__name__} is no bus: it has no publish(). A session goes in session_id="
+                f"{type(sink).__name__} is not a bus: it has no publish(). Pass a session as session_id="
             )
-        self.unguarded: Callable[[Event], object] = _publish_to_current if sink is None else sink.publish
-        self._told: set[str] = set()
+        self.publish_unguarded: Callable[[Event], object] = (
+            _publish_to_current if sink is None else sink.publish
+        )
+        self._log = RateLimitedLog(logging.getLogger("eventbus.trackers"), "observing")
         self.failures: int = 0
 
     def publish(self, event: Event) -> bool:
-        """Answer whether a sink was there and accepted the event."""
+        """Return True if there is a sink and it accepted the event."""
         try:
-            return bool(self.unguarded(event))
-        except Exception as error:  # noqa: BLE001 - whatever it is, the observed work goes on
-            self.failed(error)
+            return bool(self.publish_unguarded(event))
+        except Exception as error:  # noqa: BLE001 - a broken sink must not stop the observed work
+            self.record_failure(error)
             return False
 
-    def failed(self, error: Exception) -> None:
-        """Count an exception that was kept from the observed work; log the first of its type."""
+    def record_failure(self, error: Exception) -> None:
+        """Count an exception that was kept from the observed work, and log its type."""
         self.failures += 1
-        cause = type(error).__name__
-        if cause in self._told or len(self._told) >= _MAX_CAUSES:
-            return
-        self._told.add(cause)
-        with suppress(Exception):  # a broken logging handler is no reason to harm it either
-            # The type only: the text of an exception may be private.
-            _logger.warning("observing failed: %s; what is observed goes on", cause)
+        warn_of_failure(self._log, error)
 
 
 def _publish_to_current(event: Event) -> bool:
@@ -73,62 +75,14 @@ def _publish_to_current(event: Event) -> bool:
     return sink is not None and sink.publish(event)
 
 
-class ForkSafeLock:
-    """A re-entrant lock that a forked child finds open, whichever thread of the parent held it.
-
-    Re-entrant, for a finalizer or a signal handler may interrupt the thread that holds it. Entering
-    answers whether this is the thread's outermost entry: what an inner one finds may be half done.
-    """
-
-    __slots__ = ("__weakref__", "_depth", "_lock")
-
-    def __init__(self) -> None:
-        self.renew()
-        _locks.add(self)
-
-    def renew(self) -> None:
-        """Forget who holds it."""
-        self._lock = threading.RLock()
-        self._depth = 0
-
-    def __enter__(self) -> bool:
-        self._lock.acquire()
-        self._depth += 1
-        return self._depth == 1
-
-    def __exit__(self, *_: object) -> None:
-        self.leave()
-
-    def leave(self) -> None:
-        """Undo one entry."""
-        self._depth -= 1
-        self._lock.release()
-
-    def enter_at_once(self) -> bool:
-        """Enter if this is the outermost entry and nobody has to be waited for; then `leave`."""
-        if not self._lock.acquire(blocking=False):
-            return False
-        if self._depth:
-            self._lock.release()
-            return False
-        self._depth = 1
-        return True
-
-
-_locks: WeakSet[ForkSafeLock] = WeakSet()
-
-
-def _renew_locks() -> None:
-    for lock in list(_locks):
-        lock.renew()
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_renew_locks)
+def warn_of_failure(log: RateLimitedLog, error: Exception) -> None:
+    """Log that observing failed; only the exception's type, since its text may be private."""
+    cause = type(error).__name__
+    log.warn(cause, f"failed: {cause}; the observed work continues")
 
 
 def as_text(value: object) -> str:
-    """Return a name as an exact `str`, whatever was given for it."""
+    """Return any value as an exact `str`."""
     try:
         return str.__str__(value if isinstance(value, str) else str(value))
     except Exception:  # noqa: BLE001 - a hostile __str__
@@ -136,28 +90,33 @@ def as_text(value: object) -> str:
 
 
 def as_texts(values: Iterable[object] | None) -> tuple[str, ...]:
-    """Return names as texts, at most 4,096 of them; a single text stands for itself."""
+    """Return values as texts, at most 4,096 of them; a single text is one value."""
     texts: list[str] = []
-    with suppress(Exception):  # no iterable, or a hostile one: what it gave so far counts
+    with suppress(Exception):  # not iterable, or a hostile iterator: keep the values before the error
         if isinstance(values, str):
             return (as_text(values),)
         texts.extend(as_text(value) for value in islice(values or (), _MAX_TEXTS))
     return tuple(texts)
 
 
-def copied(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return a JSON-safe copy of metadata: the caller's own is never changed.
+def metadata_copy(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return a shallow copy of metadata, with exact `str` keys. The event makes the deep one.
 
-    An event makes one, too; but by then an attempt has been ended that could no longer be told of.
+    A mapping that cannot be read is replaced here, before the tracker changes its state: otherwise an
+    attempt would end without an event.
     """
     try:
-        return Event(session_id=None, metadata=dict(metadata)).metadata if metadata else {}
-    except Exception:  # noqa: BLE001 - no mapping, or a hostile one
+        if not metadata:
+            return {}
+        copy = dict(metadata)
+        # A subclass of `str` may hash as it likes: `error_message` would not be found under it.
+        return copy if all(type(key) is str for key in copy) else json_safe_mapping(copy)
+    except Exception:  # noqa: BLE001 - not a mapping, or a hostile one
         return {"metadata": f"<{type(metadata).__name__}>"}
 
 
 def finite(value: object) -> float | None:
-    """Return a number that JSON can say, or None for anything else."""
+    """Return a number that JSON can represent, or None for anything else."""
     if type(value) is int and abs(value) < _MAX_INTEGER:
         return value
     try:
@@ -167,14 +126,14 @@ def finite(value: object) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def truth(value: object) -> bool:
-    """Return whether a value is true; what cannot say so is not."""
+def as_bool(value: object) -> bool:
+    """Return the truth of a value; False if asking for it raises."""
     try:
         return bool(value)
     except Exception:  # noqa: BLE001 - such as an array of several values
         return False
 
 
-def ordinal(value: object) -> int | None:
-    """Return a number that counts something from 1, or None for anything else."""
+def attempt_number(value: object) -> int | None:
+    """Return a number that counts from 1, or None for anything else."""
     return value if type(value) is int and 0 < value < _MAX_INTEGER else None

@@ -1,4 +1,4 @@
-"""A phase of an Oneiric workflow, observed: the same outcome, and a started and an ended node."""
+"""Observe a phase of an Oneiric workflow as a node of its run."""
 
 from __future__ import annotations
 
@@ -14,17 +14,16 @@ __all__ = ["PhaseTask"]
 
 
 class PhaseTask:
-    """Runs one phase as Oneiric's own task does, and tells a tracker about it.
+    """Runs one phase as Oneiric's own task does, and reports it to a tracker.
 
-    Result, exception and cancellation are exactly those of the runner: nothing the tracker or its
-    bus does changes them. Each `run` is one attempt at the node `name`; overlapping ones each end
-    their own.
+    Result, exception and cancellation are exactly those of the runner, whatever the tracker or its
+    bus does. Each `run` is one attempt at the node `name`; overlapping runs each end their own.
 
     Args:
         name: The node's id.
         runner: The phase: a function without parameters, sync or async.
-        tracker: Where to tell; None runs unobserved.
-        event_tracker: The same, under the name by which older code passes it; `tracker` wins.
+        tracker: The tracker. None: the phase is not observed.
+        event_tracker: The name of `tracker` in older code; `tracker` wins.
     """
 
     def __init__(
@@ -43,18 +42,18 @@ class PhaseTask:
         """Run the phase.
 
         A cancellation, a `KeyboardInterrupt` or a `SystemExit` ends the node as cancelled, with its
-        type: the phase was cut short, it did not fail. Every other exception ends it as failed.
+        type. Every other exception ends it as failed.
 
         Args:
-            payload: Oneiric's; phases take nothing from it.
+            payload: Passed by Oneiric and not used.
 
         Returns:
-            What the runner returned, or what it returned to be awaited gave.
+            The runner's result, awaited if necessary.
 
         Raises:
-            RuntimeError: The runner answered False: ``workflow-task-failed: <name>``.
+            RuntimeError: The runner returned False: ``workflow-task-failed: <name>``.
         """
-        attempt = self._tell_start()
+        attempt = self._report_start()
         try:
             result = self._runner()
             if inspect.isawaitable(result):
@@ -62,24 +61,24 @@ class PhaseTask:
             if result is False:
                 raise RuntimeError(f"workflow-task-failed: {self.name}")  # noqa: TRY301
         except BaseException as error:
-            self._tell_end(attempt, error)
+            self._report_end(attempt, error)
             raise
-        # Outside the try: a success that is told inside, badly, would be told again as a failure.
-        self._tell_end(attempt, None)
+        # Outside the `try`: if reporting the success raised there, a failure would be reported, too.
+        self._report_end(attempt, None)
         return result
 
-    def _tell_start(self) -> int | None:
+    def _report_start(self) -> int | None:
         if self._tracker is None:
             return None
         try:
             return self._tracker.node_started(self.name)
-        except Exception:  # noqa: BLE001 - a broken tracker is no reason to fail the phase
+        except Exception:  # noqa: BLE001 - a broken tracker must not fail the phase
             return None
 
-    def _tell_end(self, attempt: int | None, error: BaseException | None) -> None:
+    def _report_end(self, attempt: int | None, error: BaseException | None) -> None:
         if self._tracker is None:
             return
-        with suppress(Exception):  # as above
+        with suppress(Exception):
             self._tracker.node_completed(
                 self.name,
                 error is None,

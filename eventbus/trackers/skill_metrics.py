@@ -1,6 +1,6 @@
-"""What is known of each skill: counts, durations and habits, folded from ended invocations.
+"""Metrics of each skill, folded from ended invocations.
 
-Pure: no clock, no file, no bus. The same code counts live and rebuilds from stored invocations.
+No clock, no file, no bus: the same code counts live and from stored invocations.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from eventbus.events.records import SkillInvocation
 __all__ = ["MAX_KINDS", "OTHER", "SkillMetrics", "render_report", "summarize"]
 
 MAX_KINDS = 1_024
-"""How many different paths, errors or follow-up actions are told apart per skill."""
+"""How many different paths, errors or follow-up actions are counted per skill."""
 OTHER = "(other)"
-"""Where all beyond that are counted: a generated name must not grow memory without end."""
+"""The name under which all others are counted: generated names must not fill the memory."""
 
 
 @dataclass(slots=True)
 class SkillMetrics:
-    """What is known of one skill.
+    """The metrics of one skill.
 
     Attributes:
         skill_name: The skill's name.
-        total_invocations: Ended ones; one that goes on is not counted yet.
-        completed_invocations: Those that were completed.
-        abandoned_invocations: Those that were not.
-        total_duration_seconds: Of the completed ones.
+        total_invocations: The number of ended invocations.
+        completed_invocations: The number of completed invocations.
+        abandoned_invocations: The number of abandoned invocations.
+        total_duration_seconds: The sum over the completed invocations.
         workflow_paths: How often each path was chosen.
-        common_errors: How often each type of exception ended it.
-        follow_up_actions: How often each was taken.
-        first_invoked: When the earliest of them began, in ISO 8601.
-        last_invoked: When the latest of them began, in ISO 8601.
+        common_errors: How often each type of exception ended an invocation.
+        follow_up_actions: How often each action was taken.
+        first_invoked: When the earliest invocation began, in ISO 8601.
+        last_invoked: When the latest invocation began, in ISO 8601.
     """
 
     skill_name: str
@@ -75,15 +75,15 @@ class SkillMetrics:
             self.last_invoked = invoked_at
 
     def completion_rate(self) -> float:
-        """Return how many of the ended invocations were completed, in per cent; 0.0 without any."""
+        """Return the completed share of the ended invocations in per cent; 0.0 if there are none."""
         return _ratio(self.completed_invocations, self.total_invocations) * 100
 
     def avg_duration_seconds(self) -> float:
-        """Return the mean duration of the completed invocations; 0.0 without any."""
+        """Return the mean duration of the completed invocations; 0.0 if there are none."""
         return _ratio(self.total_duration_seconds, self.completed_invocations)
 
     def copy(self) -> SkillMetrics:
-        """Return a copy that shares nothing with this."""
+        """Return an independent copy."""
         return replace(
             self,
             workflow_paths=dict(self.workflow_paths),
@@ -92,7 +92,7 @@ class SkillMetrics:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the shape in which ``skill_metrics.json`` holds a skill."""
+        """Return the shape of a skill in ``skill_metrics.json``."""
         return {
             **asdict(self),
             "completion_rate": self.completion_rate(),
@@ -119,7 +119,7 @@ def summarize(skills: Mapping[str, SkillMetrics]) -> dict[str, Any]:
 
 
 def render_report(skills: Mapping[str, SkillMetrics]) -> str:
-    """Return what is known of all skills as text for people."""
+    """Return the metrics of all skills as text for people."""
     if not skills:
         return "No skill was tracked."
     summary = summarize(skills)
@@ -162,7 +162,7 @@ def _ratio(part: float, whole: float) -> float:
 
 
 def _instant(text: str | None) -> datetime | None:
-    """Read ISO 8601; a time without an offset is local, as older files wrote it."""
+    """Read an ISO 8601 time; one without an offset is local, as in older files."""
     try:
         return None if text is None else datetime.fromisoformat(text).astimezone()
     except (ValueError, OverflowError, OSError):

@@ -1,4 +1,4 @@
-"""Track skills: each use of one becomes a `SkillStarted` and, exactly once, a `SkillCompleted`.
+"""Track skills: each invocation becomes a `SkillStarted` and, exactly once, a `SkillCompleted`.
 
     with SkillTracker(bus).track("crackerjack-run", "comprehensive") as skill:
         skill.follow_up("git commit")
@@ -6,8 +6,8 @@
     complete = track_skill("crackerjack-run", "daily")
     complete(follow_up_actions=["git commit"])
 
-A use that nobody ends is abandoned: when its handle is garbage, at the latest when the interpreter
-exits.
+An invocation that is never ended is abandoned: when its handle is garbage-collected, or at the latest
+when the interpreter exits.
 """
 
 from __future__ import annotations
@@ -24,24 +24,26 @@ from eventbus.atomic_file import write_atomically
 from eventbus.contracts import EventSink
 from eventbus.events import SkillStarted
 from eventbus.events.records import SkillInvocation, skill_invocation
-from eventbus.trackers.guards import ForkSafeLock, QuietSink, as_text
+from eventbus.fork_safety import ForkSafeLock
+from eventbus.trackers.guards import GuardedSink, as_text
 from eventbus.trackers.skill_metrics import MAX_KINDS, OTHER, SkillMetrics, render_report, summarize
-from eventbus.trackers.tracked_skill import SkillCompleter, SkillUse, TrackedSkill
+from eventbus.trackers.tracked_skill import Invocation, SkillCompleter, TrackedSkill
 
 __all__ = ["SkillMetricsTracker", "SkillTracker", "get_tracker", "track_skill"]
 
 
 class SkillTracker:
-    """Publishes the uses of skills, and counts them.
+    """Publishes and counts skill invocations.
 
-    Its methods may be called from any thread, and none but `export_metrics` raises for what its
-    arguments hold or for what the bus does. Counting never waits: not for a reader either.
+    Its methods may be called from any thread. Except for `export_metrics` they never raise, whatever
+    their arguments hold and whatever the bus does. Ending an invocation never waits, not even for a
+    reader of the counts.
 
     Args:
-        bus: Where to publish. None: to the current bus, asked for at each event; where there is
-            none, uses are counted and not published.
-        session_id: The session of all uses. None: the one each use begins in.
-        history: How many ended uses `invocations` holds.
+        bus: Where to publish. None: to the current bus, looked up at each event. If there is none,
+            invocations are counted and not published.
+        session_id: The session of all invocations. None: each has the session it begins in.
+        history: How many ended invocations `invocations` holds.
 
     Raises:
         TypeError: `bus` has no `publish` method.
@@ -52,24 +54,24 @@ class SkillTracker:
         self, bus: EventSink | None = None, *, session_id: str | None = None, history: int = 1_024
     ) -> None:
         self.session_id: str | None = None if session_id is None else as_text(session_id)
-        self._sink = QuietSink(bus)
+        self._sink = GuardedSink(bus)
         self._invocations: deque[SkillInvocation] = deque(maxlen=history)
         self._metrics: dict[str, SkillMetrics] = {}
-        # Ended, and not counted yet. An invocation may end in a finalizer that interrupts this very
-        # thread while it counts another: so ending only appends, and whoever can, counts.
+        # Ended, but not counted yet. An invocation may end in a finalizer that interrupts this very
+        # thread while it counts another one: therefore ending only appends, and counting is tried.
         self._uncounted: deque[SkillInvocation] = deque()
         self._counting = ForkSafeLock()
 
     def track(self, skill_name: str, workflow_path: str | None = None) -> TrackedSkill:
-        """Begin one use of a skill, now, and return its handle.
+        """Begin an invocation of a skill and return its handle.
 
         Args:
             skill_name: The skill's name.
-            workflow_path: The path chosen through it, if one was.
+            workflow_path: The path chosen through the skill.
 
         Returns:
-            A handle for `with` or `async with`: leaving the block completes the use, leaving it by
-            an exception abandons it. Keep it, or the use is abandoned at once.
+            A handle for `with` or `async with`: leaving the block completes the invocation, leaving
+            it by an exception abandons it. Keep the handle: without it the invocation is abandoned.
         """
         names: dict[str, Any] = {"skill_name": as_text(skill_name)}
         if workflow_path is not None:
@@ -78,18 +80,18 @@ class SkillTracker:
             names["session_id"] = self.session_id
         started = SkillStarted(**names)
         self._sink.publish(started)
-        return TrackedSkill(SkillUse(started, self._end))
+        return TrackedSkill(Invocation(started, self._end))
 
     def track_invocation(self, skill_name: str, workflow_path: str | None = None) -> SkillCompleter:
-        """Begin one use of a skill, now, and return what ends it.
+        """Begin an invocation of a skill and return the function that ends it.
 
         Args:
             skill_name: The skill's name.
-            workflow_path: The path chosen through it, if one was.
+            workflow_path: The path chosen through the skill.
 
         Returns:
-            ``complete(completed=True, follow_up_actions=None, error_type=None)``. Keep it, or the
-            use is abandoned at once.
+            ``complete(completed=True, follow_up_actions=None, error_type=None)``. Keep it: without it
+            the invocation is abandoned.
         """
         return self.track(skill_name, workflow_path).complete
 
@@ -100,23 +102,23 @@ class SkillTracker:
 
     @property
     def invocations(self) -> list[SkillInvocation]:
-        """The latest ended uses, in the order in which they ended, as copies."""
+        """Copies of the latest ended invocations, in the order of their ends."""
         with self._counting as outermost:
             self._count_all(outermost)
             ended = list(self._invocations)
-        return [replace(use, follow_up_actions=list(use.follow_up_actions)) for use in ended]
+        return [replace(each, follow_up_actions=list(each.follow_up_actions)) for each in ended]
 
     def get_skill_metrics(self, skill_name: str) -> SkillMetrics | None:
-        """Return a copy of what is known of one skill; None when no use of it has ended."""
+        """Return a copy of one skill's metrics; None if no invocation of it has ended."""
         with self._counting as outermost:
             self._count_all(outermost)
             metrics = self._metrics.get(skill_name)
             return None if metrics is None else metrics.copy()
 
     def get_all_metrics(self) -> dict[str, SkillMetrics]:
-        """Return a copy of what is known of each skill, by its name.
+        """Return a copy of each skill's metrics, by its name.
 
-        Beyond 1,024 skills, all others are counted together as ``(other)``.
+        Skills beyond the first 1,024 are counted together as ``(other)``.
         """
         with self._counting as outermost:
             self._count_all(outermost)
@@ -127,11 +129,11 @@ class SkillTracker:
         return summarize(self.get_all_metrics())
 
     def generate_report(self) -> str:
-        """Return what is known of all skills as text for people."""
+        """Return the metrics of all skills as text for people."""
         return render_report(self.get_all_metrics())
 
     def export_metrics(self, output_file: Path) -> None:
-        """Write summary, skills and `invocations` to a JSON file, replacing it whole or not at all.
+        """Write summary, skills and `invocations` to a JSON file, atomically.
 
         Raises:
             OSError: The file cannot be written.
@@ -145,18 +147,18 @@ class SkillTracker:
         }
         write_atomically(Path(output_file), msgspec.json.format(msgspec.json.encode(document)))
 
-    def _end(self, use: SkillUse, error_type: str | None) -> None:
+    def _end(self, invocation: Invocation, error_type: str | None) -> None:
         try:
-            ended = use.completion(error_type)
-            self._uncounted.append(skill_invocation(ended, use.started.timestamp))
-            self._count()
+            ended = invocation.completion(error_type)
+            self._uncounted.append(skill_invocation(ended, invocation.started.timestamp))
+            self._try_count()
             self._sink.publish(ended)
         except Exception as error:  # noqa: BLE001 - such as a RecursionError just short of the limit
-            self._sink.failed(error)
+            self._sink.record_failure(error)
 
-    def _count(self) -> None:
-        while self._uncounted and self._counting.enter_at_once():
-            # Whoever is inside counts ours too, or the next one does.
+    def _try_count(self) -> None:
+        # If another entry holds the lock, it counts this invocation, too, or the next entry does.
+        while self._uncounted and self._counting.try_enter():
             try:
                 self._count_all(True)
             finally:
@@ -175,29 +177,29 @@ class SkillTracker:
 
 
 SkillMetricsTracker = SkillTracker
-"""The name by which older code knows `SkillTracker`."""
+"""The name of `SkillTracker` in older code."""
 
 
 _process_tracker = SkillTracker()
 
 
 def get_tracker() -> SkillTracker:
-    """Return the tracker that `track_skill` uses: one for the process, bound to no bus and no directory."""
+    """Return the tracker of `track_skill`: one per process, without a bus of its own."""
     return _process_tracker
 
 
 def track_skill(skill_name: str, workflow_path: str | None = None) -> SkillCompleter:
-    """Begin one use of a skill, now, and return what ends it.
+    """Begin an invocation of a skill and return the function that ends it.
 
-    It is published to the innermost bus entered, else to the only one running in the process, else
-    it is counted and not published.
+    Its events go to the innermost bus entered, or to the only bus running in the process. If there is
+    neither, the invocation is counted and not published.
 
     Args:
         skill_name: The skill's name.
-        workflow_path: The path chosen through it, if one was.
+        workflow_path: The path chosen through the skill.
 
     Returns:
-        ``complete(completed=True, follow_up_actions=None, error_type=None)``. Keep it, or the use
-        is abandoned at once.
+        ``complete(completed=True, follow_up_actions=None, error_type=None)``. Keep it: without it the
+        invocation is abandoned.
     """
     return _process_tracker.track_invocation(skill_name, workflow_path)

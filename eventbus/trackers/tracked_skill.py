@@ -1,7 +1,7 @@
-"""One use of a skill, from its beginning to its one end.
+"""One skill invocation, from its start to its only end.
 
-The handle is what a program holds on to; the use behind it outlives the handle just long enough to
-be ended for it.
+A program holds the handle, `TrackedSkill`. The `Invocation` behind it outlives the handle just long
+enough to be abandoned.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from typing import Protocol, Self
 from weakref import finalize
 
 from eventbus.events import SkillCompleted, SkillStarted
-from eventbus.trackers.guards import as_text, as_texts, truth
+from eventbus.trackers.guards import as_bool, as_text, as_texts
 
-__all__ = ["SkillCompleter", "SkillUse", "TrackedSkill"]
+__all__ = ["Invocation", "SkillCompleter", "TrackedSkill"]
 
 _MAX_FOLLOW_UPS = 256
 
 
 class SkillCompleter(Protocol):
-    """What ends one use of a skill; `SkillTracker.track_invocation` returns it."""
+    """The function that ends a skill invocation; `SkillTracker.track_invocation` returns it."""
 
     def __call__(
         self,
@@ -32,16 +32,16 @@ class SkillCompleter(Protocol):
         follow_up_actions: Iterable[str] | None = None,
         error_type: str | None = None,
     ) -> None:
-        """End it; the second call and later ones do nothing."""
+        """End the invocation; later calls do nothing."""
         ...
 
 
-class SkillUse:
-    """One use of a skill as its tracker sees it; unlike the handle, it does not keep it going."""
+class Invocation:
+    """A skill invocation as its tracker sees it; holding it does not keep it open."""
 
     __slots__ = ("_on_end", "_once", "began", "completed", "follow_ups", "pid", "started")
 
-    def __init__(self, started: SkillStarted, on_end: Callable[[SkillUse, str | None], None]) -> None:
+    def __init__(self, started: SkillStarted, on_end: Callable[[Invocation, str | None], None]) -> None:
         self.started: SkillStarted = started
         self.began: float = time.perf_counter()
         self.follow_ups: list[str] = []
@@ -49,32 +49,32 @@ class SkillUse:
         self.pid: int = os.getpid()
         self._on_end = on_end
         self._once = threading.Lock()
-        _going_on.add(self)
-        # Exit hooks run last in, first out. Registered anew, this one runs before that of any bus
-        # that is up by now, and finds the bus still open.
+        _open.add(self)
+        # Exit hooks run last in, first out. Registered again, this hook runs before the hook of any
+        # bus that is open now, and finds the bus still open.
         atexit.unregister(_abandon_all)
         atexit.register(_abandon_all)
 
     @property
     def ended(self) -> bool:
-        """Whether it has ended, or is just being ended."""
+        """True once `end` has begun."""
         return self._once.locked()
 
     def end(self, completed: bool, error_type: str | None = None) -> None:
-        """End it, unless it has ended: the lock is taken once and never given back."""
+        """End the invocation once: the lock is never released."""
         if not self._once.acquire(blocking=False):
             return
-        _going_on.discard(self)
+        _open.discard(self)
         self.completed = completed
         self._on_end(self, error_type)
 
     def abandon(self) -> None:
-        """End it for want of anybody who could; a use that began before a fork is the parent's."""
+        """End it as not completed, unless it began before a fork: it is the parent's then."""
         if self.pid == os.getpid():
             self.end(completed=False)
 
     def completion(self, error_type: str | None) -> SkillCompleted:
-        """Return the event that tells of its end."""
+        """Return the event of the end."""
         return SkillCompleted(
             session_id=self.started.session_id,
             skill_name=self.started.skill_name,
@@ -87,58 +87,58 @@ class SkillUse:
         )
 
 
-_going_on: set[SkillUse] = set()
+_open: set[Invocation] = set()
 
 
 def _abandon_all() -> None:
-    for use in list(_going_on):
-        use.abandon()
+    for invocation in list(_open):
+        invocation.abandon()
 
 
 class TrackedSkill:
-    """The handle of one use of a skill: leave its block, or call `complete`, and the use ends."""
+    """The handle of a skill invocation, which ends when its block is left or `complete` is called."""
 
-    __slots__ = ("__weakref__", "_finalizer", "_use")
+    __slots__ = ("__weakref__", "_finalizer", "_invocation")
 
-    def __init__(self, use: SkillUse) -> None:
-        self._use = use
-        self._finalizer = finalize(self, use.abandon)
-        self._finalizer.atexit = False  # its exit hook may run after the bus's: ours does not
+    def __init__(self, invocation: Invocation) -> None:
+        self._invocation = invocation
+        self._finalizer = finalize(self, invocation.abandon)
+        self._finalizer.atexit = False  # its exit hook may run after the bus's; `_abandon_all` does not
 
     @property
     def skill_name(self) -> str:
         """The skill's name."""
-        return self._use.started.skill_name
+        return self._invocation.started.skill_name
 
     @property
     def workflow_path(self) -> str | None:
-        """The path chosen through it."""
-        return self._use.started.workflow_path
+        """The path chosen through the skill."""
+        return self._invocation.started.workflow_path
 
     @property
     def invocation_id(self) -> str:
-        """Which use of the skill this is."""
-        return self._use.started.invocation_id
+        """The invocation's id."""
+        return self._invocation.started.invocation_id
 
     @property
     def session_id(self) -> str | None:
-        """The session it began in, which it keeps."""
-        return self._use.started.session_id
+        """The session in which the invocation began."""
+        return self._invocation.started.session_id
 
     @property
     def ended(self) -> bool:
-        """Whether it has ended, completed or abandoned."""
-        return self._use.ended
+        """True once the invocation has been completed or abandoned."""
+        return self._invocation.ended
 
     @property
     def completed(self) -> bool:
-        """Whether it has ended completed; False while it goes on."""
-        return self._use.completed
+        """True if the invocation has ended as completed."""
+        return self._invocation.completed
 
     def follow_up(self, action: str) -> None:
-        """Note what the user went on to do; ignored once it has ended, and beyond 256 actions."""
-        if len(self._use.follow_ups) < _MAX_FOLLOW_UPS:
-            self._use.follow_ups.append(as_text(action))
+        """Add an action that the user took next; ignored after the end, and beyond 256 actions."""
+        if len(self._invocation.follow_ups) < _MAX_FOLLOW_UPS:
+            self._invocation.follow_ups.append(as_text(action))
 
     def complete(
         self,
@@ -146,20 +146,20 @@ class TrackedSkill:
         follow_up_actions: Iterable[str] | None = None,
         error_type: str | None = None,
     ) -> None:
-        """End it now; the second call and later ones do nothing.
+        """End the invocation; later calls do nothing.
 
         Args:
-            completed: False says that it was abandoned.
-            follow_up_actions: What the user went on to do, after what `follow_up` noted.
-            error_type: The type of the exception that ended it, if one did.
+            completed: False if it was abandoned.
+            follow_up_actions: Actions that the user took next, after those given to `follow_up`.
+            error_type: The type of the exception that ended it.
         """
         for action in as_texts(follow_up_actions):
             self.follow_up(action)
-        self._end(truth(completed), None if error_type is None else as_text(error_type))
+        self._end(as_bool(completed), None if error_type is None else as_text(error_type))
 
     def _end(self, completed: bool, error_type: str | None) -> None:
         self._finalizer.detach()
-        self._use.end(completed, error_type)
+        self._invocation.end(completed, error_type)
 
     def __enter__(self) -> Self:
         return self

@@ -1,6 +1,6 @@
-"""One run of a workflow, and the attempts at its nodes, by number. No event and no bus here.
+"""One run of a workflow, and the attempts at its nodes. No events and no bus here.
 
-Everything is keyed by run, node and attempt: runs overlap, nodes are repeated and retried.
+Everything is keyed by run, node and attempt, because runs overlap and nodes are repeated and retried.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Attempts:
         self.open: dict[int, float] = {}
 
     def start(self, attempt: int | None, now: float) -> tuple[int, bool]:
-        """Begin one; answer its number, and whether it is new (False: it has begun already)."""
+        """Begin an attempt; return its number, and whether it is new (False: it is open already)."""
         number = self.last + 1 if attempt is None else attempt
         if number in self.open:
             return number, False
@@ -37,10 +37,10 @@ class Attempts:
         return number, True
 
     def end(self, attempt: int | None, now: float) -> tuple[int, float | None] | None:
-        """End one; answer its number and seconds, or None for one that has ended before.
+        """End an attempt; return its number and seconds, or None if it has ended already.
 
-        Without a number it is the latest one open. With none open it is the repeated end of the
-        last one; unless that one's start was not seen either: such a producer tells only of ends.
+        Without a number, the latest open attempt ends. If none is open, the call repeats the end of
+        the last attempt, unless its start was not seen either: the producer sends end events only.
         """
         number = attempt if attempt is not None else next(reversed(self.open), None)
         if number is not None and number in self.open:
@@ -54,7 +54,7 @@ class Attempts:
         return number, None
 
     def current(self) -> int:
-        """Return the number of the latest one open, else of the last one, else 1."""
+        """Return the number of the latest open attempt, or of the last one, or 1."""
         return next(reversed(self.open), self.last or 1)
 
 
@@ -63,9 +63,9 @@ class Run:
 
     Attributes:
         workflow_id: The workflow's name.
-        run_id: Which execution of it.
+        run_id: The run's id.
         session_id: The session it began in.
-        began: On the monotonic clock; None when its start was not seen.
+        began: When it began, on the monotonic clock; None if its start was not seen.
         nodes: The attempts at each of its nodes.
     """
 
@@ -80,33 +80,33 @@ class Run:
         self._unmark: Callable[[], object] | None = None
 
     def begin(self, now: float) -> None:
-        """Note that its start was seen, and mark its session as active until `end`.
+        """Note that the start was seen, and mark the session as active until `end`.
 
-        It is marked no more, too, when the run is garbage: it may never be completed.
+        The mark also goes when the run is garbage-collected, since it may never be completed.
         """
         self.began = now
         if self.session_id is not None and self._unmark is None:
-            key = object()
-            mark_active(key, self.session_id)
-            self._unmark = unmark = finalize(self, mark_inactive, key)
+            mark = object()
+            mark_active(mark, self.session_id)
+            self._unmark = unmark = finalize(self, mark_inactive, mark)
             unmark.atexit = False
 
     def end(self, now: float) -> float | None:
-        """Mark its session as active no more; answer the run's seconds, None when not known."""
+        """Remove the session's mark; return the run's seconds, or None if its start was not seen."""
         if self._unmark is not None:
             self._unmark()
         return None if self.began is None else max(0.0, now - self.began)
 
     def attempts(self, node_id: str) -> Attempts:
-        """Return the attempts at a node, none at first."""
+        """Return the attempts at a node, which may be none."""
         return self.nodes.setdefault(node_id, Attempts())
 
     def has_open(self, node_id: str, attempt: int | None) -> bool:
-        """Answer whether this attempt at a node is open; with None, whether any is."""
+        """Return True if this attempt at a node is open; with None, if any attempt is."""
         open_ = self.nodes[node_id].open if node_id in self.nodes else {}
         return bool(open_) if attempt is None else attempt in open_
 
     def open_nodes(self) -> list[tuple[str, int]]:
-        """Return the open attempts, in the order in which they began."""
+        """Return node and number of each open attempt, in the order of their starts."""
         began = [(at, node, n) for node, attempts in self.nodes.items() for n, at in attempts.open.items()]
         return [(node_id, number) for _, node_id, number in sorted(began)]

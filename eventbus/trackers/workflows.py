@@ -1,4 +1,4 @@
-"""Track workflows: what a runner tells about runs and nodes becomes events.
+"""Track workflows: calls about runs and nodes become events.
 
     tracker = WorkflowEventTracker(bus, session_id="abc123")
     tracker.workflow_started("crackerjack")
@@ -6,52 +6,51 @@
     tracker.node_completed("fast_hooks")
     tracker.workflow_completed()
 
-Which run is meant when nobody says: the innermost one begun in the calling context, else the latest
-one still open, else an implicit one, of the workflow ``unknown``.
+A call without a `run_id` means the innermost run begun in the calling context, or the latest one
+still open, or an implicit run of the workflow ``unknown``.
 """
 
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from eventbus.contracts import EventSink
-from eventbus.events import (
-    NodeCompleted,
-    NodeProgress,
-    NodeStarted,
-    NodeStatus,
-    WorkflowCompleted,
-    WorkflowEvent,
-    WorkflowStarted,
-    WorkflowStatus,
-)
+from eventbus.events import NodeStatus, WorkflowEvent, WorkflowStatus
 from eventbus.events.records import workflow_event_record
 from eventbus.session import new_id
-from eventbus.trackers.guards import QuietSink, as_text, as_texts, copied, finite, ordinal, truth
+from eventbus.trackers.guards import (
+    GuardedSink,
+    as_bool,
+    as_text,
+    as_texts,
+    attempt_number,
+    finite,
+    metadata_copy,
+)
 from eventbus.trackers.open_runs import OpenRuns
-from eventbus.trackers.outcomes import failure, outcome_of
+from eventbus.trackers.outcomes import pop_error, status_and_success
+from eventbus.trackers.run_events import RunEvents
 from eventbus.trackers.workflow_runs import Run
 
 __all__ = ["WorkflowEventTracker"]
 
 
 class WorkflowEventTracker:
-    """Publishes what is told of workflow runs and their nodes.
+    """Publishes an event for each start and end of a run or a node that it is called with.
 
-    Its methods may be called from any thread and never raise: not for what their arguments hold,
-    not for what the bus does. Every node that was started ends exactly once: by being completed, or
-    as cancelled when its run is. A second end of the same attempt, and what is told of a run after
-    its end, is ignored. A completion without a start has no duration.
+    Its methods may be called from any thread and never raise, whatever their arguments hold and
+    whatever the bus does. Every started node ends exactly once: with its completion, or as cancelled
+    with its run. A second end of the same attempt is ignored, and so is a call about a run that has
+    ended. A completion without a start has no duration.
 
     Args:
-        bus: Where to publish. None: to the current bus, asked for at each event; where there is
-            none, events are kept here and not published.
-        session_id: The session of all runs. None: the one each run begins in.
+        bus: Where to publish. None: to the current bus, looked up at each event. If there is none,
+            events are kept here and not published.
+        session_id: The session of all runs. None: each run has the session it begins in.
         error_messages: Whether to keep the texts of exceptions, their first 500 characters. They
-            may be private: without this, ``error_message`` is taken out of metadata, too.
+            may be private: without this, ``error_message`` is removed from metadata, too.
         history: How many events `events` holds.
 
     Raises:
@@ -68,9 +67,9 @@ class WorkflowEventTracker:
         history: int = 4_096,
     ) -> None:
         self.session_id: str | None = None if session_id is None else as_text(session_id)
-        self._sink = QuietSink(bus)
+        self._sink = GuardedSink(bus)
         self._error_messages = error_messages
-        self._events: deque[WorkflowEvent] = deque(maxlen=history)
+        self._published = RunEvents(self._sink, history)
         self._runs = OpenRuns(self.session_id)
 
     def workflow_started(
@@ -81,14 +80,14 @@ class WorkflowEventTracker:
         run_id: str | None = None,
         nodes: Iterable[str] = (),
     ) -> str:
-        """Begin a run; its session is marked as active until it is completed.
+        """Begin a run; its session is active until the run is completed.
 
         Args:
             workflow_id: The workflow's name.
-            metadata: Anything else to say.
-            run_id: Which execution of it. By default a new id. A run that is open already is not
-                begun again; one that has ended is resumed, and its attempts are numbered on.
-            nodes: The ids of the nodes it plans to execute, in order.
+            metadata: Any further details.
+            run_id: The run's id; by default a new one. A run that is open is not begun again; a run
+                that has ended is resumed, and the numbers of its attempts continue.
+            nodes: The ids of the planned nodes, in order.
 
         Returns:
             The run's id.
@@ -98,10 +97,10 @@ class WorkflowEventTracker:
             details, planned = self._details(metadata), as_texts(nodes)
             run, new = self._runs.begin(as_text(workflow_id), run_id, time.perf_counter())
             if new:
-                self._publish(WorkflowStarted(**_header(run, details), nodes=planned))
+                self._published.run_started(run, planned, details)
             self._end_overdue()
         except Exception as error:  # noqa: BLE001
-            self._sink.failed(error)
+            self._sink.record_failure(error)
         return run_id
 
     def node_started(
@@ -116,25 +115,25 @@ class WorkflowEventTracker:
 
         Args:
             node_id: The node's name.
-            metadata: Anything else to say.
-            run_id: The run it belongs to; see the module for the default.
-            attempt: Its number. By default the next one in this run, from 1. An attempt that is
-                open already is not begun again.
+            metadata: Any further details.
+            run_id: The node's run; the module describes the default.
+            attempt: The attempt's number; by default the next one in this run, from 1. An attempt
+                that is open is not begun again.
 
         Returns:
             The attempt's number.
         """
-        number = ordinal(attempt) or 1
+        number = attempt_number(attempt) or 1
         try:
             details, node_id = self._details(metadata), as_text(node_id)
             run, number, new = self._runs.start_node(
-                node_id, _id(run_id), ordinal(attempt), time.perf_counter()
+                node_id, _id(run_id), attempt_number(attempt), time.perf_counter()
             )
             if run is not None and new:
-                self._publish(NodeStarted(**_header(run, details), node_id=node_id, attempt=number))
+                self._published.node_started(run, node_id, number, details)
             self._end_overdue()
         except Exception as error:  # noqa: BLE001
-            self._sink.failed(error)
+            self._sink.record_failure(error)
         return number
 
     def node_progress(
@@ -148,36 +147,31 @@ class WorkflowEventTracker:
         run_id: str | None = None,
         attempt: int | None = None,
     ) -> None:
-        """Tell how far a node got. Published, but not kept in `events`: it is about now.
+        """Publish a node's progress. `events` does not keep it.
 
         Args:
             node_id: The node's name.
-            completed: How much is done, in units of the caller's choice.
-            total: How much there is to do, if that is known.
-            message: What is being done now.
-            metadata: Anything else to say.
-            run_id: The run it belongs to; see the module for the default.
-            attempt: The attempt's number. By default the one begun in the calling context, else the
-                latest one.
+            completed: How much is done, in any unit.
+            total: How much there is to do, if known.
+            message: The current step.
+            metadata: Any further details.
+            run_id: The node's run; the module describes the default.
+            attempt: The attempt's number; by default that of the attempt begun in the calling
+                context, or of the latest one.
         """
         try:
             details, node_id = self._details(metadata), as_text(node_id)
-            run, number = self._runs.current_attempt(node_id, _id(run_id), ordinal(attempt))
-            if run is None:
-                return
-            self._sink.publish(
-                NodeProgress(
-                    **_header(run, details),
-                    node_id=node_id,
-                    attempt=number,
-                    completed=finite(completed) or 0,
-                    total=finite(total),
-                    message=None if message is None else as_text(message),
-                )
-            )
-            self._end_overdue()
+            progress = {
+                "completed": finite(completed) or 0,
+                "total": finite(total),
+                "message": None if message is None else as_text(message),
+            }
+            run, number = self._runs.current_attempt(node_id, _id(run_id), attempt_number(attempt))
+            if run is not None:
+                self._published.node_progress(run, node_id, number, progress, details)
+                self._end_overdue()
         except Exception as error:  # noqa: BLE001
-            self._sink.failed(error)
+            self._sink.record_failure(error)
 
     def node_completed(
         self,
@@ -196,40 +190,30 @@ class WorkflowEventTracker:
 
         Args:
             node_id: The node's name.
-            success: Whether it succeeded; where `status` says otherwise, the worse one holds.
-            metadata: Anything else to say; ``error_type`` and ``error_message`` in it stand for the
+            success: Whether it succeeded. If `status` contradicts it, the worse of the two holds.
+            metadata: Any further details; ``error_type`` and ``error_message`` in it stand for the
                 arguments of these names.
-            run_id: The run it belongs to; see the module for the default.
-            attempt: The attempt's number. By default the one begun in the calling context, else the
-                latest one open.
-            status: How it ended. By default ``ok`` or ``failed``.
-            error: The exception that ended it, for its type and, if asked for, its text.
-            error_type: The type's name, where the exception is not at hand.
-            error_message: Its text, where the exception is not at hand.
+            run_id: The node's run; the module describes the default.
+            attempt: The attempt's number; by default that of the attempt begun in the calling
+                context, or of the latest one open.
+            status: How it ended; by default ``ok`` or ``failed``.
+            error: The exception that ended it.
+            error_type: The exception's type; it wins over that of `error`.
+            error_message: The exception's text; it wins over that of `error`.
         """
         try:
-            details, node_id = copied(metadata), as_text(node_id)
-            kind, text = failure(details, error, error_type, error_message, with_text=self._error_messages)
-            outcome = outcome_of(truth(success) and error is None, status, NodeStatus)
-            run, number, duration = self._runs.end_node(
-                node_id, _id(run_id), ordinal(attempt), time.perf_counter()
+            details, node_id = metadata_copy(metadata), as_text(node_id)
+            outcome = status_and_success(as_bool(success) and error is None, status, NodeStatus)
+            outcome["error_type"], outcome["error_message"] = pop_error(
+                details, error, error_type, error_message, with_text=self._error_messages
             )
-            if run is None:
-                return
-            self._publish(
-                NodeCompleted(
-                    **_header(run, details),
-                    **outcome,
-                    node_id=node_id,
-                    attempt=number,
-                    duration_seconds=duration,
-                    error_type=kind,
-                    error_message=text,
-                )
-            )
-            self._end_overdue()
+            ended = self._runs.end_node(node_id, _id(run_id), attempt_number(attempt), time.perf_counter())
+            if ended is not None:
+                run, number, outcome["duration_seconds"] = ended
+                self._published.node_completed(run, node_id, number, outcome, details)
+                self._end_overdue()
         except Exception as broken:  # noqa: BLE001
-            self._sink.failed(broken)
+            self._sink.record_failure(broken)
 
     def node_skipped(
         self,
@@ -239,7 +223,7 @@ class WorkflowEventTracker:
         run_id: str | None = None,
         attempt: int | None = None,
     ) -> None:
-        """End a node as skipped, whether or not it was started: it had nothing left to do."""
+        """End a node as skipped, started or not: there was nothing left to do."""
         self.node_completed(node_id, True, metadata, run_id=run_id, attempt=attempt, status="skipped")
 
     def workflow_completed(
@@ -251,42 +235,44 @@ class WorkflowEventTracker:
         status: WorkflowStatus | None = None,
         error_type: str | None = None,
     ) -> None:
-        """End a run; its nodes that are still open end first, as cancelled.
+        """End a run; first its open nodes end, as cancelled.
 
         Args:
-            success: Whether every node succeeded; where `status` says otherwise, the worse holds.
-            metadata: Anything else to say; ``error_type`` in it stands for the argument.
-            run_id: Which run; see the module for the default.
-            status: How it ended. By default ``ok`` or ``failed``.
-            error_type: The type of the exception that ended it, if one did.
+            success: Whether every node succeeded. If `status` contradicts it, the worse one holds.
+            metadata: Any further details; ``error_type`` in it stands for the argument.
+            run_id: Which run; the module describes the default.
+            status: How it ended; by default ``ok`` or ``failed``.
+            error_type: The type of the exception that ended it.
         """
         try:
-            details = copied(metadata)
-            kind, text = failure(details, None, error_type, None, with_text=self._error_messages)
+            details = metadata_copy(metadata)
+            outcome = status_and_success(as_bool(success), status, WorkflowStatus)
+            outcome["error_type"], text = pop_error(
+                details, None, error_type, None, with_text=self._error_messages
+            )
             if text is not None:
                 details["error_message"] = text
-            outcome = outcome_of(truth(success), status, WorkflowStatus)
             run = self._runs.take(_id(run_id))
             if run is not None:
-                self._end_run(run, details, outcome, kind)
+                self._end_run(run, outcome, details)
         except Exception as broken:  # noqa: BLE001
-            self._sink.failed(broken)
+            self._sink.record_failure(broken)
 
     @property
     def events(self) -> list[WorkflowEvent]:
         """A copy of the latest events, the oldest first, without progress."""
-        return list(self._events)
+        return list(self._published.latest)
 
     def get_events(self) -> list[dict[str, Any]]:
         """Return `events` as dictionaries; see `eventbus.events.records.workflow_event_record`."""
         return [workflow_event_record(event) for event in self.events]
 
     def get_node_duration(self, node_id: str, *, run_id: str | None = None) -> float | None:
-        """Return the seconds of the attempt at a node that ended last, in any run or in one.
+        """Return the seconds of a node's latest ended attempt, in any run or in one.
 
         Returns:
-            None when none has ended, when its start was not seen, or when it is long ago: the
-            latest 4,096 are remembered.
+            None if no attempt has ended, if its start was not seen, or if it is not among the latest
+            4,096.
         """
         return self._runs.duration(as_text(node_id), _id(run_id))
 
@@ -295,51 +281,28 @@ class WorkflowEventTracker:
         """How many exceptions, of the bus or of arguments, were kept from the observed work."""
         return self._sink.failures
 
-    def _publish(self, event: WorkflowEvent) -> None:
-        self._events.append(event)
-        self._sink.publish(event)
-
-    def _end_run(
-        self, run: Run, details: dict[str, Any], outcome: dict[str, Any], error_type: str | None
-    ) -> None:
+    def _end_run(self, run: Run, outcome: dict[str, Any], details: dict[str, Any]) -> None:
         now = time.perf_counter()
         for node_id, number, duration in self._runs.end_open_nodes(run, now):
-            self._publish(
-                NodeCompleted(
-                    **_header(run, {}),
-                    node_id=node_id,
-                    attempt=number,
-                    status="cancelled",
-                    success=False,
-                    duration_seconds=duration,
-                )
+            self._published.node_completed(
+                run, node_id, number, {**_CANCELLED, "duration_seconds": duration}, {}
             )
-        self._publish(
-            WorkflowCompleted(
-                **_header(run, details), **outcome, duration_seconds=run.end(now), error_type=error_type
-            )
-        )
+        self._published.run_completed(run, {**outcome, "duration_seconds": run.end(now)}, details)
 
     def _end_overdue(self) -> None:
-        """End the oldest of too many open runs: whoever began it will not."""
+        """End the oldest run if too many are open: its producer has abandoned it."""
         run = self._runs.take_overdue()
         if run is not None:
-            self._end_run(run, {"abandoned": True}, {"status": "cancelled", "success": False}, None)
+            self._end_run(run, _CANCELLED, {"abandoned": True})
 
     def _details(self, metadata: Mapping[str, Any] | None) -> dict[str, Any]:
-        details = copied(metadata)
+        details = metadata_copy(metadata)
         if not self._error_messages:
             details.pop("error_message", None)
         return details
 
 
-def _header(run: Run, details: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "session_id": run.session_id,
-        "workflow_id": run.workflow_id,
-        "run_id": run.run_id,
-        "metadata": details,
-    }
+_CANCELLED: dict[str, Any] = {"status": "cancelled", "success": False}
 
 
 def _id(value: str | None) -> str | None:

@@ -13,20 +13,15 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, TextIO, TypeAlias, get_args
+from typing import TYPE_CHECKING, TextIO, get_args
 
-from eventbus import Event, EventTypes, OwnThread, Subscriber, scrubbed_line
+from eventbus import Event, EventTypes, OwnThread, ProgressMode, Subscriber, log_directory, scrubbed_line
 from eventbus_subscribers.plain_progress import PlainProgress
 
 if TYPE_CHECKING:
     from eventbus import EventBus
 
-__all__ = ["ConsoleProgress", "Mode", "choose_mode"]
-
-Mode: TypeAlias = Literal["auto", "tty", "plain", "quiet", "json"]
-"""How progress is shown: `plain` lines, `quiet` (problems and ends of workflows only), `json` (each
-event one line), `tty`, or what fits the surroundings (`auto`). There is no live region yet: `tty`
-shows what `plain` does."""
+__all__ = ["ConsoleProgress", "choose_mode"]
 
 MODE_VARIABLE = "EVENTBUS_PROGRESS"
 """The environment variable that sets the mode, unless the program sets it."""
@@ -39,7 +34,9 @@ _STALL_SECONDS = 0.5
 _NOT_PRINTABLE_ASCII = re.compile(r"[^ -~]")
 
 
-def choose_mode(flag: str | None, environ: Mapping[str, str], is_terminal: bool, columns: int) -> Mode:
+def choose_mode(
+    flag: str | None, environ: Mapping[str, str], is_terminal: bool, columns: int
+) -> ProgressMode:
     """Return the mode in which to show progress; pure.
 
     Args:
@@ -55,7 +52,7 @@ def choose_mode(flag: str | None, environ: Mapping[str, str], is_terminal: bool,
     Raises:
         ValueError: `flag` is not a mode.
     """
-    modes: dict[str, Mode] = {mode: mode for mode in get_args(Mode)}
+    modes: dict[str, ProgressMode] = {mode: mode for mode in get_args(ProgressMode)}
     if flag is not None and flag not in modes:
         raise ValueError(f"mode={flag!r} is not a mode. Pass one of {', '.join(modes)}")
     for asked in (flag, environ.get(MODE_VARIABLE)):
@@ -74,8 +71,7 @@ class ConsoleProgress(Subscriber[Event]):
         mode: The mode; see `choose_mode`.
         heartbeat: A node that has been running for this many seconds without a line gets one; 0: never.
         clock: Returns the time in seconds, and never runs backwards.
-        directory: The directory of the log that the header names. By default the environment's
-            ``EVENTBUS_DIR``, otherwise ``.session-buddy``.
+        directory: The directory of the log that the header names; by default `eventbus.log_directory()`.
 
     Attributes:
         unwritten: Lines that could not be written, because the stream was closed, broken or stalled.
@@ -92,18 +88,18 @@ class ConsoleProgress(Subscriber[Event]):
         self,
         stream: TextIO | None = None,
         *,
-        mode: Mode = "auto",
+        mode: ProgressMode = "auto",
         heartbeat: float = 10.0,
         clock: Callable[[], float] = time.monotonic,
         directory: str | os.PathLike[str] | None = None,
     ) -> None:
         choose_mode(mode, {}, is_terminal=False, columns=0)
         self._given_stream = stream
-        self._given_mode: Mode = mode
+        self._given_mode: ProgressMode = mode
         self._given_directory = directory
         self._heartbeat = heartbeat
         self._clock = clock
-        self._mode: Mode = mode
+        self._mode: ProgressMode = mode
         self._progress = PlainProgress("")
         self._thread = OwnThread("eventbus-console-progress", idle=self._work_when_idle)
         self._is_broken = False
@@ -121,10 +117,8 @@ class ConsoleProgress(Subscriber[Event]):
         self._mode = choose_mode(
             self._given_mode, os.environ, is_terminal, shutil.get_terminal_size().columns
         )
-        directory = self._given_directory or os.environ.get("EVENTBUS_DIR") or ".session-buddy"
-        self._progress = PlainProgress(
-            os.fspath(directory), quiet=self._mode == "quiet", heartbeat=self._heartbeat
-        )
+        directory = os.fspath(log_directory(self._given_directory))
+        self._progress = PlainProgress(directory, quiet=self._mode == "quiet", heartbeat=self._heartbeat)
 
     async def handle_batch(self, events: Sequence[Event]) -> None:
         """Show a line for each change.

@@ -13,11 +13,14 @@ import os
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, get_args
 
 import msgspec
 
 from eventbus import (
+    DEFAULT_KEEP_BYTES,
+    DEFAULT_KEEP_DAYS,
+    DEFAULT_SEGMENT_BYTES,
     Event,
     EventsLost,
     EventTypes,
@@ -25,7 +28,9 @@ from eventbus import (
     RateLimitedLog,
     Subscriber,
     SubscriberError,
+    SyncPolicy,
     exclude_read_from,
+    log_directory,
 )
 from eventbus.history import prune
 from eventbus_subscribers.blocks import Block, numbered_blocks
@@ -36,22 +41,13 @@ from eventbus_subscribers.storage_policy import StoragePolicy
 if TYPE_CHECKING:
     from eventbus import EventBus
 
-__all__ = ["JsonPersister", "PersisterStatistics", "Sync"]
-
-Sync: TypeAlias = Literal["never", "interval", "always"]
-"""When what was written is made to reach the disk."""
+__all__ = ["JsonPersister", "PersisterStatistics"]
 
 MAX_PENDING_LINES = 65_536
 """Lines that are kept while they cannot be written; beyond this the oldest are lost, and counted."""
 MAX_PENDING_BYTES = 16 * 1024 * 1024
 """The same, in bytes."""
 
-SEGMENT_BYTES = 16 * 1024 * 1024
-"""A segment that would grow beyond it is followed by another."""
-KEEP_DAYS = 30.0
-"""Segments nobody has written to for longer are removed."""
-KEEP_BYTES = 1024 * 1024 * 1024
-"""Beyond so many bytes of segments in all, the oldest are removed."""
 
 _EVENTS_AT_ONCE = 256  # their lines fit the processor's cache, and are worth a system call
 
@@ -84,8 +80,8 @@ class JsonPersister(Subscriber[Event]):
     The file is created at the first event, with mode 0600, in directories of mode 0700.
 
     Args:
-        directory: The directory of the log. By default the environment's ``EVENTBUS_DIR``, otherwise
-            ``.session-buddy``, looked up when the bus starts.
+        directory: The directory of the log; by default `eventbus.log_directory()`, looked up when the
+            bus starts.
         sync: ``"interval"``: within a second, and at once after a failure, the end of a workflow or a
             skill, and on closing. ``"always"``: after each batch. ``"never"``: leave it to the
             operating system.
@@ -108,12 +104,12 @@ class JsonPersister(Subscriber[Event]):
         self,
         directory: str | os.PathLike[str] | None = None,
         *,
-        sync: Sync = "interval",
-        segment_bytes: int = SEGMENT_BYTES,
-        keep_days: float = KEEP_DAYS,
-        keep_bytes: int = KEEP_BYTES,
+        sync: SyncPolicy = "interval",
+        segment_bytes: int = DEFAULT_SEGMENT_BYTES,
+        keep_days: float = DEFAULT_KEEP_DAYS,
+        keep_bytes: int = DEFAULT_KEEP_BYTES,
     ) -> None:
-        if sync not in ("never", "interval", "always"):
+        if sync not in get_args(SyncPolicy):
             raise ValueError(f"sync={sync!r} is not a policy. Pass 'never', 'interval' or 'always'")
         if not (segment_bytes > 0 and keep_days >= 0 and keep_bytes >= 0):
             raise ValueError(
@@ -176,7 +172,7 @@ class JsonPersister(Subscriber[Event]):
             raise SubscriberError("a JsonPersister writes one bus's events. Make another for this bus")
         self._bus_id = bus.id
         self._is_serving = True
-        self._directory = _resolved(self._given_directory or _default_directory())
+        self._directory = _resolved(log_directory(self._given_directory))
         self._log = _real(self._directory)
         self._reset()
 
@@ -323,10 +319,6 @@ class JsonPersister(Subscriber[Event]):
 
     def _warn(self, cause: str, problem: str) -> None:
         self._failure_log.warn(cause, f"{problem} ({self._pending.count} records pending, {self._lost} lost)")
-
-
-def _default_directory() -> str:
-    return os.environ.get("EVENTBUS_DIR") or ".session-buddy"
 
 
 def _resolved(directory: str | os.PathLike[str]) -> Path:

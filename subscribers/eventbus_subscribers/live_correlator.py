@@ -8,18 +8,15 @@ with EventBus([live]) as bus:
 
 from __future__ import annotations
 
-import os
-import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from weakref import WeakSet
 
 from eventbus import (
     CorrelatedSession,
     Correlation,
     EventBus,
     EventsLost,
-    EventTypes,
+    ForkSafeLock,
     PatternDetected,
     SessionCorrelated,
     SkillEvent,
@@ -54,7 +51,6 @@ class LiveCorrelator(Subscriber[SkillEvent | WorkflowEvent | EventsLost]):
         ValueError: A limit is less than 1.
     """
 
-    events: EventTypes = SkillEvent | WorkflowEvent | EventsLost
     capacity: int = 16_384
     name: str | None = "live_correlator"
 
@@ -64,8 +60,7 @@ class LiveCorrelator(Subscriber[SkillEvent | WorkflowEvent | EventsLost]):
         self._max_patterns = max_sessions
         self._patterns: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._bus: EventBus | None = None
-        self._lock = threading.Lock()
-        _correlators.add(self)
+        self._lock = ForkSafeLock()
 
     @property
     def evicted(self) -> int:
@@ -162,16 +157,3 @@ def _correlated(session_id: str, figures: CorrelatedSession) -> SessionCorrelate
         total_workflow_duration=figures.total_workflow_duration,
         open=figures.is_open,
     )
-
-
-_correlators: WeakSet[LiveCorrelator] = WeakSet()
-
-
-def _renew_locks() -> None:
-    """Replace the locks in a forked child: a thread of the parent may have held one."""
-    for correlator in list(_correlators):
-        correlator._lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_renew_locks)

@@ -1,4 +1,4 @@
-"""``eventbus cat``: the log as lines that other programs read."""
+"""``eventbus cat``: the log as lines for other programs."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ EVENTS: list[Event] = [
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
-    """A log of one bus, with all kinds of events."""
+    """Return a log of one bus, with all kinds of events."""
     persister = JsonPersister(tmp_path / "log")
     with EventBus([persister]) as bus:
         for event in EVENTS:
@@ -69,7 +69,7 @@ def log(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def repaired(log: Path) -> Path:
-    """The same, after damage amid it and a torn tail that was set aside."""
+    """Return the same log with a damaged line, after its torn tail was set aside."""
     (segment,) = EventLog(log).segments()
     with segment.path.open("ab") as file:
         file.write(
@@ -84,7 +84,7 @@ def lines(text: str) -> list[dict[str, Any]]:
 
 
 def test_jsonl_is_the_stored_lines_as_they_are(program: Program, log: Path) -> None:
-    """Every record's line, byte for byte, in order, without the header."""
+    """The real program prints the line of every record, byte for byte, in order, without the header."""
     ended = program("cat", "--dir", log)
     (segment,) = EventLog(log).segments()
     stored = segment.path.read_text().split("\n", 1)[1]
@@ -92,11 +92,11 @@ def test_jsonl_is_the_stored_lines_as_they_are(program: Program, log: Path) -> N
     assert [decode(line) for line in stored.removesuffix("\n").split("\n")][:4] == EVENTS[:4]
 
 
-def test_filters_take_what_matches(program: Program, log: Path) -> None:
-    """By session, by type under either of its names, by a type unknown here, by time."""
+def test_filters_select_events(cli: Program, log: Path) -> None:
+    """Events are selected by session, by either name of their type, by an unknown type, by time."""
 
     def numbers(*arguments: str) -> list[int]:
-        return [line["seq"] for line in lines(program("cat", "--dir", log, *arguments).stdout)]
+        return [line["seq"] for line in lines(cli("cat", "--dir", log, *arguments).stdout)]
 
     assert numbers("--session", "s") == [1, 3, 5]
     assert numbers("--type", "node_completed") == numbers("--type", "NodeEvent") == [1, 2]
@@ -108,16 +108,16 @@ def test_filters_take_what_matches(program: Program, log: Path) -> None:
     assert numbers("--until", "1h") == [1, 2, 3, 4, 5, 6, 7]
 
 
-def test_a_type_that_no_class_has_is_told(program: Program, log: Path) -> None:
-    """It may be a plugin's that is not installed here, or a slip."""
-    ended = program("cat", "--dir", log, "--type", "nod_completed")
+def test_a_type_without_a_class_is_a_note(cli: Program, log: Path) -> None:
+    """The type may belong to a plugin that is not installed here, or be misspelled."""
+    ended = cli("cat", "--dir", log, "--type", "nod_completed")
     assert (ended.returncode, ended.stdout) == (0, "")
-    assert ended.stderr.startswith("note: no event class here is called nod_completed")
+    assert ended.stderr.startswith("note: there is no event class nod_completed")
 
 
-def test_csv_has_stable_columns_and_no_formulas(program: Program, log: Path) -> None:
-    """The same columns whatever the log holds; what a spreadsheet would run begins with an apostrophe."""
-    ended = program("cat", "--dir", log, "--format", "csv")
+def test_csv_has_stable_columns_and_no_formulas(cli: Program, log: Path) -> None:
+    """The columns are the same for every log; a text like a formula begins with an apostrophe."""
+    ended = cli("cat", "--dir", log, "--format", "csv")
     assert ended.returncode == 0
     rows = list(csv.DictReader(io.StringIO(ended.stdout, newline="")))
     assert tuple(rows[0]) == CSV_COLUMNS
@@ -131,14 +131,14 @@ def test_csv_has_stable_columns_and_no_formulas(program: Program, log: Path) -> 
     assert json.loads(rows[4]["other"]) == {"to": ["prod"]}
     assert rows[5]["session_id"] == "'=1+1"
     assert not any(cell.startswith(tuple("=+-@\t\r\n")) for row in rows for cell in row.values())
-    assert program("cat", "--dir", log, "--format", "csv", "--session", "none").stdout == (
+    assert cli("cat", "--dir", log, "--format", "csv", "--session", "none").stdout == (
         ",".join(CSV_COLUMNS) + "\n"
     )
 
 
-def test_cloudevents_are_as_version_1_0_wants_them(program: Program, log: Path) -> None:
-    """Required attributes, unique source and id, attribute names and values within the rules."""
-    ended = program("cat", "--dir", log, "--format", "cloudevents")
+def test_cloudevents_follow_version_1_0(cli: Program, log: Path) -> None:
+    """Required attributes are there, source and id are unique, names and values follow the rules."""
+    ended = cli("cat", "--dir", log, "--format", "cloudevents")
     events = lines(ended.stdout)
     assert ended.returncode == 0
     assert len(events) == len(EVENTS)
@@ -159,41 +159,41 @@ def test_cloudevents_are_as_version_1_0_wants_them(program: Program, log: Path) 
     assert events[3]["data"] == {"metadata": {}, "workflow_id": "w", "run_id": None, "nodes": ["n1", "n2"]}
 
 
-def test_damage_is_passed_over_told_and_exit_code_4(program: Program, repaired: Path) -> None:
-    """All that is intact is printed; the places go to stderr."""
-    ended = program("cat", "--dir", repaired)
+def test_damage_is_skipped_with_a_note_and_exit_code_4(cli: Program, repaired: Path) -> None:
+    """Every intact record is printed; the damaged places are listed on stderr."""
+    ended = cli("cat", "--dir", repaired)
     assert ended.returncode == 4
     assert [line["seq"] for line in lines(ended.stdout)] == [1, 2, 3, 4, 5, 6, 7, 9]
     (note,) = ended.stderr.splitlines()
     assert note.startswith("note: ")
-    assert "passed over" in note
+    assert "skipped" in note
 
 
-def test_where_there_is_no_log_it_says_so(program: Program, tmp_path: Path, log: Path) -> None:
-    """Exit code 3, and one line; EVENTBUS_DIR names the directory where --dir does not."""
-    ended = program("cat", "--dir", tmp_path / "nowhere")
+def test_a_missing_log_is_exit_code_3(cli: Program, tmp_path: Path, log: Path) -> None:
+    """The error is one line; without --dir the directory is the one in EVENTBUS_DIR."""
+    ended = cli("cat", "--dir", tmp_path / "nowhere")
     assert (ended.returncode, ended.stdout) == (3, "")
     assert ended.stderr == (
         f"error: there is no event log in {tmp_path / 'nowhere'}. "
         "hint: name its directory with --dir or EVENTBUS_DIR\n"
     )
-    assert program("cat").returncode == 3
-    assert program("cat", EVENTBUS_DIR=str(log)).returncode == 0
+    assert cli("cat").returncode == 3
+    assert cli("cat", EVENTBUS_DIR=str(log)).returncode == 0
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "problem"),
     [
-        (["--since", "yesterday"], "'yesterday' is no time"),
-        (["--until", "99999999999d"], "is no time"),
-        (["--format", "xml"], "'xml' is none of jsonl, csv, cloudevents"),
+        (["--since", "yesterday"], "'yesterday' is not a time"),
+        (["--until", "99999999999d"], "is not a time"),
+        (["--format", "xml"], "'xml' is not one of jsonl, csv, cloudevents"),
     ],
 )
-def test_wrong_usage_is_one_line(program: Program, arguments: list[str], told: str) -> None:
-    """Exit code 2, and what would be right."""
-    ended = program("cat", *arguments)
+def test_wrong_usage_is_one_line(cli: Program, arguments: list[str], problem: str) -> None:
+    """The exit code is 2, and the line says which values are right."""
+    ended = cli("cat", *arguments)
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert told in ended.stderr
+    assert problem in ended.stderr
     assert ended.stderr.count("\n") == 1
 
 
@@ -205,8 +205,8 @@ def start(log: Path, *arguments: str, stdout: int = subprocess.PIPE) -> subproce
     )
 
 
-def test_following_prints_what_is_there_and_what_comes(log: Path) -> None:
-    """Each line as soon as it is appended; interrupted, it ends with 130 and says nothing."""
+def test_following_prints_stored_and_new_events(log: Path) -> None:
+    """Each line is printed as soon as it is appended; Ctrl-C ends it with 130 and no message."""
     running = start(log, "-f", "--session", "s")
     assert running.stdout is not None
     try:
@@ -224,7 +224,7 @@ def test_following_prints_what_is_there_and_what_comes(log: Path) -> None:
 
 
 def test_following_waits_for_a_log(tmp_path: Path) -> None:
-    """There need be none yet."""
+    """The log may be created after the command is started; SIGTERM ends it with 143."""
     running = start(tmp_path / "log", "--follow", "--format", "csv")
     assert running.stdout is not None
     assert running.stderr is not None
@@ -243,7 +243,7 @@ def test_following_waits_for_a_log(tmp_path: Path) -> None:
 
 
 def test_a_reader_that_leaves_ends_it_quietly(log: Path) -> None:
-    """`eventbus cat | head -1` prints no traceback, however much there is."""
+    """`eventbus cat | head -1` prints no traceback, even if there is more than a pipe holds."""
     with EventBus([JsonPersister(log)]) as bus:
         for number in range(5_000):
             bus.publish(node(number))
@@ -252,13 +252,13 @@ def test_a_reader_that_leaves_ends_it_quietly(log: Path) -> None:
     assert running.stderr is not None
     running.stdout.readline()
     running.stdout.close()
-    told = running.stderr.read()
+    errors = running.stderr.read()
     running.stderr.close()
-    assert (running.wait(60), told) == (141, b"")
+    assert (running.wait(60), errors) == (141, b"")
 
 
-def test_nothing_that_a_terminal_obeys_reaches_one(log: Path) -> None:
-    """On a terminal, what is not printable is escaped as JSON escapes it; the line reads the same."""
+def test_no_control_character_reaches_a_terminal(log: Path) -> None:
+    """On a terminal, characters that are not printable are escaped as in JSON, with the same meaning."""
     leader, follower = pty.openpty()
     running = start(log, stdout=follower)
     os.close(follower)
@@ -276,32 +276,32 @@ def test_nothing_that_a_terminal_obeys_reaches_one(log: Path) -> None:
     assert lines(text) == lines(segment.path.read_text().split("\n", 1)[1])
 
 
-# What others read it with.
+# Programs that read the output.
 
 
-def test_jq_reads_a_repaired_log(program: Program, repaired: Path) -> None:
-    """Without complaint, every line."""
+def test_jq_reads_a_repaired_log(cli: Program, repaired: Path) -> None:
+    """Jq reads every line."""
     jq: Any = pytest.importorskip("jq", reason="jq is not installed")
-    output = program("cat", "--dir", repaired).stdout
+    output = cli("cat", "--dir", repaired).stdout
     assert jq.compile(".seq").input_text(output).all() == [1, 2, 3, 4, 5, 6, 7, 9]
 
 
-def test_duckdb_reads_a_repaired_log(program: Program, repaired: Path, tmp_path: Path) -> None:
-    """As JSON lines and as CSV, with types of its own finding."""
+def test_duckdb_reads_a_repaired_log(cli: Program, repaired: Path, tmp_path: Path) -> None:
+    """DuckDB reads JSON lines and CSV, and infers the types of the columns."""
     duckdb: Any = pytest.importorskip("duckdb", reason="duckdb is not installed")
     jsonl, table = tmp_path / "log.jsonl", tmp_path / "log.csv"
-    jsonl.write_text(program("cat", "--dir", repaired).stdout)
-    table.write_text(program("cat", "--dir", repaired, "--format", "csv").stdout, newline="")
+    jsonl.write_text(cli("cat", "--dir", repaired).stdout)
+    table.write_text(cli("cat", "--dir", repaired, "--format", "csv").stdout, newline="")
     query = "SELECT count(*), sum(duration_seconds), max(seq) FROM {} WHERE event_type = 'node_completed'"
     for source in (f"read_json('{jsonl}')", f"read_csv('{table}')"):
         assert duckdb.sql(query.format(source)).fetchall() == [(3, 1.5, 9)]
 
 
-def test_sqlite_utils_reads_a_repaired_log(program: Program, repaired: Path, tmp_path: Path) -> None:
-    """Its command inserts every line, whatever fields each has."""
+def test_sqlite_utils_reads_a_repaired_log(cli: Program, repaired: Path, tmp_path: Path) -> None:
+    """The command of sqlite-utils inserts every line, although their fields differ."""
     pytest.importorskip("sqlite_utils", reason="sqlite-utils is not installed")
     command = [sys.executable, "-m", "sqlite_utils"]
-    output = program("cat", "--dir", repaired).stdout
+    output = cli("cat", "--dir", repaired).stdout
     database = tmp_path / "log.db"
     subprocess.run(
         [*command, "insert", str(database), "events", "-", "--nl", "--alter"],

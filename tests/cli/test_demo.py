@@ -1,4 +1,4 @@
-"""`eventbus demo`: the real program over real projects."""
+"""`eventbus demo`: a workflow over real projects, with a skill around it, shown live."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def outcomes(events: list[Event]) -> dict[str, str]:
 
 
 def test_a_project_without_problems_succeeds_and_is_reported(program: Program, project: Path) -> None:
-    """Every phase is shown, the report and the summary are on stdout, and the exit code is 0."""
+    """The real program shows every phase, prints summary and report on stdout, and exits with 0."""
     ended = program("demo", project)
     assert ended.returncode == 0
     lines = ended.stderr.splitlines()
@@ -52,9 +52,7 @@ def test_a_project_without_problems_succeeds_and_is_reported(program: Program, p
     assert sorted(done[:-1]) == sorted(PHASES)
     assert re.search(r"end    workflow quality ok 5/5 nodes, \d+ events, 0 lost", ended.stderr)
     summary, rule, *report = ended.stdout.splitlines()
-    assert summary.startswith(
-        "sample 1.2: 2 modules, 9 lines, 1 functions, 1 classes, 1 public names without"
-    )
+    assert summary == "sample 1.2: 2 modules, 1 functions, 1 classes; no problems"
     assert rule == "=" * 60
     session_id = re.search(r"session=(\w+)", lines[0])
     assert session_id is not None
@@ -63,9 +61,9 @@ def test_a_project_without_problems_succeeds_and_is_reported(program: Program, p
     assert "  Workflow Nodes: 5" in report
 
 
-def test_the_log_holds_the_whole_run(program: Program, project: Path, tmp_path: Path) -> None:
-    """What was published is on disk, in `--dir`, with the skill around the run, all in one session."""
-    program("demo", project, "--dir", tmp_path / "log")
+def test_the_log_holds_the_whole_run(cli: Program, project: Path, tmp_path: Path) -> None:
+    """The events of the run and of the skill around it are stored in `--dir`, all in one session."""
+    cli("demo", project, "--dir", tmp_path / "log")
     events = logged(tmp_path / "log")
     (started,) = of_type(events, WorkflowStarted)
     assert isinstance(started, WorkflowStarted)
@@ -77,34 +75,32 @@ def test_the_log_holds_the_whole_run(program: Program, project: Path, tmp_path: 
     (skill,) = of_type(events, SkillCompleted)
     assert isinstance(skill, SkillCompleted)
     assert (skill.completed, skill.follow_up_actions) == (True, ("git commit",))
-    told = [
+    compiled = [
         event.message for event in events if isinstance(event, NodeProgress) and event.node_id == "compile"
     ]
-    assert told == ["sample/__init__.py", "sample/shapes.py"]
+    assert compiled == ["sample/__init__.py", "sample/shapes.py"]
 
 
-def test_the_project_is_left_as_it_was(program: Program, project: Path, tmp_path: Path) -> None:
-    """With the log elsewhere, not one file is added: no byte code, no cache of a linter."""
+def test_the_project_is_not_changed(cli: Program, project: Path, tmp_path: Path) -> None:
+    """With the log elsewhere no file is added: no byte code, no cache."""
     before = sorted(project.rglob("*"))
-    assert program("demo", project, "--dir", tmp_path / "log").returncode == 0
+    assert cli("demo", project, "--dir", tmp_path / "log").returncode == 0
     assert sorted(project.rglob("*")) == before
 
 
-def test_the_session_and_the_place_of_the_log_may_come_from_outside(program: Program, tmp_path: Path) -> None:
-    """A skill in another process names the session; both read it from the environment."""
-    ended = program("demo", EVENTBUS_SESSION_ID="abc123", EVENTBUS_DIR=str(tmp_path / "log"))
+def test_the_environment_names_session_and_log(cli: Program, tmp_path: Path) -> None:
+    """The session and the directory of the log are read from the environment."""
+    ended = cli("demo", EVENTBUS_SESSION_ID="abc123", EVENTBUS_DIR=str(tmp_path / "log"))
     assert f"eventbus: session=abc123 dir={tmp_path / 'log'}" in ended.stderr
     assert {event.session_id for event in of_type(logged(tmp_path / "log"), NodeCompleted)} == {"abc123"}
 
 
-def test_every_source_that_does_not_compile_is_listed_once_at_the_end(
-    program: Program, project: Path
-) -> None:
-    """The phase fails, what needs it is skipped, and the places are printed after the run."""
+def test_every_source_that_does_not_compile_is_listed_once_at_the_end(cli: Program, project: Path) -> None:
+    """The phase fails, the phases that need it are skipped, and the places are printed after the run."""
     (project / "sample" / "a.py").write_text("x = 1\ndef f(:\n")
     (project / "sample" / "b.py").write_bytes(b"x = '\xff'\n")
     (project / "sample" / "c.py").write_text("f(\x1b[31m)\n")
-    ended = program("demo", project)
+    ended = cli("demo", project)
     assert ended.returncode == 1
     *progress, first, second, third = ended.stderr.splitlines()
     assert re.fullmatch(r"sample/a\.py:2: SyntaxError: .+ \[compile\]", first)
@@ -120,14 +116,11 @@ def test_every_source_that_does_not_compile_is_listed_once_at_the_end(
     assert (skill.completed, skill.follow_up_actions) == (True, ("fix compile",))
 
 
-def test_a_failing_phase_stops_only_what_needs_it(program: Program, tmp_path: Path) -> None:
-    """Over an empty directory there is no project to name; all that can be done is done."""
-    ended = program("demo", "--dir", tmp_path / "log")
+def test_a_failed_phase_skips_only_the_phases_that_need_it(cli: Program, tmp_path: Path) -> None:
+    """In an empty directory there is no pyproject.toml, and every other phase but the summary runs."""
+    ended = cli("demo", "--dir", tmp_path / "log")
     assert ended.returncode == 1
-    assert (
-        "pyproject.toml: there is none, and no setup.cfg or setup.py names a project [metadata]"
-        in ended.stderr
-    )
+    assert "pyproject.toml: FileNotFoundError: No such file or directory [metadata]" in ended.stderr
     assert outcomes(logged(tmp_path / "log")) == {
         "metadata": "failed",
         "compile": "ok",
@@ -137,36 +130,36 @@ def test_a_failing_phase_stops_only_what_needs_it(program: Program, tmp_path: Pa
     }
 
 
-def test_a_pyproject_that_is_no_toml_is_a_finding_with_its_line(program: Program, project: Path) -> None:
-    """A file that is broken is what the run is there to find, and no reason not to run."""
+def test_a_pyproject_that_is_not_toml_is_a_problem_with_its_line(cli: Program, project: Path) -> None:
+    """A broken pyproject.toml fails the phase that reads it; the program runs without its settings."""
     (project / "pyproject.toml").write_text('[project]\nname = "sample\n')
-    ended = program("demo", project)
+    ended = cli("demo", project)
     assert ended.returncode == 1
     assert re.search(r"^pyproject\.toml:2: .+ \[metadata\]$", ended.stderr, re.MULTILINE)
 
 
 @pytest.mark.parametrize("what", ["missing", "a file"])
-def test_a_directory_that_is_not_there_is_exit_code_3(program: Program, tmp_path: Path, what: str) -> None:
-    """Nothing runs, and nothing is created."""
+def test_a_missing_directory_is_exit_code_3(cli: Program, tmp_path: Path, what: str) -> None:
+    """The error is one line; nothing runs."""
     target = tmp_path / "target"
     if what == "a file":
         target.write_text("")
-    ended = program("demo", target)
+    ended = cli("demo", target)
     assert (ended.returncode, ended.stdout) == (3, "")
     assert ended.stderr == (
-        f"error: {target} is no directory. hint: name the directory of a Python project\n"
+        f"error: {target} is not a directory. hint: name the directory of a Python project\n"
     )
 
 
-def test_progress_as_json_is_one_event_on_each_line(program: Program, project: Path) -> None:
-    """`--progress` is passed on to what shows it."""
-    ended = program("demo", project, "--progress", "json")
+def test_progress_as_json_is_one_event_per_line(cli: Program, project: Path) -> None:
+    """With `--progress json` stderr is the events."""
+    ended = cli("demo", project, "--progress", "json")
     events = [decode(line) for line in ended.stderr.splitlines()]
     assert outcomes(events) == dict.fromkeys(PHASES, "ok")
 
 
 def test_a_reader_of_the_report_that_leaves_is_no_error(project: Path) -> None:
-    """`eventbus demo | true` runs to its end, shows all progress, and prints no traceback."""
+    """`eventbus demo | true` runs to the end, shows all progress, and prints no traceback."""
     with subprocess.Popen(
         [sys.executable, "-m", "eventbus", "demo", str(project)],
         stdout=subprocess.PIPE,
@@ -176,34 +169,34 @@ def test_a_reader_of_the_report_that_leaves_is_no_error(project: Path) -> None:
         assert running.stdout is not None
         assert running.stderr is not None
         running.stdout.close()
-        told = running.stderr.read()
+        errors = running.stderr.read()
     assert running.returncode == 141
-    assert "done   skill project-quality" in told.splitlines()[-1]
+    assert "done   skill project-quality" in errors.splitlines()[-1]
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a named pipe to hold a phase up")
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a named pipe to block a phase")
 @pytest.mark.parametrize(
     ("sent", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"]
 )
-def test_an_interrupted_run_closes_its_books(
+def test_an_interrupted_run_is_complete_in_the_log(
     project: Path, tmp_path: Path, sent: signal.Signals, exit_code: int
 ) -> None:
-    """In the middle of a phase that blocks the loop: node, run and skill end in the log, and no traceback."""
-    held_up = project / "sample" / "held_up.py"
-    os.mkfifo(held_up)
+    """Interrupted while a phase blocks the loop, node, run and skill end in the log, without traceback."""
+    blocking = project / "sample" / "blocking.py"
+    os.mkfifo(blocking)
     with subprocess.Popen(
         [sys.executable, "-m", "eventbus", "demo", str(project), "--dir", str(tmp_path / "log")],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     ) as running:
-        # Opening it returns when the program has it open for reading: then it is amid its phase.
-        with held_up.open("w"):
+        # Opening it returns once the program has opened it for reading, within its phase.
+        with blocking.open("w"):
             running.send_signal(sent)
-        out, told = running.communicate(timeout=30)
+        out, errors = running.communicate(timeout=30)
     assert (running.returncode, out) == (exit_code, "")
-    assert "Traceback" not in told
-    assert "cancel compile" in told
+    assert "Traceback" not in errors
+    assert "cancel compile" in errors
     events = logged(tmp_path / "log")
     assert outcomes(events) == {"metadata": "ok", "compile": "cancelled"}
     (run,) = of_type(events, WorkflowCompleted)
@@ -214,11 +207,11 @@ def test_an_interrupted_run_closes_its_books(
     assert not skill.completed
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a named pipe to hold a phase up")
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a named pipe to block a phase")
 def test_progress_is_shown_while_a_phase_blocks_the_loop(project: Path) -> None:
-    """The phase before is shown as done while `compile` still blocks the only loop of the program."""
-    held_up = project / "sample" / "held_up.py"
-    os.mkfifo(held_up)
+    """The previous phase is shown as done while `compile` blocks the only loop of the program."""
+    blocking = project / "sample" / "blocking.py"
+    os.mkfifo(blocking)
     with subprocess.Popen(
         [sys.executable, "-m", "eventbus", "demo", str(project)],
         stdout=subprocess.DEVNULL,
@@ -229,9 +222,9 @@ def test_progress_is_shown_while_a_phase_blocks_the_loop(project: Path) -> None:
         rescue.start()
         assert running.stderr is not None
         shown = next((line for line in iter(running.stderr.readline, "") if "metadata" in line), "")
-        with held_up.open("w"):
-            held_up.unlink()  # the phases after it must not be held up
-            held_up.write_text("")
+        with blocking.open("w"):
+            blocking.unlink()  # the next phases must not block
+            blocking.write_text("")
         running.stderr.read()
         rescue.cancel()
     assert "done   metadata" in shown

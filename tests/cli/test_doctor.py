@@ -1,4 +1,4 @@
-"""``eventbus doctor``: what is wrong with a log, by place, and what --repair does about it."""
+"""``eventbus doctor``: the problems of a log by place, and their repair."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Program: TypeAlias = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
-    """A sound log of one segment."""
+    """Return a sound log of one segment."""
     with EventBus([JsonPersister(tmp_path / "log")]) as bus:
         for number in range(10):
             bus.publish(NodeCompleted(workflow_id="w", node_id=f"n{number}"))
@@ -39,52 +39,52 @@ def append(path: Path, content: bytes) -> int:
     return size
 
 
-def test_a_sound_log_is_ok(program: Program, log: Path) -> None:
-    """One line, and exit code 0; with --json nothing at all."""
+def test_a_sound_log_is_ok(program: Program, cli: Program, log: Path) -> None:
+    """The real program prints one line and exits with 0; with --json it prints nothing."""
     ended = program("doctor", "--dir", log)
     assert (ended.returncode, ended.stdout, ended.stderr) == (
         0,
         f"ok: 1 segment in {log}; the index is missing\n",
         "",
     )
-    ended = program("doctor", "--dir", log, "--json")
+    ended = cli("doctor", "--dir", log, "--json")
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
 
 
-def test_problems_are_told_by_place_with_exit_code_1(program: Program, log: Path) -> None:
-    """One line each; nothing is changed."""
+def test_problems_are_listed_by_place_with_exit_code_1(cli: Program, log: Path) -> None:
+    """Each problem is one line, and nothing is changed."""
     path = only_segment(log)
     torn = append(path, b'{"seq":11,"ev')
     path.chmod(0o644)
     (path.parent / "note\x1b[2J.txt").write_text("mine")
     before = path.read_bytes()
-    ended = program("doctor", "--dir", log)
+    ended = cli("doctor", "--dir", log)
     assert ended.returncode == 1
     permissions, foreign, tail = ended.stdout.splitlines()
-    assert permissions == f"permissions     {path}: others may use it: its mode is 0644, not 0600"
+    assert permissions == f"permissions     {path}: other users may use it: its mode is 0644, not 0600"
     assert foreign.startswith(f"foreign file    {path.parent}/note\\x1b[2J.txt: ")
-    assert tail == f"torn tail       {path}:{torn}: its writer died amid a line: 13 bytes"
+    assert tail == f"torn tail       {path}:{torn}: its writer died in the middle of a line: 13 bytes"
     assert path.read_bytes() == before
 
 
-def test_damage_is_exit_code_4(program: Program, log: Path) -> None:
-    """Also when it was asked to repair: it is passed over by readers, and left where it is."""
+def test_damage_is_exit_code_4(cli: Program, log: Path) -> None:
+    """Damage is exit code 4 with --repair, too: readers skip it, and it stays where it is."""
     path = only_segment(log)
     offset = append(path, b"poison\n")
     for arguments in ((), ("--repair",)):
-        ended = program("doctor", "--dir", log, *arguments)
+        ended = cli("doctor", "--dir", log, *arguments)
         assert ended.returncode == 4
-        assert ended.stdout.startswith(f"damage          {path}:{offset}: 6 bytes hold no record: ")
+        assert ended.stdout.startswith(f"damage          {path}:{offset}: 6 bytes contain no record: ")
 
 
-def test_repair_makes_it_sound(program: Program, log: Path) -> None:
-    """Torn tails are set aside, permissions taken away; what is repaired is told, and counts no more."""
+def test_repair_makes_the_log_sound(cli: Program, log: Path) -> None:
+    """Torn tails are set aside and permissions removed; repaired problems are listed, and not counted."""
     path = only_segment(log)
     whole = path.read_bytes()
     append(path, b'{"seq":11,"ev')
     path.chmod(0o640)
     log.chmod(0o755)
-    ended = program("doctor", "--dir", log, "--repair")
+    ended = cli("doctor", "--dir", log, "--repair")
     assert (ended.returncode, ended.stderr) == (0, "")
     assert [line.split()[0] for line in ended.stdout.splitlines()] == [
         "repaired",
@@ -96,14 +96,14 @@ def test_repair_makes_it_sound(program: Program, log: Path) -> None:
     assert [stat.S_IMODE(each.stat().st_mode) for each in (log, path)] == [0o700, 0o600]
     kept = [each.read_bytes() for each in path.parent.iterdir() if each != path]
     assert kept == [b'{"seq":11,"ev']
-    assert program("doctor", "--dir", log).returncode == 0
+    assert cli("doctor", "--dir", log).returncode == 0
 
 
-def test_json_is_one_object_a_line(program: Program, log: Path) -> None:
-    """With stable keys, for a program."""
+def test_json_is_one_object_per_line(cli: Program, log: Path) -> None:
+    """With --json each problem is an object with the same keys."""
     path = only_segment(log)
     offset = append(path, b"poison\ntorn")
-    ended = program("doctor", "--dir", log, "--repair", "--json")
+    ended = cli("doctor", "--dir", log, "--repair", "--json")
     repaired, damage = map(json.loads, ended.stdout.splitlines())
     assert ended.returncode == 4
     assert list(repaired) == list(damage) == ["kind", "path", "message", "offset", "length", "repaired"]
@@ -112,24 +112,24 @@ def test_json_is_one_object_a_line(program: Program, log: Path) -> None:
     assert (damage["offset"], damage["length"]) == (offset, 6)
 
 
-def test_where_there_is_no_log_it_says_so(program: Program, tmp_path: Path) -> None:
-    """Exit code 3, and one line."""
-    ended = program("doctor", "--dir", tmp_path / "nowhere")
+def test_a_missing_log_is_exit_code_3(cli: Program, tmp_path: Path) -> None:
+    """The error is one line that names the directory."""
+    ended = cli("doctor", "--dir", tmp_path / "nowhere")
     assert (ended.returncode, ended.stdout) == (3, "")
     assert ended.stderr.startswith("error: there is no event log in ")
 
 
-def test_the_index_is_examined_and_mended(program: Program, log: Path) -> None:
-    """A stale index is no problem, a damaged one is; with --repair both are brought up to date."""
-    program("sessions", "--dir", log)
-    assert program("doctor", "--dir", log).stdout.endswith("; the index is current\n")
+def test_the_index_is_checked_and_repaired(cli: Program, log: Path) -> None:
+    """A stale index is not a problem, a damaged one is; --repair brings both up to date."""
+    cli("sessions", "--dir", log)
+    assert cli("doctor", "--dir", log).stdout.endswith("; the index is current\n")
     with EventBus([JsonPersister(log)]) as bus:
         bus.publish(NodeCompleted(workflow_id="w", node_id="n"))
-    ended = program("doctor", "--dir", log)
+    ended = cli("doctor", "--dir", log)
     assert (ended.returncode, "the index is stale" in ended.stdout) == (0, True)
     (log / "index.sqlite3").write_bytes(b"no database" * 1_000)
-    ended = program("doctor", "--dir", log)
+    ended = cli("doctor", "--dir", log)
     assert (ended.returncode, ended.stdout.startswith("index           ")) == (1, True)
-    ended = program("doctor", "--dir", log, "--repair")
+    ended = cli("doctor", "--dir", log, "--repair")
     assert (ended.returncode, "repaired" in ended.stdout) == (0, True)
     assert "the index is current" in ended.stdout

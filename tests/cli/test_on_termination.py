@@ -1,4 +1,4 @@
-"""Before a signal ends a process: what there is to say is said, and the signal does what it would."""
+"""A callback runs before a signal ends the process, and the signal ends it as usual."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ import pytest
 
 SCRIPT = """
 import os, signal, sys, time
-from eventbus.cli.on_termination import last_words
+from eventbus.cli import on_termination as module
+from eventbus.cli.on_termination import on_termination
+module._TIMEOUT_SECONDS = 0.2
 before = signal.getsignal(signal.SIGTERM)
-def say():
-    print("said", flush=True)
+def callback():
+    print("called", flush=True)
     {then}
-with last_words(say):
+with on_termination(callback):
     {first}
     os.kill(os.getpid(), signal.{name})
     print("not ended", flush=True)
@@ -35,22 +37,22 @@ def _run(
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
-def test_the_words_are_said_and_the_signal_ends_the_process(tmp_path: Path, name: str) -> None:
-    """The process ends by the signal itself, after what was to be said."""
-    assert _run(tmp_path, name) == (-signal.Signals[name], "said\n", "")
+def test_the_callback_runs_and_the_signal_ends_the_process(tmp_path: Path, name: str) -> None:
+    """The callback runs first; then the process ends by the signal itself."""
+    assert _run(tmp_path, name) == (-signal.Signals[name], "called\n", "")
 
 
-def test_words_that_take_too_long_are_cut_short(tmp_path: Path) -> None:
-    """A process that cannot finish speaking ends all the same."""
-    assert _run(tmp_path, then="time.sleep(60)") == (-signal.SIGTERM, "said\n", "")
+def test_a_callback_that_hangs_is_abandoned(tmp_path: Path) -> None:
+    """A process whose callback does not return ends all the same."""
+    assert _run(tmp_path, then="time.sleep(60)") == (-signal.SIGTERM, "called\n", "")
 
 
-def test_a_signal_that_the_program_ignores_or_handles_is_its_own(tmp_path: Path) -> None:
-    """A handler of the program's own replaces ours, as it would replace the default."""
+def test_a_handler_of_the_program_replaces_ours(tmp_path: Path) -> None:
+    """A program that handles the signal itself is not ended, and no callback runs."""
     code, out, _ = _run(tmp_path, first="signal.signal(signal.SIGTERM, lambda *_: print('theirs'))")
     assert (code, out) == (0, "theirs\nnot ended\n")
 
 
-def test_afterwards_the_handlers_are_as_they_were(tmp_path: Path) -> None:
-    """Leaving the block puts back what was there."""
+def test_the_previous_handlers_are_restored(tmp_path: Path) -> None:
+    """After the block the signal has the handler that it had before."""
     assert _run(tmp_path, name="SIGUSR1", first="signal.signal(signal.SIGUSR1, signal.SIG_IGN)")[0] == 0

@@ -1,9 +1,10 @@
-"""The program: what it is called with, how it ends, and that an error is one line."""
+"""The program: its arguments, its exit codes, and its errors of one line."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -27,14 +28,14 @@ def one_line_error(ended: subprocess.CompletedProcess[str]) -> str:
 
 
 def test_the_version_is_the_distributions(program: Program) -> None:
-    """`--version` tells the installed version on stdout."""
+    """`python -m eventbus --version` prints the installed version on stdout."""
     ended = program("--version")
     assert (ended.returncode, ended.stdout) == (0, f"eventbus {importlib.metadata.version('eventbus')}\n")
 
 
-def test_help_names_the_commands_and_without_a_command_it_is_a_usage_error(program: Program) -> None:
-    """Asked for, help is a result; unasked, it is a note and exit code 2."""
-    asked, unasked = program("--help"), program()
+def test_help_lists_the_commands_and_is_also_the_error_without_a_command(cli: Program) -> None:
+    """`--help` is printed on stdout; without a command help is printed on stderr, and the exit code is 2."""
+    asked, unasked = cli("--help"), cli()
     assert (asked.returncode, asked.stderr) == (0, "")
     assert "demo" in asked.stdout
     assert "plugins" in asked.stdout
@@ -42,34 +43,34 @@ def test_help_names_the_commands_and_without_a_command_it_is_a_usage_error(progr
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "problem"),
     [
         (["frobnicate"], "frobnicate"),
         (["demo", "--frobnicate"], "--frobnicate"),
         (["demo", ".", "surplus"], "surplus"),
-        (["demo", "--progress", "loud"], "'loud' is none of auto, tty, plain, quiet, json"),
+        (["demo", "--progress", "loud"], "'loud' is not one of auto, tty, plain, quiet, json"),
         (["demo", "--dir"], "--dir"),
     ],
 )
-def test_wrong_usage_is_one_line_and_exit_code_2(program: Program, arguments: list[str], told: str) -> None:
-    """No traceback, no box, no page of help."""
-    ended = program(*arguments)
+def test_wrong_usage_is_one_line_and_exit_code_2(cli: Program, arguments: list[str], problem: str) -> None:
+    """The line names the word that is wrong; there is no traceback, no box, no page of help."""
+    ended = cli(*arguments)
     assert ended.returncode == 2
-    assert told in one_line_error(ended)
+    assert problem in one_line_error(ended)
 
 
-def test_a_wrong_setting_is_one_line_and_exit_code_2(program: Program, project: Path) -> None:
-    """The file and the key are named, and nothing is run."""
+def test_a_wrong_setting_is_one_line_and_exit_code_2(cli: Program, project: Path) -> None:
+    """The line names the file and the key, and nothing runs."""
     with (project / "pyproject.toml").open("a") as file:
         file.write('[tool.eventbus]\nprogess = "plain"\n')
-    ended = program("demo", project)
+    ended = cli("demo", project)
     assert ended.returncode == 2
     assert f"{project / 'pyproject.toml'}: [tool.eventbus]: " in one_line_error(ended)
     assert "`progess`" in ended.stderr
 
 
-def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
-    """Without typer the program is one line long, and the library is whole."""
+def test_without_the_extra_the_error_says_what_to_install(tmp_path: Path) -> None:
+    """Without typer the program prints one line, and the library can be imported."""
     script = (
         "import sys\n"
         "sys.modules['typer'] = None\n"
@@ -88,31 +89,35 @@ def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(importlib.util.find_spec("crackerjack") is not None, reason="crackerjack is installed")
-def test_without_crackerjack_it_says_what_to_install(program: Program) -> None:
-    """`eventbus crackerjack` without crackerjack is one line, and makes no log."""
+def test_without_crackerjack_the_error_says_what_to_install(program: Program, somewhere: Path) -> None:
+    """`eventbus crackerjack` without crackerjack prints one line, and creates no log."""
     ended = program("crackerjack", "run", "--fast")
+    assert list(somewhere.iterdir()) == []
     assert ended.returncode == 3
     assert "crackerjack is not installed in this environment. hint: install it with: " in one_line_error(
         ended
     )
 
 
-def test_plugins_lists_what_is_found_and_what_is_disabled(program: Program) -> None:
-    """One line for each, the name in the second column."""
-    ended = program("plugins")
+def test_plugins_are_listed_with_their_state(cli: Program) -> None:
+    """Each plugin is one line: its state, then its name."""
+    ended = cli("plugins")
     states = {line.split()[1]: line.split()[0] for line in ended.stdout.splitlines()}
     assert (ended.returncode, ended.stderr) == (0, "")
     assert states["json_persister"] == "ok"
     assert states["event_logger"] == "disabled"
 
 
-def test_plugins_reports_what_cannot_be_used(program: Program, tmp_path: Path) -> None:
-    """A broken plugin has its reason on its line, and the exit code says that there are problems."""
+def test_a_plugin_that_cannot_be_used_is_exit_code_1(
+    cli: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line of a broken plugin gives the reason."""
     info = tmp_path / "path" / "broken-1.0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[eventbus.subscribers]\nbroken = no_such_module:Thing\n")
-    ended = program("plugins", PYTHONPATH=str(info.parent))
+    monkeypatch.setattr(sys, "path", [str(info.parent), *sys.path])
+    ended = cli("plugins")
     assert ended.returncode == 1
     (line,) = (line for line in ended.stdout.splitlines() if line.startswith("FAILED"))
     assert line.split()[1:4] == ["broken", "broken", "no_such_module:Thing"]
@@ -120,7 +125,7 @@ def test_plugins_reports_what_cannot_be_used(program: Program, tmp_path: Path) -
 
 
 def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
-    """`eventbus plugins | true` prints no traceback, neither then nor when the interpreter exits."""
+    """`eventbus plugins | true` prints no traceback, not even when the interpreter exits."""
     running = subprocess.Popen(
         [sys.executable, "-m", "eventbus", "plugins"],
         cwd=tmp_path,
@@ -131,14 +136,16 @@ def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
     assert running.stdout is not None
     assert running.stderr is not None
     running.stdout.close()
-    told = running.stderr.read()
+    errors = running.stderr.read()
     running.stderr.close()
-    assert (running.wait(60), told) == (141, "")
+    assert (running.wait(60), errors) == (141, "")
 
 
 def test_the_program_can_be_called_as_a_function(capsys: pytest.CaptureFixture[str]) -> None:
-    """`main` takes arguments and returns the exit code, and leaves the process's signals as they were."""
+    """`main` takes arguments, returns the exit code, and restores the signal handlers of the process."""
+    before = signal.getsignal(signal.SIGTERM)
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("eventbus ")
     assert main(["frobnicate"]) == 2
     assert capsys.readouterr().err.startswith("error: ")
+    assert signal.getsignal(signal.SIGTERM) is before

@@ -1,4 +1,4 @@
-"""``eventbus prune``: what is old goes, what is being written stays, and it says what it did."""
+"""``eventbus prune``: old segments are removed, a segment that is being written stays."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Program: TypeAlias = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def segments(tmp_path: Path) -> list[Path]:
-    """The segments of a log, last written to 40, 20 and 0 days ago."""
+    """Return the segments of a log, last written 40, 20 and 0 days ago."""
     made: list[Path] = []
     for days in (40, 20, 0):
         persister = JsonPersister(tmp_path / "log", keep_days=0)
@@ -33,35 +33,37 @@ def segments(tmp_path: Path) -> list[Path]:
     return made
 
 
-def test_old_segments_go(program: Program, segments: list[Path], tmp_path: Path) -> None:
-    """What was last written longer ago goes, and is named; the rest stays."""
+def test_old_segments_are_removed(
+    program: Program, cli: Program, segments: list[Path], tmp_path: Path
+) -> None:
+    """The real program removes and names the segments that were last written before; the others stay."""
     ended = program("prune", "--older-than", "30d", "--dir", tmp_path / "log")
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout.startswith(f"removed {segments[0].name}: ")
     assert ended.stdout.count("\n") == 1
     assert [path.exists() for path in segments] == [False, True, True]
-    again = program("prune", "--older-than", "30d", "--dir", tmp_path / "log")
+    again = cli("prune", "--older-than", "30d", "--dir", tmp_path / "log")
     assert (again.returncode, again.stdout) == (0, f"nothing to remove in {tmp_path / 'log'}\n")
 
 
-def test_a_dry_run_only_tells(program: Program, segments: list[Path], tmp_path: Path) -> None:
-    """With --dry-run --json one object tells of each segment that would go, and none does."""
-    ended = program("prune", "--older-than", "10d", "--dry-run", "--json", "--dir", tmp_path / "log")
-    told = [json.loads(line) for line in ended.stdout.splitlines()]
-    assert [each["path"] for each in told] == [str(path) for path in segments[:2]]
-    assert [each["removed"] for each in told] == [False, False]
+def test_a_dry_run_removes_nothing(cli: Program, segments: list[Path], tmp_path: Path) -> None:
+    """With --dry-run --json there is an object for each segment to remove, and none is removed."""
+    ended = cli("prune", "--older-than", "10d", "--dry-run", "--json", "--dir", tmp_path / "log")
+    listed = [json.loads(line) for line in ended.stdout.splitlines()]
+    assert [each["path"] for each in listed] == [str(path) for path in segments[:2]]
+    assert [each["removed"] for each in listed] == [False, False]
     assert all(path.exists() for path in segments)
 
 
-def test_what_is_being_written_stays(program: Program, tmp_path: Path) -> None:
-    """A segment of a program that runs stays, however long nothing happened in it."""
+def test_a_segment_that_is_being_written_stays(cli: Program, tmp_path: Path) -> None:
+    """The segment of a running program stays, even if its last record is old."""
     persister = JsonPersister(tmp_path / "log")
     with EventBus([persister]) as bus:
         bus.publish(NodeCompleted(workflow_id="w", node_id="n"))
         _wait_until_written(persister)
         assert persister.path is not None
         os.utime(persister.path, (0, 0))
-        ended = program("prune", "--older-than", "1d", "--dir", tmp_path / "log")
+        ended = cli("prune", "--older-than", "1d", "--dir", tmp_path / "log")
         assert ended.stdout.startswith("nothing to remove")
         assert persister.path.exists()
 
@@ -74,17 +76,17 @@ def _wait_until_written(persister: JsonPersister) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "told"),
+    ("arguments", "code", "problem"),
     [
-        (["--older-than", "soon"], 2, "'soon' is no time"),
+        (["--older-than", "soon"], 2, "'soon' is not a time"),
         ([], 2, "--older-than"),
         (["--older-than", "30d"], 3, "no event log"),
     ],
 )
-def test_errors_are_one_line(program: Program, arguments: list[str], code: int, told: str) -> None:
-    """An age that is none, and a log that is not there, are one line each."""
-    ended = program("prune", *arguments)
+def test_errors_are_one_line(cli: Program, arguments: list[str], code: int, problem: str) -> None:
+    """A wrong age, a missing age and a missing log are one line each."""
+    ended = cli("prune", *arguments)
     assert ended.returncode == code
-    assert told in ended.stderr
+    assert problem in ended.stderr
     assert ended.stderr.startswith("error: ")
     assert ended.stderr.count("\n") == 1

@@ -1,4 +1,8 @@
-"""`eventbus run`: the command is as it would be by itself; its start, its end and its events are told."""
+"""`eventbus run`: the command runs as by itself; its start, its end and its events are recorded.
+
+A test that waits for a command starts a process: `run` blocks the signals that it waits for in its
+own threads, and another thread of this process would take them.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +43,7 @@ def _stored(directory: Path, event_type: type[Event] = Event) -> list[Any]:
 
 @pytest.mark.parametrize("code", [0, 3])
 def test_the_exit_code_is_the_commands_own(program: Program, tmp_path: Path, code: int) -> None:
-    """`run` ends with the command's exit code, and tells how it ended."""
+    """`run` exits with the command's exit code, and the end of the run records it."""
     ended = program("run", "--dir", tmp_path / "log", "--", "sh", "-c", f"exit {code}")
     assert ended.returncode == code
     (start,), (end,) = (
@@ -57,7 +61,7 @@ def test_the_exit_code_is_the_commands_own(program: Program, tmp_path: Path, cod
 
 @pytest.mark.parametrize(("name", "status"), [("TERM", "cancelled"), ("KILL", "failed")])
 def test_a_signal_gives_128_and_its_number(program: Program, tmp_path: Path, name: str, status: str) -> None:
-    """A command that a signal ended gives 128 + n, as shells do, and its end names the signal."""
+    """If signal n ended the command the exit code is 128 + n, as in shells, and the end names the signal."""
     ended = program("run", "--dir", tmp_path / "log", "--", "sh", "-c", f"kill -{name} $$")
     assert ended.returncode == 128 + signal.Signals[f"SIG{name}"]
     (end,) = _stored(tmp_path / "log", WorkflowCompleted)
@@ -65,17 +69,17 @@ def test_a_signal_gives_128_and_its_number(program: Program, tmp_path: Path, nam
 
 
 def test_standard_streams_are_inherited(tmp_path: Path) -> None:
-    """The command reads our stdin and writes to our stdout and stderr, undisturbed."""
+    """The command reads our stdin and writes to our stdout and stderr."""
     ended = subprocess.run(
-        [sys.executable, "-m", "eventbus", "run", "--progress", "quiet", "sh", "-c", "cat; echo told >&2"],
+        [sys.executable, "-m", "eventbus", "run", "--progress", "quiet", "sh", "-c", "cat; echo said >&2"],
         cwd=tmp_path, input="given\n", capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert (ended.returncode, ended.stdout) == (0, "given\n")
-    assert "told\n" in ended.stderr
+    assert "said\n" in ended.stderr
 
 
 def test_arguments_are_passed_on_as_they_are(program: Program) -> None:
-    """Options and a second `--` behind the command are the command's own."""
+    """Options and a second `--` after the command belong to the command."""
     script = "import sys; print(sys.argv[1:])"
     ended = program("run", "--", sys.executable, "-c", script, "--dir", "x", "--", "--help")
     assert ended.stdout == "['--dir', 'x', '--', '--help']\n"
@@ -91,7 +95,7 @@ def test_the_environment_names_session_and_log(program: Program, tmp_path: Path)
 
 
 def test_events_of_the_command_are_shown_and_stored_once(program: Program, tmp_path: Path) -> None:
-    """What an instrumented command publishes is followed live, and is in the log once, in one session."""
+    """Events that the command publishes are shown live, and are in the log once, in one session."""
     log = tmp_path / "log"
     ended = program("run", "--session", "s1", "--dir", log, "--", sys.executable, "-c", INSTRUMENTED)
     assert ended.returncode == 0
@@ -104,7 +108,7 @@ def test_events_of_the_command_are_shown_and_stored_once(program: Program, tmp_p
 
 
 def test_other_sessions_are_not_shown(program: Program, tmp_path: Path) -> None:
-    """What belongs to another session is not this command's."""
+    """Events of another session are not shown."""
     ended = program(
         "run", "--session", "s1", "--dir", tmp_path, "--",
         "env", "EVENTBUS_SESSION_ID=s2", sys.executable, "-c", INSTRUMENTED,
@@ -114,28 +118,28 @@ def test_other_sessions_are_not_shown(program: Program, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "code", "told"),
+    ("command", "code", "problem"),
     [
         (["no-such-command"], 127, "there is no command no-such-command"),
         (["/etc/passwd"], 126, "/etc/passwd"),
     ],
 )
-def test_what_cannot_be_run_is_one_line(
-    program: Program, tmp_path: Path, command: list[str], code: int, told: str
+def test_a_command_that_cannot_be_run_is_one_line(
+    cli: Program, tmp_path: Path, command: list[str], code: int, problem: str
 ) -> None:
-    """A command that is not there gives 127, one that is no program 126, as shells do, and no run."""
-    ended = program("run", "--dir", tmp_path / "log", "--", *command)
+    """The exit code is 127 for a missing command and 126 for one that is not executable, as in shells."""
+    ended = cli("run", "--dir", tmp_path / "log", "--", *command)
     assert ended.returncode == code
     assert ended.stdout == ""
     assert ended.stderr.startswith("error: ")
-    assert told in ended.stderr
+    assert problem in ended.stderr
     assert ended.stderr.count("\n") == 1
     assert _stored(tmp_path / "log") == []
 
 
-def test_without_a_command_it_is_a_usage_error(program: Program) -> None:
-    """There must be something to run."""
-    ended = program("run")
+def test_without_a_command_it_is_a_usage_error(cli: Program) -> None:
+    """`run` needs a command."""
+    ended = cli("run")
     assert ended.returncode == 2
     assert ended.stderr.startswith("error: ")
 
@@ -150,7 +154,7 @@ WAITS = (
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1"])
 def test_signals_are_passed_on(tmp_path: Path, name: str) -> None:
-    """A signal sent to `run` reaches the command, once, and what it makes of it is the exit code."""
+    """A signal sent to `run` reaches the command, whose reaction is the exit code."""
     command = [sys.executable, "-c", WAITS.format(name)]
     with subprocess.Popen(
         [sys.executable, "-m", "eventbus", "run", "--progress", "quiet", "--", *command],
@@ -164,17 +168,17 @@ def test_signals_are_passed_on(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_ctrl_c_in_a_terminal_reaches_the_command_once(tmp_path: Path) -> None:
-    """The terminal interrupts both; the command gets one SIGINT, and decides what comes of it."""
+    """The terminal interrupts both processes; the command receives one SIGINT, and decides how to end."""
     script = (
         "import signal, sys, time\n"
-        "came = []\n"
-        "signal.signal(signal.SIGINT, lambda *_: came.append(1))\n"
+        "received = []\n"
+        "signal.signal(signal.SIGINT, lambda *_: received.append(1))\n"
         "print('ready', flush=True)\n"
         "until = time.monotonic() + 20\n"
-        "while not came and time.monotonic() < until:\n"
+        "while not received and time.monotonic() < until:\n"
         "    time.sleep(0.01)\n"
         "time.sleep(0.3)\n"
-        "sys.exit(40 + len(came))\n"
+        "sys.exit(40 + len(received))\n"
     )
     pid, terminal = pty.fork()
     if not pid:
@@ -194,29 +198,33 @@ def test_ctrl_c_in_a_terminal_reaches_the_command_once(tmp_path: Path) -> None:
                 script,
             ],
         )
-    said, deadline = b"", time.monotonic() + 30
-    while b"ready" not in said and time.monotonic() < deadline:
-        said += os.read(terminal, 1024)
+    shown, deadline = b"", time.monotonic() + 30
+    while b"ready" not in shown and time.monotonic() < deadline:
+        shown += os.read(terminal, 1024)
     os.write(terminal, b"\x03")
     _, status = os.waitpid(pid, 0)
     os.close(terminal)
     assert os.waitstatus_to_exitcode(status) == 41
 
 
-def test_the_log_stays_out_of_git(program: Program, tmp_path: Path) -> None:
-    """A log that is made within a project does not turn up in its git status."""
-    project = tmp_path / "somewhere"
-    subprocess.run(["git", "init", "-q", project], check=True, timeout=30)
+def test_the_log_stays_out_of_git(program: Program, somewhere: Path) -> None:
+    """A log that is created within a project does not appear in its git status."""
+    subprocess.run(["git", "init", "-q", somewhere], check=True, timeout=30)
     assert program("run", "--", "true").returncode == 0
-    assert list((project / ".session-buddy" / "events").iterdir())
+    assert list((somewhere / ".session-buddy" / "events").iterdir())
     status = subprocess.run(
-        ["git", "status", "--porcelain"], cwd=project, capture_output=True, text=True, check=True, timeout=30
+        ["git", "status", "--porcelain"],
+        cwd=somewhere,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
     )
     assert status.stdout == ""
 
 
-def test_a_log_that_cannot_be_written_is_no_reason_not_to_run(program: Program, tmp_path: Path) -> None:
-    """Where there can be no log the command runs all the same, with its exit code, and a note."""
+def test_a_log_that_cannot_be_written_does_not_stop_the_command(program: Program, tmp_path: Path) -> None:
+    """Without a log the command runs all the same, with its exit code, and a note."""
     (tmp_path / "file").write_text("no directory")
     ended = program("run", "--dir", tmp_path / "file", "--", "sh", "-c", "echo done; exit 4")
     assert (ended.returncode, ended.stdout) == (4, "done\n")

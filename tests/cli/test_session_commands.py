@@ -1,4 +1,4 @@
-"""`eventbus sessions`, `show`, `report`, `export` and `stats`, as programs and people use them."""
+"""`eventbus sessions`, `show`, `report`, `export` and `stats`, for people and for programs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ import pytest
 from eventbus_subscribers import JsonPersister
 
 from eventbus import EventBus
-from eventbus.cli import main
 from eventbus.events import (
     Event,
     NodeCompleted,
@@ -36,7 +35,7 @@ COMMANDS = [["sessions"], ["show", "7f3a1"], ["report"], ["report", "7f3a1"], ["
 
 
 class Deployed(Event, frozen=True, kw_only=True):
-    """An event of one's own."""
+    """An event of a plugin."""
 
     target: str
 
@@ -57,7 +56,7 @@ def of_session(name: str, start: float, *, ended: bool = True) -> list[Event]:
             **run, node_id="tests", attempt=2, status="failed", success=False, timestamp=at(7),
             duration_seconds=4.0, error_type="AssertionError",
         ),
-        PatternDetected(session_id=name, pattern="p", message="it goes on", timestamp=at(7)),
+        PatternDetected(session_id=name, pattern="p", message="slower", timestamp=at(7)),
         Deployed(session_id=name, target="x", timestamp=at(8)),
     ]  # fmt: skip
     if ended:
@@ -71,7 +70,7 @@ def of_session(name: str, start: float, *, ended: bool = True) -> list[Event]:
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
-    """A log with four sessions, one of them open and one with a hostile name."""
+    """Return a log with four sessions, one of them open and one with a hostile name."""
     directory = tmp_path / "log"
     with EventBus([JsonPersister(directory)]) as bus:
         for number, name in enumerate(["7f3a1", "7f3b2", "\x1b[2J\n\u202eevil"]):
@@ -82,15 +81,9 @@ def log(tmp_path: Path) -> Path:
     return directory
 
 
-def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    code = main([str(each) for each in arguments])
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
-
-
-def test_sessions_are_listed_the_latest_first(program: Program, log: Path) -> None:
-    """One line a session, with its figures; the latest first."""
-    done = program("sessions", "--dir", log)
+def test_sessions_are_listed_the_latest_first(cli: Program, log: Path) -> None:
+    """Each session is one line with its figures, the latest first."""
+    done = cli("sessions", "--dir", log)
     lines = done.stdout.splitlines()
     assert (done.returncode, done.stderr) == (0, "")
     assert lines[0].split() == ["session", "began", "took", "skills", "runs", "nodes", "failed"]
@@ -99,21 +92,21 @@ def test_sessions_are_listed_the_latest_first(program: Program, log: Path) -> No
     assert lines[4].split()[3:] == ["10.0s", "1", "1", "1", "1"]
 
 
-def test_only_so_many_are_listed(capsys: pytest.CaptureFixture[str], log: Path) -> None:
-    """The limit holds, what is left out is told, and 0 is no limit."""
-    _, out, _ = run(capsys, "sessions", "--dir", log, "--limit", 1)
+def test_the_number_of_listed_sessions_is_limited(cli: Program, log: Path) -> None:
+    """A last line says that sessions were left out; 0 means no limit."""
+    out = cli("sessions", "--dir", log, "--limit", 1).stdout
     assert len(out.splitlines()) == 3
     assert out.splitlines()[-1].startswith("1 of 4 sessions")
-    assert len(run(capsys, "sessions", "--dir", log, "--limit", 0)[1].splitlines()) == 5
-    assert run(capsys, "sessions", "--dir", log, "--limit", -1)[0] == 2
+    assert len(cli("sessions", "--dir", log, "--limit", 0).stdout.splitlines()) == 5
+    assert cli("sessions", "--dir", log, "--limit", -1).returncode == 2
 
 
 @pytest.mark.parametrize("command", ["sessions", "report"])
-def test_figures_for_programs(capsys: pytest.CaptureFixture[str], log: Path, command: str) -> None:
-    """With --json there is one object a line, without records, its keys always in the same order."""
-    code, out, _ = run(capsys, command, "--dir", log, "--json")
-    found = [json.loads(line) for line in out.splitlines()]
-    assert code == 0
+def test_figures_for_programs(cli: Program, log: Path, command: str) -> None:
+    """With --json each session is an object on a line, without records, its keys in the same order."""
+    done = cli(command, "--dir", log, "--json")
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 0
     assert [each["session_id"] for each in found] == ["open", "\x1b[2J\n\u202eevil", "7f3b2", "7f3a1"]
     assert len({tuple(each) for each in found}) == 1
     assert "workflow_events" not in found[0]
@@ -125,7 +118,7 @@ def test_figures_for_programs(capsys: pytest.CaptureFixture[str], log: Path, com
 
 
 def test_a_session_is_shown_event_by_event(program: Program, log: Path) -> None:
-    """The beginning of a session's name is enough; each change has a line, progress has none."""
+    """The real program shows each change as a line, and no progress; the beginning of an id is enough."""
     done = program("show", "7f3a", "--dir", log)
     assert done.returncode == 0
     assert done.stdout.splitlines()[0].startswith("session 7f3a1  began 2026-01-0")
@@ -137,31 +130,31 @@ def test_a_session_is_shown_event_by_event(program: Program, log: Path) -> None:
         "    +1.0s start  lint",
         "    +3.0s done   lint (2.0s)",
         "    +7.0s FAIL   tests, attempt 2 (4.0s) AssertionError",
-        "    +7.0s note   it goes on",
+        "    +7.0s note   slower",
         "    +8.0s event  deployed",
         "    +9.0s end    workflow crackerjack FAILED (8.0s)",
         "   +10.0s end    skill crackerjack-run (10.0s), then git commit",
     ]
 
 
-def test_the_events_of_a_session_for_programs(capsys: pytest.CaptureFixture[str], log: Path) -> None:
-    """With --json a session is its stored events, one a line."""
-    _, out, _ = run(capsys, "show", "7f3a1", "--dir", log, "--json")
+def test_the_events_of_a_session_for_programs(cli: Program, log: Path) -> None:
+    """With --json a session is its stored events, one per line."""
+    out = cli("show", "7f3a1", "--dir", log, "--json").stdout
     stored = [event for event in EventLog(log) if event.session_id == "7f3a1"]
     assert out.splitlines() == [encode(event).decode() for event in stored]
 
 
-def test_nothing_hostile_reaches_the_terminal(program: Program, log: Path) -> None:
-    """Control characters of names are escaped in every text."""
+def test_no_control_character_reaches_the_terminal(cli: Program, log: Path) -> None:
+    """Control characters in names are escaped in every text."""
     for command in (["sessions"], ["show", "\x1b"], ["report"], ["stats"], ["show", "\x1b?"], ["show", ""]):
-        done = program(*command, "--dir", log)
+        done = cli(*command, "--dir", log)
         assert all(char.isprintable() or char == "\n" for char in done.stdout + done.stderr), command
 
 
 @pytest.mark.parametrize(
     ("name", "code", "error"),
     [
-        ("7f3", 2, "error: '7f3' may be any of 7f3a1, 7f3b2. hint: type more of its name\n"),
+        ("7f3", 2, "error: several sessions begin with '7f3': 7f3a1, 7f3b2. hint: type more of its id\n"),
         ("zz", 3, "error: no session begins with 'zz'. hint: list them with: eventbus sessions\n"),
         ("", 3, "error: no session begins with ''. hint: list them with: eventbus sessions\n"),
         ("7%", 3, "error: no session begins with '7%'. hint: list them with: eventbus sessions\n"),
@@ -169,36 +162,37 @@ def test_nothing_hostile_reaches_the_terminal(program: Program, log: Path) -> No
 )
 @pytest.mark.parametrize("command", ["show", "report", "export"])
 def test_a_name_that_is_not_one_session(
-    capsys: pytest.CaptureFixture[str], log: Path, command: str, name: str, code: int, error: str
+    cli: Program, log: Path, command: str, name: str, code: int, error: str
 ) -> None:
-    """The beginning of several names, or of none, is one clear error."""
-    assert run(capsys, command, name, "--dir", log) == (code, "", error)
+    """The beginning of several ids, or of none, is one clear error."""
+    done = cli(command, name, "--dir", log)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", error)
 
 
-def test_a_whole_name_wins(capsys: pytest.CaptureFixture[str], log: Path) -> None:
-    """A session whose name is the beginning of another's can still be asked for."""
+def test_a_whole_name_wins(cli: Program, log: Path) -> None:
+    """A session whose id is the beginning of another id can be shown."""
     with EventBus([JsonPersister(log)]) as bus:
         bus.publish(SkillStarted(session_id="7f3", skill_name="k"))
-    assert run(capsys, "show", "7f3", "--dir", log)[1].startswith("session 7f3 ")
+    assert cli("show", "7f3", "--dir", log).stdout.startswith("session 7f3 ")
 
 
-def test_the_report_is_that_of_the_correlator(capsys: pytest.CaptureFixture[str], log: Path) -> None:
-    """The report tells all sessions, or one, in the historic form."""
-    _, out, _ = run(capsys, "report", "--dir", log)
+def test_the_report_has_the_form_of_the_correlators(cli: Program, log: Path) -> None:
+    """The report covers all sessions, or one, in the historic form."""
+    out = cli("report", "--dir", log).stdout
     assert out.startswith("=" * 60 + "\nSkills-Workflow Correlation Report\n")
     assert "Total Sessions: 4" in out
-    _, out, _ = run(capsys, "report", "7f3b", "--dir", log)
+    out = cli("report", "7f3b", "--dir", log).stdout
     assert "Total Sessions: 1" in out
     assert "Session: 7f3b2\n  Skills Used: 1\n  Skills Completed: 1\n  Workflow Nodes: 1\n" in out
 
 
-def test_statistics(capsys: pytest.CaptureFixture[str], log: Path) -> None:
-    """What the log holds, for people and for programs."""
-    code, out, _ = run(capsys, "stats", "--dir", log)
-    assert code == 0
-    assert "sessions  4, 1 of them open\n" in out
-    assert "nodes     4 completed, 4 failed, 0 skipped, 0 cancelled\n" in out
-    found = json.loads(run(capsys, "stats", "--dir", log, "--json")[1])
+def test_statistics(cli: Program, log: Path) -> None:
+    """The totals of the log are printed for people, and with --json for programs."""
+    done = cli("stats", "--dir", log)
+    assert done.returncode == 0
+    assert "sessions  4, 1 of them open\n" in done.stdout
+    assert "nodes     4 completed, 4 failed, 0 skipped, 0 cancelled\n" in done.stdout
+    found = json.loads(cli("stats", "--dir", log, "--json").stdout)
     assert (found["sessions"], found["sessions_open"], found["segments"], found["writers"]) == (4, 1, 1, 1)
     assert found["bytes"] == sum(each.size for each in EventLog(log).segments())
     assert (found["skills"], found["skills_completed"], found["total_skill_duration"]) == (4, 3, 30.0)
@@ -213,69 +207,68 @@ def _without_times(text: str) -> Any:
 
 @pytest.mark.parametrize("format_", ["correlation", "skill-metrics", "workflow-events", "session-buddy"])
 def test_an_export_is_the_same_in_a_file_and_on_the_screen(
-    program: Program, log: Path, tmp_path: Path, format_: str
+    cli: Program, log: Path, tmp_path: Path, format_: str
 ) -> None:
-    """Each format goes to a file, private and whole, or to standard output, in the same form."""
+    """Each format is written to a private file or to standard output, in the same form."""
     out = tmp_path / "out.json"
-    done = program("export", "--dir", log, "--format", format_, "--output", out)
+    done = cli("export", "--dir", log, "--format", format_, "--output", out)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", f"note: wrote {out}\n")
     assert out.stat().st_mode & 0o777 == 0o600
-    shown = _without_times(program("export", "--dir", log, "--format", format_).stdout)
+    shown = _without_times(cli("export", "--dir", log, "--format", format_).stdout)
     written = _without_times(out.read_text())
     assert shown == written
 
 
-def test_one_session_is_exported(capsys: pytest.CaptureFixture[str], log: Path, tmp_path: Path) -> None:
-    """With a session named, it alone is written."""
-    assert run(capsys, "export", "7f3a", "--dir", log, "--output", tmp_path / "one.json")[0] == 0
+def test_one_session_is_exported(cli: Program, log: Path, tmp_path: Path) -> None:
+    """If a session is named, only that session is written."""
+    assert cli("export", "7f3a", "--dir", log, "--output", tmp_path / "one.json").returncode == 0
     (name,) = json.loads((tmp_path / "one.json").read_text())["sessions"]
     assert name == "7f3a1"
 
 
-def test_an_export_that_cannot_be_written_is_one_clear_error(
-    capsys: pytest.CaptureFixture[str], log: Path, tmp_path: Path
-) -> None:
-    """It names the file, and nothing is left behind."""
+def test_an_export_that_cannot_be_written_is_one_clear_error(cli: Program, log: Path, tmp_path: Path) -> None:
+    """The error names the file."""
     (tmp_path / "file").write_text("x")
-    code, out, err = run(capsys, "export", "--dir", log, "--output", tmp_path / "file" / "out.json")
-    assert (code, out) == (1, "")
-    assert err.startswith(f"error: {tmp_path}/file/out.json cannot be written: ")
-    assert err.endswith("hint: name another file\n")
+    done = cli("export", "--dir", log, "--output", tmp_path / "file" / "out.json")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"error: {tmp_path}/file/out.json cannot be written: ")
+    assert done.stderr.endswith("hint: choose another file\n")
 
 
-def test_a_file_for_session_buddy_never_takes_the_name_of_the_historic_one(
-    capsys: pytest.CaptureFixture[str], log: Path, tmp_path: Path
+def test_an_export_for_session_buddy_never_has_the_name_of_the_historic_file(
+    cli: Program, log: Path, tmp_path: Path
 ) -> None:
     """Its extra key would make the historic readers lose their history."""
     target = tmp_path / "skill_metrics.json"
-    code, _, err = run(capsys, "export", "--dir", log, "--format", "session-buddy", "--output", target)
-    assert (code, target.exists()) == (2, False)
-    assert "skill_metrics.json is the name of another format" in err
-    assert run(capsys, "export", "--dir", log, "--format", "xml")[0] == 2
+    done = cli("export", "--dir", log, "--format", "session-buddy", "--output", target)
+    assert (done.returncode, target.exists()) == (2, False)
+    assert "skill_metrics.json is the file of the format skill-metrics" in done.stderr
+    assert cli("export", "--dir", log, "--format", "xml").returncode == 2
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_without_a_log_there_is_one_clear_error(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, command: list[str]
+    cli: Program, tmp_path: Path, somewhere: Path, command: list[str]
 ) -> None:
-    """A directory without a log is exit code 3, and nothing is made in it."""
-    code, out, err = run(capsys, *command, "--dir", tmp_path / "none")
-    assert (code, out, err.count("\n")) == (3, "", 1)
-    assert "there is no event log in" in err
-    assert list(tmp_path.iterdir()) == []
+    """A directory without a log is exit code 3, and nothing is created."""
+    done = cli(*command, "--dir", tmp_path / "none")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (3, "", 1)
+    assert "there is no event log in" in done.stderr
+    assert list(tmp_path.iterdir()) == [somewhere]
+    assert list(somewhere.iterdir()) == []
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_the_log_is_found_by_the_environment(program: Program, log: Path, command: list[str]) -> None:
-    """Without --dir it is the directory that EVENTBUS_DIR names."""
-    done = program(*command, EVENTBUS_DIR=str(log))
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_the_environment_names_the_log(cli: Program, log: Path, command: list[str]) -> None:
+    """Without --dir the log is in the directory that EVENTBUS_DIR names."""
+    done = cli(*command, EVENTBUS_DIR=str(log))
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [each for each in COMMANDS if each != ["report", "7f3a1"]], ids=" ".join)
 def test_a_reader_that_leaves_ends_it_quietly(log: Path, command: list[str]) -> None:
-    """A pipe whose reader has left is no reason to complain."""
+    """The real program prints nothing on stderr if the reader of its output has left."""
     reading, writing = os.pipe()
     os.close(reading)
     arguments = [sys.executable, "-m", "eventbus", *command, "--dir", str(log)]

@@ -1,9 +1,9 @@
-"""The fold: what events, in any order and number, make of a session."""
+"""Folding events, in any order and number, into sessions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any, cast
 
 import pytest
@@ -16,7 +16,6 @@ from eventbus.events import (
     Event,
     NodeCompleted,
     NodeProgress,
-    NodeStarted,
     NodeStatus,
     SessionCorrelated,
     SkillCompleted,
@@ -24,56 +23,8 @@ from eventbus.events import (
     SkillStarted,
     WorkflowCompleted,
     WorkflowEvent,
-    WorkflowStarted,
 )
-
-NOON = datetime(2025, 6, 1, 12, tzinfo=UTC)
-
-
-def at(seconds: float) -> datetime:
-    return NOON + timedelta(seconds=seconds)
-
-
-def skill(
-    start: float, end: float | None = None, *, id_: str = "i", session: str | None = "s"
-) -> list[Event]:
-    header: dict[str, Any] = {"session_id": session, "skill_name": "run", "invocation_id": id_}
-    events: list[Event] = [SkillStarted(**header, timestamp=at(start), workflow_path="daily")]
-    if end is not None:
-        events.append(SkillCompleted(**header, timestamp=at(end), duration_seconds=end - start))
-    return events
-
-
-def run(
-    start: float, end: float | None = None, *, id_: str | None = "r", session: str | None = "s"
-) -> list[Event]:
-    header: dict[str, Any] = {"session_id": session, "workflow_id": "ci", "run_id": id_}
-    events: list[Event] = [WorkflowStarted(**header, timestamp=at(start))]
-    if end is not None:
-        events.append(WorkflowCompleted(**header, timestamp=at(end), duration_seconds=end - start))
-    return events
-
-
-def node(
-    name: str,
-    when: float,
-    status: NodeStatus = "ok",
-    *,
-    attempt: int = 1,
-    id_: str | None = "r",
-    session: str | None = "s",
-) -> NodeCompleted:
-    success = status in ("ok", "skipped")
-    return NodeCompleted(
-        session_id=session, workflow_id="ci", run_id=id_, node_id=name, attempt=attempt, status=status,
-        success=success, timestamp=at(when), duration_seconds=1.0,
-    )  # fmt: skip
-
-
-def begun(name: str, when: float, *, attempt: int = 1, id_: str | None = "r") -> NodeStarted:
-    return NodeStarted(
-        session_id="s", workflow_id="ci", run_id=id_, node_id=name, attempt=attempt, timestamp=at(when)
-    )
+from tests.correlation.examples import at, begun, events, node, run, skill
 
 
 def fold(*events: Event, **limits: Any) -> Correlation:
@@ -88,7 +39,7 @@ def only(*events: Event) -> CorrelatedSession:
 
 
 def test_a_skill_and_a_workflow_of_one_session_meet() -> None:
-    """Events of both kinds with one session id make one session, with the figures of both."""
+    """Events of a skill and of a run with one session id make one session with the figures of both."""
     session = only(*skill(0, 10), *run(1, 5), begun("tests", 1), node("tests", 3))
     assert session.session_id == "s"
     assert (session.skills, session.skills_ended, session.skills_completed) == (1, 1, 1)
@@ -97,13 +48,13 @@ def test_a_skill_and_a_workflow_of_one_session_meet() -> None:
 
 
 def test_same_named_skills_of_a_day_stay_apart() -> None:
-    """Without a session id each invocation has a bucket of its own, whatever its name and day."""
+    """Without a session id each invocation has its own bucket, whatever its name and day."""
     sessions = fold(*skill(0, 1, id_="a", session=None), *skill(2, 3, id_="b", session=None)).sessions()
     assert set(sessions) == {"unattributed:skill:a", "unattributed:skill:b"}
 
 
-def test_to_dict_has_the_historic_keys_and_no_other() -> None:
-    """`to_dict` gives the nine keys, in their order, with records of seven and six keys."""
+def test_to_dict_has_exactly_the_legacy_keys() -> None:
+    """`to_dict` returns the nine legacy keys, in order, with records of seven and six keys."""
     shown = only(*skill(0, 10), *run(1, 5)).to_dict()
     assert list(shown) == [
         "session_id", "start_time", "end_time", "skill_invocations", "workflow_events",
@@ -115,8 +66,8 @@ def test_to_dict_has_the_historic_keys_and_no_other() -> None:
     }  # fmt: skip
 
 
-def test_a_constructed_session_has_the_historic_defaults() -> None:
-    """A session can be made by hand from its id and its start, and shares no list with another."""
+def test_a_constructed_session_has_the_legacy_defaults() -> None:
+    """A session built from an id and a start has default figures, and shares no list with another."""
     one, other = CorrelatedSession("a", "2025-01-01T00:00:00"), CorrelatedSession("b", "2025-01-01T00:00:00")
     one.skill_invocations.append({})
     assert other.skill_invocations == []
@@ -124,7 +75,7 @@ def test_a_constructed_session_has_the_historic_defaults() -> None:
 
 
 def test_instants_are_compared_not_texts() -> None:
-    """With mixed offsets the earliest instant is the start, though its text is the greatest."""
+    """With mixed offsets the earliest instant is the start, though its text sorts last."""
     plus_9, minus_7 = timezone(timedelta(hours=9)), timezone(timedelta(hours=-7))
     early = datetime(2025, 6, 1, 23, tzinfo=plus_9)  # 14:00 UTC
     late = datetime(2025, 6, 1, 8, tzinfo=minus_7)  # 15:00 UTC
@@ -142,7 +93,7 @@ def test_instants_are_compared_not_texts() -> None:
     ids=["skill", "run", "node of a run whose start was missed", "run inside", "second run"],
 )
 def test_an_open_session_has_no_end(still_open: list[Event]) -> None:
-    """While a skill or a run is open there is no end time; and it says that it is open."""
+    """While a skill or a run is open, the session is open and has no end time."""
     session = only(*still_open)
     assert session.end_time is None
     assert session.is_open
@@ -173,20 +124,20 @@ def test_an_open_session_has_no_end(still_open: list[Event]) -> None:
     ],
 )
 def test_a_closed_session_ends_with_its_latest_end(events: list[Event], end: float) -> None:
-    """When everything has ended, the end time is the latest end."""
+    """After everything has ended, the end time is the latest end."""
     session = only(*events)
     assert session.end_time == at(end).isoformat()
     assert not session.is_open
 
 
-def test_the_start_is_worked_out_where_it_was_not_seen() -> None:
+def test_a_start_that_was_not_seen_is_computed() -> None:
     """A completion without a start began its duration before its end."""
     assert only(skill(3, 10)[1]).start_time == at(3).isoformat()
     assert only(node("tests", 5)).start_time == at(4).isoformat()
 
 
-def test_a_late_start_replaces_what_was_worked_out() -> None:
-    """A start that comes after its end counts as the start, in either order of arrival."""
+def test_a_late_start_replaces_the_computed_one() -> None:
+    """A start that arrives after its end replaces the computed start."""
     started, ended = skill(4, 10)
     longer = SkillCompleted(
         session_id="s", skill_name="run", invocation_id="i", timestamp=at(10), duration_seconds=8
@@ -196,7 +147,7 @@ def test_a_late_start_replaces_what_was_worked_out() -> None:
 
 
 def test_a_clock_set_back_makes_nothing_negative() -> None:
-    """An end stamped before its start, and a negative duration, give no negative figure."""
+    """An end before its start, or a negative duration, gives no negative figure."""
     started = skill(60)
     ended = SkillCompleted(
         session_id="s", skill_name="run", invocation_id="i", timestamp=at(0), duration_seconds=-60
@@ -208,7 +159,7 @@ def test_a_clock_set_back_makes_nothing_negative() -> None:
 
 @pytest.mark.parametrize("duration", [float("nan"), float("inf"), -1.0, None, 10**400, "ten"])
 def test_an_impossible_duration_keeps_sums_finite(duration: Any) -> None:
-    """Durations that cannot be added up never raise, and never poison the sum."""
+    """Durations that cannot be added up are ignored, and nothing is raised."""
     impossible = SkillCompleted(
         session_id="s", skill_name="x", invocation_id="x", timestamp=at(1), duration_seconds=duration
     )
@@ -217,7 +168,7 @@ def test_an_impossible_duration_keeps_sums_finite(duration: Any) -> None:
 
 
 def test_a_duration_of_zero_is_a_duration() -> None:
-    """0.0 stays in the record."""
+    """A duration of 0.0 is kept in the record."""
     session = only(*skill(1, 1))
     assert session.skill_invocations[0]["duration_seconds"] == 0.0
 
@@ -239,7 +190,7 @@ def test_a_duration_of_zero_is_a_duration() -> None:
 def test_a_node_counts_once_by_its_best_attempt(
     statuses: list[NodeStatus], completed: int, failed: int, skipped: int, cancelled: int
 ) -> None:
-    """A failed node is not completed; one that a retry saved is, once, and is not failed."""
+    """A node counts once, by its best attempt: a successful retry makes it completed and not failed."""
     session = only(*(node("tests", n, status, attempt=n) for n, status in enumerate(statuses, 1)))
     assert session.workflow_nodes_completed == completed
     assert session.workflow_nodes_failed == failed
@@ -250,12 +201,12 @@ def test_a_node_counts_once_by_its_best_attempt(
 
 
 def test_the_same_node_in_two_runs_is_two_nodes() -> None:
-    """Nodes are told apart by their run."""
+    """Nodes of the same name in different runs are different nodes."""
     assert only(node("tests", 1, id_="a"), node("tests", 2, id_="b")).workflow_nodes_completed == 2
 
 
 def test_overlapping_runs_keep_their_own_durations() -> None:
-    """Two runs of one workflow at once add up to the sum of their durations."""
+    """The durations of overlapping runs of one workflow add up."""
     first, second = run(0, 10, id_="a"), run(2, 5, id_="b")
     session = only(first[0], second[0], second[1], first[1])
     assert (session.workflows, session.total_workflow_duration) == (2, 13.0)
@@ -273,31 +224,31 @@ def whole() -> list[Event]:
 
 
 def test_an_event_seen_twice_counts_once() -> None:
-    """Every event repeated, at once or all again later, changes nothing but nothing."""
+    """A repeated event, at once or later, changes nothing."""
     once = only(*whole())
     assert only(*whole(), *whole()) == once
     assert only(*[event for event in whole() for _ in range(3)]) == once
 
 
 def test_a_second_completion_of_the_same_thing_counts_once() -> None:
-    """A completion with another timestamp and duration is still of the same invocation, run, attempt."""
+    """A second completion with another timestamp and duration is ignored."""
     again = [*skill(0, 99)[1:], *run(0, 99)[1:], node("a", 99, "ok", attempt=1)]
     assert fold(*whole(), *again).session("s") == fold(*whole()).session("s")
 
 
 def test_a_different_invocation_run_or_attempt_counts_again() -> None:
-    """What has another id is not taken for a repeat."""
+    """An event with another id is not a repeat."""
     session = only(*skill(0, 1), *skill(0, 1, id_="j"), *run(0, 1), *run(0, 1, id_="q"))
     assert (session.skills_completed, session.workflows_ended) == (2, 2)
 
 
 def test_ends_before_starts_give_the_same_figures() -> None:
-    """A session told backwards has the figures of one told forwards."""
+    """Events in reverse order give the same figures."""
     assert fold(*reversed(whole())).figures("s") == fold(*whole()).figures("s")
 
 
 def test_events_without_session_have_one_bucket_per_run() -> None:
-    """Runs without a session are never merged, neither with each other nor with a session."""
+    """Runs without a session are not merged with each other or with a session."""
     sessions = fold(
         *run(0, 1, id_="a", session=None), *run(0, 1, id_="b", session=None), *run(0, 1, id_="a"),
         *skill(0, 1, id_="a", session=None), node("n", 1, id_="a", session=None),
@@ -308,12 +259,12 @@ def test_events_without_session_have_one_bucket_per_run() -> None:
 
 
 def test_an_empty_session_id_names_no_session() -> None:
-    """An empty id is no id."""
+    """An empty session id counts as None."""
     assert list(fold(*skill(0, session="")).sessions()) == ["unattributed:skill:i"]
 
 
 def test_a_session_named_like_a_bucket_is_not_taken_for_it() -> None:
-    """A session whose id is the name of a bucket keeps its own figures, under a name of its own."""
+    """A session whose id is the name of a bucket keeps its own figures, under another name."""
     correlation = fold(*run(0, 1, id_="x", session=None), *skill(0, 1, session="unattributed:run:x"))
     assert set(correlation.sessions()) == {"unattributed:run:x", "unattributed:session:unattributed:run:x"}
     bucket, named = map(
@@ -324,33 +275,33 @@ def test_a_session_named_like_a_bucket_is_not_taken_for_it() -> None:
     assert (bucket.skills, bucket.workflows, named.skills, named.workflows) == (0, 1, 1, 0)
 
 
-def test_a_name_nobody_has_gives_none() -> None:
-    """Asking for what is not known gives None, reserved prefix or not."""
+def test_an_unknown_name_gives_none() -> None:
+    """An unknown name gives None, with the reserved prefix or without."""
     correlation = fold(*whole())
     assert correlation.session("other") is None
     assert correlation.figures("unattributed:run:r") is None
 
 
 def test_progress_and_foreign_events_change_nothing() -> None:
-    """Progress is about now: it makes no session, and no record."""
+    """Progress and other events make no session and no record."""
 
     class NodePondered(WorkflowEvent, frozen=True, kw_only=True):
         pass
 
     progress = NodeProgress(session_id="p", workflow_id="ci", node_id="a")
-    told = SessionCorrelated(
+    correlated = SessionCorrelated(
         session_id="p", skills=1, skills_completed=1, workflows=1, nodes_completed=1, nodes_failed=0,
         total_skill_duration=1, total_workflow_duration=1, open=False,
     )  # fmt: skip
     correlation = Correlation()
     assert not any(
-        correlation.add(event) for event in (progress, NodePondered(workflow_id="ci"), told, Event())
+        correlation.add(event) for event in (progress, NodePondered(workflow_id="ci"), correlated, Event())
     )
     assert correlation.sessions() == {}
 
 
 def test_a_subclass_is_folded_as_its_base() -> None:
-    """A user's subclass of a known event counts as that event."""
+    """An event of a user's subclass counts like one of its base."""
 
     class NodeCompletedRemotely(NodeCompleted, frozen=True, kw_only=True):
         host: str = "h"
@@ -361,8 +312,8 @@ def test_a_subclass_is_folded_as_its_base() -> None:
     )
 
 
-def test_add_tells_when_a_skill_or_run_began_or_ended() -> None:
-    """News is the begin and end of skills and runs, not of nodes, and not a repeat."""
+def test_add_returns_true_when_a_skill_or_run_began_or_ended() -> None:
+    """`add` returns True for the start and end of a skill or run, and False for nodes and repeats."""
     correlation = Correlation()
     news = [correlation.add(event) for event in [*skill(0, 9), *run(1, 8), begun("a", 2), node("a", 3)]]
     assert news == [True, True, True, True, False, False]
@@ -376,8 +327,8 @@ def unnamed(*spans: tuple[float, float]) -> list[list[Event]]:
     return [run(start, end, id_=None) for start, end in spans]
 
 
-def test_runs_without_ids_are_told_apart_by_their_starts() -> None:
-    """Two runs one after the other, without ids, are two runs, and their nodes two nodes."""
+def test_runs_without_ids_are_distinguished_by_their_starts() -> None:
+    """Two consecutive runs without ids are two runs, and their nodes two nodes."""
     (start_1, end_1), (start_2, end_2) = unnamed((0, 4), (5, 8))
     session = only(start_1, node("a", 1, id_=None), end_1, start_2, node("a", 6, id_=None), end_2)
     assert (session.workflows, session.workflows_ended, session.total_workflow_duration) == (2, 2, 7.0)
@@ -386,7 +337,7 @@ def test_runs_without_ids_are_told_apart_by_their_starts() -> None:
 
 
 def test_completions_alone_are_each_a_run() -> None:
-    """Two different ends without starts and ids are two runs; the same one twice is one."""
+    """Two different ends without starts and ids are two runs; a repeated one is not."""
     ends = [events[1] for events in unnamed((0, 4), (5, 8))]
     assert only(*ends, *ends).total_workflow_duration == 7.0
 
@@ -406,14 +357,14 @@ def test_a_retry_without_run_and_attempt_is_one_completed_node() -> None:
 
 
 def test_a_repeat_in_a_run_without_an_id_counts_once() -> None:
-    """The very same events again, without ids, change nothing."""
+    """Repeated events without ids change nothing."""
     (start, end), *_ = unnamed((0, 9))
     events = [start, begun("a", 1, id_=None), node("a", 2, id_=None), end]
     assert only(*events, *events) == only(*events)
 
 
 def test_an_end_that_overtook_its_start_is_the_same_run() -> None:
-    """Without an id, a start older than an end without one belongs to it."""
+    """Without an id, an end and an older start that arrives later are one run."""
     ((start, end),) = unnamed((0, 9))
     session = only(end, start)
     assert (session.workflows, session.is_open) == (1, False)
@@ -427,7 +378,7 @@ def test_overlapping_runs_without_ids_all_end() -> None:
 
 
 def test_runs_with_neither_id_nor_session_have_one_bucket_each() -> None:
-    """Without anything to go by, each run of a workflow still has its own bucket."""
+    """Each run without an id and a session has its own bucket."""
     events = [event for start in (0, 10) for event in run(start, start + 1, id_=None, session=None)]
     sessions = fold(*events).sessions()
     assert list(sessions) == [
@@ -442,7 +393,7 @@ def test_runs_with_neither_id_nor_session_have_one_bucket_each() -> None:
 
 
 def test_the_least_recently_touched_ended_session_is_evicted_first() -> None:
-    """An ended session goes before an open one, and of the ended ones the one touched longest ago."""
+    """An ended session is evicted before an open one; of the ended ones, the one touched longest ago."""
     correlation = fold(
         *skill(0, session="open"), *skill(0, 1, session="a"), *skill(0, 1, session="b"), max_sessions=3
     )
@@ -453,7 +404,7 @@ def test_the_least_recently_touched_ended_session_is_evicted_first() -> None:
 
 
 def test_with_only_open_sessions_the_least_recently_touched_goes() -> None:
-    """Sessions that never end are bounded, too."""
+    """If all sessions are open, the one touched longest ago is evicted."""
     correlation = Correlation(max_sessions=100)
     for number in range(1_000):
         correlation.add_all(skill(0, session=f"s{number}", id_=f"i{number}"))
@@ -461,8 +412,8 @@ def test_with_only_open_sessions_the_least_recently_touched_goes() -> None:
     assert correlation.evicted == 900
 
 
-def test_an_evicted_session_begins_anew() -> None:
-    """What comes later of an evicted session makes a new one, and what ends there has no start."""
+def test_an_evicted_session_begins_again() -> None:
+    """Later events of an evicted session make a new one."""
     correlation = fold(*skill(0), *skill(0, session="t"), max_sessions=1)
     correlation.add(skill(0, 4)[1])
     session = correlation.session("s")
@@ -471,7 +422,7 @@ def test_an_evicted_session_begins_anew() -> None:
 
 
 def test_totals_are_right_beyond_the_records_kept() -> None:
-    """Beyond the limit the newest records are kept, all are counted, and the rest is told of."""
+    """Beyond the limit the newest records are kept; the figures count all, and the dropped ones."""
     many = [event for n in range(500) for event in (*skill(n, n + 1, id_=f"i{n}"), node(f"n{n}", n))]
     correlation = fold(*many, max_records=40)
     session = correlation.session("s")
@@ -486,16 +437,16 @@ def test_totals_are_right_beyond_the_records_kept() -> None:
     assert session.records_dropped == correlation.dropped == 1_000 - 40 - len(session.skill_invocations)
 
 
-def test_dropped_counts_what_evicted_sessions_had_dropped() -> None:
-    """The count of dropped records never shrinks."""
+def test_dropped_includes_the_records_of_evicted_sessions() -> None:
+    """The number of dropped records includes those of evicted sessions."""
     correlation = fold(*(node(f"n{n}", n) for n in range(10)), max_records=4, max_sessions=1)
     before = correlation.dropped
     correlation.add_all(skill(0, session="t"))
     assert correlation.dropped == before == 6
 
 
-def test_what_goes_on_is_remembered_while_others_come_and_go() -> None:
-    """A long skill around more short ones than are remembered still ends as itself."""
+def test_an_open_skill_is_not_evicted_by_ended_ones() -> None:
+    """An open skill is remembered while more short ones than the limit begin and end."""
     inner = [event for n in range(200) for event in skill(n, n + 1, id_=f"i{n}")]
     started, ended = skill(0, 1_000, id_="long")
     session = fold(started, *inner, ended, max_records=8).session("s")
@@ -504,7 +455,7 @@ def test_what_goes_on_is_remembered_while_others_come_and_go() -> None:
 
 
 def weigh(thing: Any, seen: set[int]) -> int:
-    """Return how many things a thing holds, all the way down to events and plain values."""
+    """Return the number of objects that can be reached, down to events and plain values."""
     if id(thing) in seen:
         return 0
     if isinstance(thing, Event | datetime | str | int | float | type):
@@ -533,8 +484,8 @@ ENDLESS: list[Callable[[int], Event]] = [
 
 
 @pytest.mark.parametrize("endless", ENDLESS)
-def test_what_never_ends_is_bounded(endless: Callable[[int], Event]) -> None:
-    """However a producer misbehaves, what one session and the whole fold remember is bounded."""
+def test_the_memory_is_bounded(endless: Callable[[int], Event]) -> None:
+    """The memory of a session, and of all, is bounded for any producer."""
 
     def weight(count: int) -> int:
         correlation = fold(*(endless(n) for n in range(count)), max_records=16, max_sessions=16)
@@ -544,18 +495,19 @@ def test_what_never_ends_is_bounded(endless: Callable[[int], Event]) -> None:
 
 
 @pytest.mark.parametrize("limits", [{"max_sessions": 0}, {"max_records": 0}, {"max_records": -1}])
-def test_a_limit_that_keeps_nothing_is_refused(limits: dict[str, int]) -> None:
-    """A limit below 1 is a ValueError; None is no limit."""
+def test_a_limit_that_keeps_nothing_is_refused(limits: dict[str, Any]) -> None:
+    """A limit below 1 raises ValueError; None means no limit."""
     with pytest.raises(ValueError, match="keeps nothing"):
         Correlation(**limits)
-    Correlation(**dict.fromkeys(limits))
+    unlimited: dict[str, Any] = dict.fromkeys(limits)
+    Correlation(**unlimited)
 
 
-# Copies, and times at which they are made.
+# Copies and captures.
 
 
-def test_what_is_handed_out_is_a_copy() -> None:
-    """Changing what came out changes nothing inside."""
+def test_a_returned_session_is_a_copy() -> None:
+    """Changing a returned session does not change the correlation."""
     correlation = fold(*whole())
     given_out = correlation.session("s")
     assert given_out is not None
@@ -565,8 +517,8 @@ def test_what_is_handed_out_is_a_copy() -> None:
     assert correlation.session("s") == fold(*whole()).session("s")
 
 
-def test_a_capture_tells_of_the_moment_it_was_made() -> None:
-    """What is folded after capturing does not show in what the capture makes."""
+def test_a_capture_is_of_the_moment_it_was_made() -> None:
+    """A captured session does not change with later events."""
     correlation = fold(*skill(0))
     capture = correlation.capture("s")
     assert capture is not None
@@ -591,7 +543,7 @@ def shown(skill_seconds: float, workflow_seconds: float) -> tuple[str, ...]:
 def test_interactive_work_dominates_beyond_twice_the_workflow(
     skill_seconds: float, workflow_seconds: float, dominated: bool
 ) -> None:
-    """The pattern is shown for more than twice, not for twice exactly."""
+    """The pattern needs more than twice the duration, not exactly twice."""
     assert shown(skill_seconds, workflow_seconds) == (("interactive_dominated",) if dominated else ())
 
 
@@ -599,12 +551,12 @@ def test_interactive_work_dominates_beyond_twice_the_workflow(
     "events", [skill(0, 9), [*skill(0, 9), *run(0)], [*skill(0), *run(0, 1)], [*skill(0, 9), node("a", 1)]]
 )
 def test_no_pattern_before_a_skill_and_a_run_have_ended(events: list[Event]) -> None:
-    """With one of the two alone, or still going, there is nothing to compare."""
+    """There is no pattern unless both a skill and a run have ended."""
     assert detect_patterns(only(*events)) == ()
 
 
-def test_the_report_has_the_historic_form_newest_first() -> None:
-    """The report lists sessions by the instant they began, the newest first."""
+def test_the_report_has_the_legacy_form_newest_first() -> None:
+    """The report has the legacy form, and lists sessions by the instant of their start, the newest first."""
     sessions = fold(*skill(0, 10, session="old"), *skill(50, 60, session="new")).sessions()
     report = correlation_report(sessions)
     assert report.startswith(
@@ -617,7 +569,7 @@ def test_the_report_has_the_historic_form_newest_first() -> None:
 
 
 def test_the_report_orders_by_instant_whatever_the_offset() -> None:
-    """Sessions made by hand with other offsets, or none, are ordered by instant too."""
+    """Sessions built with other offsets, or none, are sorted by instant, too."""
     sessions = {
         "late": CorrelatedSession("late", "2025-06-01T08:00:00-07:00"),
         "early": CorrelatedSession("early", "2025-06-01T23:00:00+09:00"),
@@ -627,8 +579,8 @@ def test_the_report_orders_by_instant_whatever_the_offset() -> None:
     assert report.index("late") < report.index("early") < report.index("naive")
 
 
-def test_the_report_tells_patterns_and_notes() -> None:
-    """A pattern stands with its session, a note at the end."""
+def test_the_report_shows_patterns_and_notes() -> None:
+    """The report shows a pattern with its session, and notes at the end."""
     report = correlation_report(fold(*skill(0, 9), *run(0, 1)).sessions(), ["3 are missing"])
     assert "  Pattern: Interactive work dominated automated execution\n" in report
     assert "Note: 3 are missing" in report
@@ -636,49 +588,19 @@ def test_the_report_tells_patterns_and_notes() -> None:
 
 
 def test_an_empty_report_says_so() -> None:
-    """Without sessions the report is one sentence, and notes are not swallowed."""
+    """Without sessions the report is one sentence, followed by the notes."""
     assert correlation_report({}) == "No correlated sessions found."
     assert correlation_report({}, ["x"]) == "No correlated sessions found.\nNote: x"
 
 
 def test_a_hostile_session_id_forges_no_line() -> None:
-    """Control characters of a session id are shown escaped."""
+    """Control characters in a session id are escaped."""
     report = correlation_report(fold(*skill(0, session="a\n  Skills Used: 99\x1b[2J")).sessions())
     assert "\x1b" not in report
     assert "\n  Skills Used: 99" not in report
 
 
 # Properties.
-
-SESSIONS = st.sampled_from(["a", "b", None])
-SECONDS = st.integers(0, 50).map(float)
-DURATIONS = st.none() | st.floats(-5, 50) | st.just(float("nan"))
-STATUSES: st.SearchStrategy[NodeStatus] = st.sampled_from(["ok", "failed", "skipped", "cancelled"])
-
-
-@st.composite
-def events(draw: st.DrawFn) -> Event:
-    session, when = draw(SESSIONS), at(draw(SECONDS))
-    base: dict[str, Any] = {"session_id": session, "timestamp": when}
-    number = draw(st.integers(1, 2))
-    of_skill: dict[str, Any] = {**base, "skill_name": "k", "invocation_id": f"i{number}"}
-    run_id = draw(st.sampled_from(["r1", "r2", None]))
-    of_run: dict[str, Any] = {**base, "workflow_id": "w", "run_id": run_id}
-    of_node: dict[str, Any] = {**of_run, "node_id": draw(st.sampled_from(["n", "m"])), "attempt": number}
-    duration = draw(DURATIONS)
-    return draw(
-        st.sampled_from(
-            [
-                SkillStarted(**of_skill),
-                SkillCompleted(**of_skill, duration_seconds=duration, completed=draw(st.booleans())),
-                WorkflowStarted(**of_run),
-                WorkflowCompleted(**of_run, duration_seconds=duration),
-                NodeStarted(**of_node),
-                NodeProgress(**of_node),
-                NodeCompleted(**of_node, duration_seconds=duration, status=draw(STATUSES)),
-            ]
-        )
-    )
 
 
 def split(all_events: Sequence[Event]) -> tuple[list[SkillEvent], list[WorkflowEvent]]:
@@ -690,23 +612,23 @@ def split(all_events: Sequence[Event]) -> tuple[list[SkillEvent], list[WorkflowE
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(events(), max_size=40), st.data())
-def test_live_equals_on_demand(told: list[Event], data: st.DataObject) -> None:
-    """Whatever comes, in whatever batches, folding live gives what correlating on demand gives."""
+def test_live_equals_on_demand(drawn: list[Event], data: st.DataObject) -> None:
+    """Events folded live, in any batches, give the same sessions as correlating them on demand."""
     live = Correlation()
-    rest = list(told)
+    rest = list(drawn)
     while rest:
         size = data.draw(st.integers(1, len(rest)))
         live.add_all(rest[:size])
         live.sessions()  # reading in between changes nothing
         del rest[:size]
-    assert live.sessions() == SkillsWorkflowCorrelator().correlate_by_session(*split(told))
+    assert live.sessions() == SkillsWorkflowCorrelator().correlate_by_session(*split(drawn))
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(events(), max_size=40))
-def test_no_figure_is_ever_negative_and_no_end_precedes_its_start(told: list[Event]) -> None:
-    """Figures never go negative, parts never exceed the whole, and time runs forward."""
-    for session in fold(*told).sessions().values():
+def test_no_figure_is_ever_negative_and_no_end_precedes_its_start(drawn: list[Event]) -> None:
+    """Figures are never negative, parts never exceed the whole, and no end precedes its start."""
+    for session in fold(*drawn).sessions().values():
         numbers = [value for value in _values(session) if isinstance(value, int | float)]
         assert all(number >= 0 for number in numbers)
         assert (
@@ -722,23 +644,23 @@ def test_no_figure_is_ever_negative_and_no_end_precedes_its_start(told: list[Eve
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(events(), max_size=30), st.randoms(use_true_random=False))
-def test_sessions_do_not_influence_each_other(told: list[Event], random: Any) -> None:
+def test_sessions_do_not_influence_each_other(drawn: list[Event], random: Any) -> None:
     """Interleaving sessions differently, each in its own order, changes none of them."""
-    lanes: dict[str | None, list[Event]] = {}
-    for event in told:
-        lanes.setdefault(event.session_id, []).append(event)
+    by_session: dict[str | None, list[Event]] = {}
+    for event in drawn:
+        by_session.setdefault(event.session_id, []).append(event)
     shuffled: list[Event] = []
-    while any(lanes.values()):
-        lane = random.choice([lane for lane in lanes.values() if lane])
-        shuffled.append(lane.pop(0))
-    assert fold(*shuffled).sessions() == fold(*told).sessions()
+    while any(by_session.values()):
+        one_session = random.choice([one_session for one_session in by_session.values() if one_session])
+        shuffled.append(one_session.pop(0))
+    assert fold(*shuffled).sessions() == fold(*drawn).sessions()
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(events(), max_size=30))
-def test_hearing_everything_again_changes_nothing(told: list[Event]) -> None:
-    """Every event once more, in the same order, gives the same sessions."""
-    assert fold(*told, *told).sessions() == fold(*told).sessions()
+def test_repeating_everything_changes_nothing(drawn: list[Event]) -> None:
+    """Repeating all events in the same order changes nothing."""
+    assert fold(*drawn, *drawn).sessions() == fold(*drawn).sessions()
 
 
 def _values(session: CorrelatedSession) -> list[Any]:

@@ -1,9 +1,9 @@
-"""The fold without records: the same figures, in a fraction of the memory."""
+"""Folding without records gives the same figures in a fraction of the memory."""
 
 from __future__ import annotations
 
 import gc
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -15,43 +15,11 @@ from eventbus.events import (
     Event,
     NodeCompleted,
     NodeStarted,
-    NodeStatus,
     SkillCompleted,
     SkillStarted,
-    WorkflowCompleted,
     WorkflowStarted,
 )
-
-NOON = datetime(2025, 6, 1, 12, tzinfo=UTC)
-STATUSES: st.SearchStrategy[NodeStatus] = st.sampled_from(["ok", "failed", "skipped", "cancelled"])
-
-
-@st.composite
-def events(draw: st.DrawFn) -> Event:
-    base: dict[str, Any] = {
-        "session_id": draw(st.sampled_from(["a", "b", None])),
-        "timestamp": NOON + timedelta(seconds=draw(st.integers(0, 50))),
-    }
-    of_skill: dict[str, Any] = {**base, "skill_name": "k", "invocation_id": draw(st.sampled_from(["i", "j"]))}
-    of_run: dict[str, Any] = {**base, "workflow_id": "w", "run_id": draw(st.sampled_from(["r", "q", None]))}
-    of_node: dict[str, Any] = {
-        **of_run,
-        "node_id": draw(st.sampled_from("nm")),
-        "attempt": draw(st.integers(0, 3)),
-    }
-    seconds = draw(st.none() | st.integers(0, 9).map(float))
-    return draw(
-        st.sampled_from(
-            [
-                SkillStarted(**of_skill),
-                SkillCompleted(**of_skill, duration_seconds=seconds),
-                WorkflowStarted(**of_run),
-                WorkflowCompleted(**of_run, duration_seconds=seconds),
-                NodeStarted(**of_node),
-                NodeCompleted(**of_node, duration_seconds=seconds, status=draw(STATUSES)),
-            ]
-        )
-    )
+from tests.correlation.examples import NOON, events
 
 
 def without_records(session: CorrelatedSession) -> CorrelatedSession:
@@ -61,17 +29,17 @@ def without_records(session: CorrelatedSession) -> CorrelatedSession:
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(events(), max_size=40))
-def test_figures_do_not_depend_on_records(told: list[Event]) -> None:
-    """Without records a fold gives the very figures that it gives with them."""
+def test_figures_do_not_depend_on_records(drawn: list[Event]) -> None:
+    """A fold without records gives the same figures as one with them."""
     with_records, figures_only = Correlation(), CorrelatedFigures()
-    with_records.add_all(told)
-    figures_only.add_all(told)
+    with_records.add_all(drawn)
+    figures_only.add_all(drawn)
     expected = {name: without_records(each) for name, each in with_records.sessions().items()}
     assert figures_only.sessions() == figures_only.all_figures() == expected
 
 
-def test_a_capture_without_records_tells_of_the_moment_it_was_made() -> None:
-    """What is folded after capturing does not show in what the capture makes."""
+def test_a_capture_without_records_is_of_the_moment_it_was_made() -> None:
+    """A captured session does not change with later events."""
     correlation = CorrelatedFigures()
     correlation.add(SkillStarted(session_id="s", skill_name="k", invocation_id="i", timestamp=NOON))
     capture = correlation.capture("s")
@@ -81,7 +49,7 @@ def test_a_capture_without_records_tells_of_the_moment_it_was_made() -> None:
 
 
 def test_without_records_none_is_dropped() -> None:
-    """What is not kept on purpose is not told of as dropped."""
+    """Records that are not kept on purpose do not count as dropped."""
     correlation = CorrelatedFigures(max_records=4)
     correlation.add_all(
         SkillStarted(session_id="s", skill_name="k", invocation_id=f"i{n}", timestamp=NOON) for n in range(99)
@@ -92,7 +60,7 @@ def test_without_records_none_is_dropped() -> None:
 
 
 def test_the_collector_does_not_walk_over_sessions() -> None:
-    """Of a session with a run and a node the garbage collector looks at no more than two things."""
+    """Of a session with a run and a node the garbage collector tracks at most two objects."""
     correlation = CorrelatedFigures(None, None)
     gc.collect()
     before = len(gc.get_objects())
@@ -107,46 +75,46 @@ def test_the_collector_does_not_walk_over_sessions() -> None:
 @pytest.mark.parametrize(
     ("status", "success", "failed"), [("ok", False, 1), ("skipped", False, 1), ("ok", True, 0)]
 )
-def test_what_mirrors_an_event_is_folded_as_it(status: str, success: bool, failed: int) -> None:
-    """A look-alike of an event is read attribute by attribute; its worse half holds, as an event's does."""
+def test_a_raw_event_is_folded_like_an_event(status: str, success: bool, failed: int) -> None:
+    """A raw event is folded attribute by attribute; the worse of status and success holds, as in an event."""
 
-    class LookAlike:
+    class RawEvent:
         session_id, timestamp, run_id, node_id, attempt = "s", NOON, "r", "n", 1
         duration_seconds = None
 
-    told: Any = LookAlike()
-    told.status, told.success = status, success
+    event: Any = RawEvent()
+    event.status, event.success = status, success
     correlation = CorrelatedFigures()
-    assert not correlation.add(told)
+    assert not correlation.add(event)
     assert correlation.sessions() == {}
-    correlation.read_as({LookAlike: NodeCompleted})
-    correlation.add(told)
+    correlation.read_as({RawEvent: NodeCompleted})
+    correlation.add(event)
     figures = correlation.figures("s")
     assert figures is not None
     assert figures.workflow_nodes_failed == failed
 
 
-def test_what_mirrors_an_event_may_tell_its_time_anywhere() -> None:
-    """Times of any offset are compared as instants, and come out in UTC."""
+def test_a_raw_event_may_have_any_offset() -> None:
+    """A raw event's time may have any offset; the session's times are in UTC."""
 
-    class LookAlike:
+    class RawEvent:
         session_id, skill_name, invocation_id = "s", "k", "i"
         timestamp = datetime.fromisoformat("2025-06-01T14:00:00+02:00")
 
-    told: Any = LookAlike()
+    event: Any = RawEvent()
     correlation = CorrelatedFigures()
-    correlation.read_as({LookAlike: SkillStarted})
-    correlation.add(told)
+    correlation.read_as({RawEvent: SkillStarted})
+    correlation.add(event)
     figures = correlation.figures("s")
     assert figures is not None
     assert figures.start_time == NOON.isoformat()
 
 
-def test_the_evicted_are_told() -> None:
-    """Who evicts sessions can be told the figures of each, as they were."""
-    told: list[CorrelatedSession] = []
-    correlation = CorrelatedFigures(max_sessions=1, on_evict=told.append)
+def test_evicted_sessions_are_passed_on() -> None:
+    """`on_evict` is called with the figures of each evicted session."""
+    evicted: list[CorrelatedSession] = []
+    correlation = CorrelatedFigures(max_sessions=1, on_evict=evicted.append)
     for name in "ab":
         correlation.add(SkillStarted(session_id=name, skill_name="k", invocation_id=name, timestamp=NOON))
-    assert [(each.session_id, each.skills) for each in told] == [("a", 1)]
+    assert [(each.session_id, each.skills) for each in evicted] == [("a", 1)]
     assert list(correlation.all_figures()) == ["b"]

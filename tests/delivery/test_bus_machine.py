@@ -1,4 +1,4 @@
-"""The bus against a model too simple to be wrong, driven by Hypothesis in any order."""
+"""The bus against a simple model, driven by Hypothesis in any order."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import anyio
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
@@ -26,7 +26,7 @@ HISTORY = 20
 QUARANTINE_AFTER = 10
 
 Word: TypeAlias = "int | tuple[int, int, int]"
-"""An event by its number, or a loss by its count, first and last."""
+"""An event as its number, or a loss as its count, first and last number."""
 
 
 class _Root(Event, frozen=True, kw_only=True):
@@ -66,12 +66,12 @@ entries = st.tuples(st.sampled_from(PUBLISHED), st.integers(1, 3))
 
 
 class _Model:
-    """What one stream should hold: each event it was given and has not passed by, lost or not."""
+    """The expected contents of one stream: each event it got and has not passed yet, lost or not."""
 
     def __init__(self, wanted: Any, capacity: int, overflow: Overflow) -> None:
         classes = wanted if isinstance(wanted, tuple) else getattr(wanted, "__args__", (wanted,))
         self.wanted: tuple[type[Event], ...] = classes
-        self.is_told = any(issubclass(EventsLost, each) for each in classes)
+        self.includes_losses = any(issubclass(EventsLost, each) for each in classes)
         self.capacity = capacity
         self.overflow = overflow
         self.held: list[list[Any]] = []  # [event, is lost]
@@ -101,7 +101,7 @@ class _Model:
         gap: list[int] = []
         while self.held and self.held[0][1]:
             gap.append(self.held.pop(0)[0].n)
-        if gap and self.is_told:
+        if gap and self.includes_losses:
             return (len(gap), gap[0], gap[-1])
         if not self.held:
             return None
@@ -111,7 +111,7 @@ class _Model:
 
 
 class _Streams(RuleBasedStateMachine):
-    """A bus that nobody enters, and streams that come, go, and are read now and then."""
+    """A bus that is not entered, and streams that come, go, and are read at times."""
 
     streams = Bundle("streams")
 
@@ -128,13 +128,13 @@ class _Streams(RuleBasedStateMachine):
     @rule(batch=st.lists(entries, min_size=1, max_size=6))
     def publish(self, batch: list[tuple[type[_Root], int]]) -> None:
         for cls, key in batch:
-            event = cls(n=len(self.accepted) + 1, key=key)  # its number on the bus, too
+            event = cls(n=len(self.accepted) + 1, key=key)  # also its sequence number
             assert self.bus.publish(event) is not self.is_closed
             if self.is_closed:
                 self.rejected += 1
             else:
                 self.accepted.append(event)
-        self.bus.statistics()  # whoever asks sees what was published: it is in the mailboxes now
+        self.bus.statistics()  # reading the statistics moves all published events into the mailboxes
         if not self.is_closed:
             for _, model in self.open:
                 for event in self.accepted[-len(batch) :]:
@@ -244,7 +244,7 @@ class _Streams(RuleBasedStateMachine):
 
 
 class _Handler:
-    """A handler that fails at the keys it was told to, and what it should get."""
+    """A handler that fails at the given keys, and the events it should get."""
 
     def __init__(self, wanted: Any, bad_keys: frozenset[int], after: int) -> None:
         self.wanted = wanted
@@ -257,14 +257,14 @@ class _Handler:
     def handle(self, event: _Root) -> None:
         self.got.append(event.n)
         if event.key in self.bad_keys:
-            raise ValueError("as told")
+            raise ValueError("on request")
 
     async def handle_later(self, event: _Root) -> None:
         await anyio.lowlevel.checkpoint()
         self.handle(event)
 
     def expected(self, accepted: list[_Root]) -> tuple[list[int], int]:
-        """Return the numbers it should have got, and how many failures that made."""
+        """Return the numbers of the events it should have got, and the number of failures among them."""
         got: list[int] = []
         failed = in_row = 0
         for event in accepted[self.after : self.until]:
@@ -333,7 +333,7 @@ class _Handlers(RuleBasedStateMachine):
     def drain(self) -> None:
         assert anyio.run(self.bus.drain).complete
         self._check()
-        assert anyio.run(self.bus.drain).complete  # and what handlers published meanwhile
+        assert anyio.run(self.bus.drain).complete  # and the events that handlers published during it
         self._check_failures()
 
     def teardown(self) -> None:
@@ -368,15 +368,13 @@ class _Handlers(RuleBasedStateMachine):
             assert told.count(True) == (books.state == "quarantined") == told[-1:].count(True)
 
 
-SHORT = settings(max_examples=300, stateful_step_count=60, deadline=None)
-SHORT_WITH_THREADS = settings(max_examples=150, stateful_step_count=50, deadline=None)
-LONG = settings(
-    max_examples=5_000, stateful_step_count=60, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+QUICK = settings(stateful_step_count=60)
+QUICK_WITH_THREADS = settings(max_examples=50, stateful_step_count=50)
+LONG = settings(settings.get_profile("nightly"), stateful_step_count=60)
 
 
 def test_a_drain_of_nothing() -> None:
-    """A bus that holds nothing is drained, whether it runs or not."""
+    """A bus without queued events is drained, whether it runs or not."""
     bus = EventBus()
     subscription = bus.subscribe(lambda event: None, _Root)
     assert anyio.run(bus.drain).complete
@@ -387,18 +385,20 @@ def test_a_drain_of_nothing() -> None:
 
 
 def test_streams() -> None:
-    """Whatever is published, subscribed, read, ended and closed, each stream holds what it should."""
-    run_state_machine_as_test(_Streams, settings=SHORT)
+    """In any order of publishing, subscribing, reading, ending and closing, each stream holds the right
+    events.
+    """
+    run_state_machine_as_test(_Streams, settings=QUICK)
 
 
 @pytest.mark.usefixtures("caplog")
 def test_handlers() -> None:
-    """Whatever is published, subscribed, ended and drained, each handler gets what it should."""
-    run_state_machine_as_test(_Handlers, settings=SHORT_WITH_THREADS)
+    """In any order of publishing, subscribing, ending and draining, each handler gets the right events."""
+    run_state_machine_as_test(_Handlers, settings=QUICK_WITH_THREADS)
 
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("machine", [_Streams, _Handlers])
 def test_at_length(machine: type[RuleBasedStateMachine]) -> None:
-    """Whatever is done, in any order, every subscription gets what it should."""
+    """In any order of operations, every subscription gets the right events."""
     run_state_machine_as_test(machine, settings=LONG)

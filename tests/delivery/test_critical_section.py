@@ -10,7 +10,7 @@ from eventbus.delivery.critical_section import CriticalSection
 
 
 class _Log:
-    """Notes what was done, in order."""
+    """Records the order of calls."""
 
     def __init__(self) -> None:
         self.done: list[str] = []
@@ -25,27 +25,29 @@ class _Log:
 
 
 def test_result_comes_back() -> None:
-    """What is done inside gives its result."""
+    """A function that runs inside returns its result."""
     log = _Log()
     assert log.section.run(log.note, "one") == "one"
     assert log.section.run_unless_inside(lambda: log.note("two")) == "two"
     assert log.done == ["one", "two"]
 
 
-def test_who_is_inside_goes_straight_in() -> None:
-    """`run` does its work at once in a thread that is inside already."""
+def test_nested_calls_run_at_once() -> None:
+    """`run` calls the function at once in a thread that is already inside."""
     log = _Log()
     log.section.run(lambda what: log.section.run(log.note, what), "nested")
     assert log.done == ["nested"]
 
 
 @pytest.mark.parametrize("outer", ["run", "run_unless_inside"])
-def test_who_is_turned_away_is_made_up_for(outer: str) -> None:
-    """`run_unless_inside` does nothing in a thread that is inside, and is made up for when it has left."""
+def test_a_skipped_call_is_made_up_for(outer: str) -> None:
+    """`run_unless_inside` does nothing in a thread that is inside; `make_up` is called when that thread
+    leaves.
+    """
     log = _Log()
 
     def work(_: object = None) -> None:
-        assert log.section.run_unless_inside(lambda: log.note("amid")) is None
+        assert log.section.run_unless_inside(lambda: log.note("during")) is None
         log.note("still inside")
 
     if outer == "run":
@@ -55,8 +57,8 @@ def test_who_is_turned_away_is_made_up_for(outer: str) -> None:
     assert log.done == ["still inside", "made up"]
 
 
-def test_nobody_is_made_up_for_in_vain() -> None:
-    """Who was not turned away is not made up for."""
+def test_without_a_skipped_call_nothing_is_made_up() -> None:
+    """Without a skipped call, `make_up` is not called."""
     log = _Log()
     log.section.run(log.note, "one")
     log.section.run(log.note, "two")
@@ -64,7 +66,7 @@ def test_nobody_is_made_up_for_in_vain() -> None:
 
 
 def test_it_is_left_when_the_work_raises() -> None:
-    """Work that raises leaves the section open to others."""
+    """A function that raises leaves the section open to other threads."""
     log = _Log()
     with pytest.raises(ZeroDivisionError):
         log.section.run(lambda zero: 1 // zero, 0)
@@ -77,7 +79,7 @@ def test_it_is_left_when_the_work_raises() -> None:
 
 
 def test_one_thread_at_a_time() -> None:
-    """While one thread is inside, others wait."""
+    """While one thread is inside, other threads wait."""
     log = _Log()
     is_inside, go = threading.Event(), threading.Event()
 

@@ -1,4 +1,4 @@
-"""Which bus is meant when nobody says."""
+"""The default bus: the innermost entered one, or the only running one."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from eventbus.delivery import current_bus as current_module
 
 
 def test_none() -> None:
-    """Without a bus there is none; one that is not entered does not count."""
+    """Without an entered bus there is no default."""
     bus = EventBus()
     assert current_bus() is None
     bus.close()
 
 
 def test_innermost_entered() -> None:
-    """The innermost entered bus is meant, and the outer one again when it is left."""
+    """The innermost entered bus is the default; when it is left, the outer one is again."""
     with EventBus(name="outer") as outer:
         with EventBus(name="inner") as inner:
             assert current_bus() is inner
@@ -28,7 +28,7 @@ def test_innermost_entered() -> None:
 
 
 def test_the_only_one_running_elsewhere() -> None:
-    """In a context that entered none, the only running bus is meant; of two, neither."""
+    """In a context that entered none, the only running bus is the default; with two there is no default."""
     elsewhere = contextvars.Context()
     with EventBus() as bus:
         assert elsewhere.run(current_bus) is bus
@@ -37,8 +37,8 @@ def test_the_only_one_running_elsewhere() -> None:
         assert elsewhere.run(current_bus) is bus
 
 
-def test_closed_amid_its_block() -> None:
-    """A bus that was closed is not meant, though its block has not been left."""
+def test_closed_inside_its_block() -> None:
+    """A closed bus is not the default, even inside its block."""
     with EventBus() as outer, EventBus() as inner:
         inner.close()
         assert current_bus() is outer
@@ -60,7 +60,7 @@ async def test_entered_in_a_task() -> None:
 
 
 def test_left_in_another_context() -> None:
-    """Leaving in another context than that of entering raises nothing."""
+    """Leaving a bus in another context than it was entered in raises nothing."""
     bus = EventBus()
     contextvars.Context().run(bus.__enter__)
     bus.__exit__(None, None, None)

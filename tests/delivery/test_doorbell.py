@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from contextvars import ContextVar
 from functools import partial
 
@@ -18,7 +17,7 @@ import pytest
 import trio
 
 from eventbus.delivery.doorbell import (
-    GATHER_SECONDS,
+    LINGER_SECONDS,
     Doorbell,
     Sleeper,
     Waiter,
@@ -26,18 +25,17 @@ from eventbus.delivery.doorbell import (
     is_cancellation,
     new_sleeper,
 )
-
-PATIENCE_SECONDS = 10
+from tests.vocabulary import PATIENCE_SECONDS, until
 
 
 class Answers:
-    """Counts the answers of a doorbell, and where they were given."""
+    """Counts the answers of a doorbell and records their threads."""
 
     def __init__(self) -> None:
         self.threads: list[int] = []
 
     def __call__(self, doorbell: Doorbell) -> bool:
-        """Answer."""
+        """Count one answer."""
         assert doorbell.is_here()
         self.threads.append(threading.get_ident())
         return False
@@ -51,28 +49,22 @@ async def _turns(count: int = 5) -> None:
         await anyio.lowlevel.checkpoint()
 
 
-async def _until(is_so: Callable[[], object]) -> None:
-    with anyio.fail_after(PATIENCE_SECONDS):
-        while not is_so():
-            await anyio.lowlevel.checkpoint()
-
-
 @pytest.mark.anyio
 async def test_a_ring_is_answered_in_the_loop() -> None:
-    """A ring is answered in the loop's own thread, not by whoever rings."""
+    """A ring is answered in the loop's own thread, not in the ringing thread."""
     answers = Answers()
     doorbell = Doorbell(answers)
     await anyio.to_thread.run_sync(doorbell.ring)
-    await _until(lambda: answers)
+    await until(lambda: answers)
     doorbell.ring()
     assert len(answers) == 1
-    await _until(lambda: len(answers) == 2)
+    await until(lambda: len(answers) == 2)
     assert set(answers.threads) == {threading.get_ident()}
 
 
 @pytest.mark.anyio
 async def test_many_rings_make_one_answer() -> None:
-    """Any number of rings before the answer make one answer, and a ring after it another."""
+    """Any number of rings before the answer cause one answer; a ring after it causes another."""
     answers = Answers()
     doorbell = Doorbell(answers)
     for _ in range(2):
@@ -84,7 +76,7 @@ async def test_many_rings_make_one_answer() -> None:
 
 @pytest.mark.anyio
 async def test_a_ring_while_answering() -> None:
-    """A ring that comes during an answer is answered once more: it may be about later things."""
+    """A ring during an answer causes one more answer: there may be new work."""
     answers: list[int] = []
 
     def answer(mine: Doorbell) -> bool:
@@ -101,7 +93,7 @@ async def test_a_ring_while_answering() -> None:
 
 @pytest.mark.anyio
 async def test_staying_awake() -> None:
-    """A doorbell whose answer expects more answers again on the next turn."""
+    """A doorbell whose answer returns True is answered again on the next turn."""
     answers: list[int] = []
 
     def answer(_: Doorbell) -> bool:
@@ -123,55 +115,55 @@ def _ring_from_a_thread(doorbell: Doorbell) -> None:
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.anyio
 async def test_gathering() -> None:
-    """A doorbell rung by another thread looks once more a millisecond later, unrung, and then rests."""
+    """A doorbell rung by another thread looks again a millisecond later without a ring, then stops."""
     answers: list[bool] = []
 
     def answer(mine: Doorbell) -> bool:
-        answers.append(mine.gather())
+        answers.append(mine.linger())
         return False
 
     doorbell = Doorbell(answer)
     for _ in range(3):
         answers.clear()
         _ring_from_a_thread(doorbell)
-        await _until(lambda: len(answers) == 2)
+        await until(lambda: len(answers) == 2)
         assert answers == [True, False]
-    await anyio.sleep(5 * GATHER_SECONDS)  # nothing is awaited: a third answer would come by now
+    await anyio.sleep(5 * LINGER_SECONDS)  # nothing is awaited: a third answer would come by now
     assert answers == [True, False]
 
 
 @pytest.mark.anyio
 async def test_gathering_goes_on_while_there_is_something_to_do() -> None:
-    """As long as each look finds something, the next is a millisecond later, unrung; trio has no timers."""
+    """While each look finds work, the next follows a millisecond later without a ring; trio has no timers."""
     looks: list[bool] = []
 
     def answer(mine: Doorbell) -> bool:
-        looks.append(mine.gather())
+        looks.append(mine.linger())
         return not looks[-1] and len(looks) < 10
 
     doorbell = Doorbell(answer)
     _ring_from_a_thread(doorbell)
-    await _until(lambda: len(looks) == 10)
+    await until(lambda: len(looks) == 10)
 
 
 @pytest.mark.anyio
 async def test_nothing_to_gather_within_one_thread() -> None:
-    """A doorbell rung in its own loop does not wait for more: a ring costs next to nothing there."""
+    """A doorbell rung in its own loop does not wait for more: a ring is cheap there."""
     answers: list[bool] = []
 
     def answer(mine: Doorbell) -> bool:
-        answers.append(mine.gather())
+        answers.append(mine.linger())
         return False
 
     doorbell = Doorbell(answer)
     doorbell.ring()
-    await _until(lambda: answers)
+    await until(lambda: answers)
     assert answers == [False]
 
 
 @pytest.mark.anyio
 async def test_where_it_is() -> None:
-    """A doorbell is here in the thread of its loop, and nowhere else."""
+    """A doorbell is here in the thread of its loop only."""
     doorbell = Doorbell(Answers())
     assert doorbell.is_here()
     assert not await anyio.to_thread.run_sync(doorbell.is_here)
@@ -187,13 +179,13 @@ def test_a_ring_after_the_loop_has_ended(backend: str) -> None:
 
     doorbell, sleeper = anyio.run(make, backend=backend)
     doorbell.ring()
-    doorbell.ring_for(sleeper)
+    doorbell.wake(sleeper)
     assert not answers
 
 
 @pytest.mark.anyio
-async def test_rung_from_many_threads() -> None:
-    """However rings from several threads fall, the last of them is followed by an answer."""
+async def test_rings_from_many_threads() -> None:
+    """The last of any number of rings from several threads is followed by an answer."""
     said: list[int] = []
     heard = 0
 
@@ -211,7 +203,7 @@ async def test_rung_from_many_threads() -> None:
     async with anyio.create_task_group() as tasks:
         for _ in range(4):
             tasks.start_soon(anyio.to_thread.run_sync, ring)
-    await _until(lambda: heard == 8_000)
+    await until(lambda: heard == 8_000)
 
 
 @pytest.mark.anyio
@@ -231,28 +223,28 @@ async def test_a_sleeper_is_woken() -> None:
             tasks.start_soon(sleep)
             await anyio.wait_all_tasks_blocked()
             assert woken == []
-            doorbell.ring_for(sleeper)
+            doorbell.wake(sleeper)
             await anyio.wait_all_tasks_blocked()
             assert woken == [0]
-            await anyio.to_thread.run_sync(doorbell.ring_for, sleeper)
+            await anyio.to_thread.run_sync(doorbell.wake, sleeper)
     assert woken == [0, 1]
 
 
 @pytest.mark.anyio
-async def test_a_wake_up_that_nobody_sleeps_for() -> None:
-    """A wake-up that nobody sleeps for is forgotten: the next sleep waits for the next one."""
+async def test_a_wake_up_without_a_sleeper() -> None:
+    """A wake-up without a sleeping task is forgotten: the next sleep waits for the next wake-up."""
     sleeper = new_sleeper()
     sleeper.wake()
     with anyio.move_on_after(0.01) as scope:
         await sleeper.sleep()
     assert scope.cancelled_caught
-    sleeper.wake()  # of one that was cancelled
+    sleeper.wake()  # the sleep was cancelled
     sleeper.wake()
 
 
 @pytest.mark.anyio
 async def test_woken_and_cancelled_in_one_turn() -> None:
-    """A sleeper that is woken and cancelled in the same turn ends, either way, and may sleep again."""
+    """A sleeper that is woken and cancelled in the same turn ends in either order, and may sleep again."""
     for first_woken in (True, False):
         sleeper = new_sleeper()
         scope = anyio.CancelScope()
@@ -275,7 +267,7 @@ async def test_woken_and_cancelled_in_one_turn() -> None:
 
 @pytest.mark.anyio
 async def test_a_waiter_is_notified_once_and_for_all() -> None:
-    """A waiter waits until it has been notified, from any thread; after that it never waits."""
+    """A waiter waits until it is notified, from any thread; after that it never waits."""
     waiter = Waiter()
     done: list[bool] = []
 
@@ -296,7 +288,7 @@ async def test_a_waiter_is_notified_once_and_for_all() -> None:
 
 @pytest.mark.anyio
 async def test_notified_before_it_waits() -> None:
-    """A waiter that was notified before it waits does not wait."""
+    """A waiter that is notified before it waits does not wait."""
     waiter = Waiter()
     waiter.notify()
     with anyio.fail_after(PATIENCE_SECONDS):
@@ -304,20 +296,20 @@ async def test_notified_before_it_waits() -> None:
 
 
 @pytest.mark.anyio
-async def test_answers_are_in_nobodys_context(anyio_backend: str) -> None:
-    """What is woken does not run in the context of whoever rang."""
-    variable: ContextVar[str] = ContextVar("variable", default="nobody's")
+async def test_answers_run_in_an_empty_context(anyio_backend: str) -> None:
+    """A woken task does not run in the context of the ringing thread."""
+    variable: ContextVar[str] = ContextVar("variable", default="the default")
     seen: list[str] = []
     doorbell = Doorbell(lambda _: bool(seen.append(variable.get())))  # type: ignore[func-returns-value]
     variable.set("the publisher's")
     doorbell.ring()
-    await _until(lambda: seen)
-    assert seen == ["nobody's"]
+    await until(lambda: seen)
+    assert seen == ["the default"]
 
 
 @pytest.mark.anyio
 async def test_which_loop() -> None:
-    """Two calls in one loop name the same loop, and another loop is another."""
+    """Two calls in one loop return the same loop; a call in another loop returns another."""
     here = current_loop()
     assert current_loop() is here
 
@@ -330,7 +322,7 @@ async def test_which_loop() -> None:
 
 
 def test_no_loop() -> None:
-    """Outside any loop there is none to name."""
+    """Outside a loop there is no current loop."""
     with pytest.raises(RuntimeError):
         current_loop()
 
@@ -338,7 +330,7 @@ def test_no_loop() -> None:
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs signals")
 @pytest.mark.anyio
 async def test_rung_in_a_signal_handler_while_the_loop_sleeps() -> None:
-    """A ring in a signal handler wakes a loop that sleeps, without anything else to wake it."""
+    """A ring in a signal handler wakes a sleeping loop that has nothing else to wake it."""
     answers = Answers()
     waiter = Waiter()
 
@@ -366,8 +358,8 @@ async def test_rung_in_a_signal_handler_while_the_loop_sleeps() -> None:
     assert len(answers) == 1
 
 
-def test_what_cancellation_is() -> None:
-    """Both loops' cancellations are known, whichever runs, and nothing else is one."""
+def test_is_cancellation() -> None:
+    """The cancellations of both loops are recognised, whichever runs, and no other exception is."""
     assert is_cancellation(asyncio.CancelledError())
     for error in (
         ValueError(),
@@ -378,8 +370,8 @@ def test_what_cancellation_is() -> None:
         assert not is_cancellation(error)
 
 
-def test_trios_cancellation() -> None:
-    """Trio's own cancellation is known for what it is."""
+def test_cancellation_of_trio() -> None:
+    """Trio's own cancellation is recognised."""
     known: list[bool] = []
 
     async def be_cancelled() -> None:
@@ -396,7 +388,7 @@ def test_trios_cancellation() -> None:
 
 
 def test_trio_is_not_imported() -> None:
-    """A program that uses asyncio never loads trio for it."""
+    """A program that uses asyncio never imports trio."""
     script = (
         "import anyio, sys\n"
         "from eventbus import EventBus, Event\n"

@@ -6,8 +6,6 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
 from functools import partial
 
 import anyio
@@ -28,25 +26,7 @@ from eventbus import (
     WouldDeadlockError,
     current_bus,
 )
-
-PATIENCE_SECONDS = 10
-
-in_every_host = pytest.mark.parametrize(
-    ("anyio_backend", "host"),
-    # The bus's own thread runs asyncio, whatever the caller does.
-    [("asyncio", "own thread"), ("asyncio", "caller's loop"), ("trio", "caller's loop")],
-)
-
-
-@asynccontextmanager
-async def running(bus: EventBus, host: str) -> AsyncGenerator[EventBus]:
-    """Enter a bus in its own thread or in this loop."""
-    if host == "own thread":
-        with bus:
-            yield bus
-    else:
-        async with bus:
-            yield bus
+from tests.vocabulary import PATIENCE_SECONDS, in_every_host, running, until
 
 
 def event(number: int = 0) -> NodeStarted:
@@ -58,7 +38,7 @@ async def hang(_: Event) -> None:
 
 
 class Gate(Subscriber[NodeStarted]):
-    """Takes an event, and then waits until it is opened."""
+    """Takes an event, then waits until the gate is opened."""
 
     events = NodeStarted
 
@@ -75,19 +55,11 @@ class Gate(Subscriber[NodeStarted]):
     async def handle(self, event: NodeStarted) -> None:
         """Keep it, and wait."""
         self.got.append(event.attempt)
-        while not self._is_open:
-            await anyio.lowlevel.checkpoint()
+        await until(lambda: self._is_open)
 
     async def stop(self) -> None:
-        """Note that it was stopped."""
+        """Record that it was stopped."""
         self.stopped = True
-
-
-async def until(is_so: Callable[[], object]) -> None:
-    """Give others turns until something is so."""
-    with anyio.fail_after(PATIENCE_SECONDS):
-        while not is_so():
-            await anyio.lowlevel.checkpoint()
 
 
 def _has_reached(got: list[int], number: int) -> bool:
@@ -100,7 +72,9 @@ def _has_reached(got: list[int], number: int) -> bool:
 @pytest.mark.anyio
 @in_every_host
 async def test_queued_before_entering(host: str) -> None:
-    """Events published before the bus is entered are queued for those subscribed, and delivered on entry."""
+    """Events published before the bus is entered are queued for existing subscriptions and delivered on
+    entry.
+    """
     got: list[Event] = []
     bus = EventBus()
     assert bus.publish(event(0))
@@ -115,7 +89,7 @@ async def test_queued_before_entering(host: str) -> None:
 @pytest.mark.anyio
 @in_every_host
 async def test_entering_twice(host: str) -> None:
-    """A bus that is running cannot be entered again, in any way, and goes on running."""
+    """A running bus cannot be entered again, in either way, and keeps running."""
     got: list[Event] = []
     bus = EventBus([got.append])
     async with running(bus, host):
@@ -130,7 +104,7 @@ async def test_entering_twice(host: str) -> None:
 @pytest.mark.anyio
 @in_every_host
 async def test_entering_a_closed_bus(host: str) -> None:
-    """A closed bus stays closed: it cannot be entered, and nobody can subscribe to it."""
+    """A closed bus stays closed: entering it or subscribing to it raises."""
     bus = EventBus()
     async with running(bus, host):
         pass
@@ -146,7 +120,7 @@ async def test_entering_a_closed_bus(host: str) -> None:
 
 
 def test_thread_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bus whose thread cannot be started says so, and is not running."""
+    """If its thread cannot be started, entering raises, and the bus is not running."""
 
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -163,7 +137,7 @@ def test_thread_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.anyio
 async def test_exceptions_of_the_body() -> None:
-    """What the body of the block raises comes out as it is, not in a group, after the bus has drained."""
+    """An exception of the block's body is raised unchanged, not in a group, after the bus has drained."""
     got: list[Event] = []
     error = ValueError("of the body")
 
@@ -179,7 +153,7 @@ async def test_exceptions_of_the_body() -> None:
 
 
 def test_exceptions_of_the_body_of_a_plain_with() -> None:
-    """What the body of a plain with block raises comes out as it is, after the bus has drained."""
+    """An exception of the body of a plain `with` block is raised unchanged, after the bus has drained."""
     got: list[Event] = []
     error = KeyboardInterrupt()
 
@@ -197,7 +171,7 @@ def test_exceptions_of_the_body_of_a_plain_with() -> None:
 
 @pytest.mark.anyio
 async def test_cancelled_body() -> None:
-    """A block whose body is cancelled drains first, and passes the cancellation on."""
+    """A block whose body is cancelled drains first, then passes the cancellation on."""
     got: list[int] = []
 
     async def handle(event: NodeStarted) -> None:
@@ -245,8 +219,8 @@ async def test_drain(host: str) -> None:
 
 @pytest.mark.anyio
 @in_every_host
-async def test_drain_waits_for_the_call_under_way(host: str) -> None:
-    """A drain waits for a handler call that is under way, though nothing is queued."""
+async def test_drain_waits_for_a_running_call(host: str) -> None:
+    """A drain waits for a running handler call even if nothing is queued."""
     gate = Gate()
     async with running(EventBus([gate]), host) as bus:
         bus.publish(event())
@@ -265,8 +239,7 @@ async def test_drain_waits_for_nothing_later(host: str) -> None:
     reports: list[DrainReport] = []
 
     async def handle(event_: NodeStarted) -> None:
-        while event_.attempt not in opened:
-            await anyio.lowlevel.checkpoint()
+        await until(lambda: event_.attempt in opened)
 
     async def drain() -> None:
         reports.append(await bus.drain())
@@ -287,7 +260,7 @@ async def test_drain_waits_for_nothing_later(host: str) -> None:
 @pytest.mark.anyio
 @in_every_host
 async def test_drain_past_its_deadline(host: str) -> None:
-    """A drain whose deadline passes says what is not delivered, and harms nothing."""
+    """A drain whose deadline passes reports the undelivered events and affects nothing."""
     gate = Gate()
     async with running(EventBus([gate]), host) as bus:
         for number in range(3):
@@ -303,7 +276,7 @@ async def test_drain_past_its_deadline(host: str) -> None:
 
 @pytest.mark.anyio
 async def test_drain_of_a_bus_that_does_not_run() -> None:
-    """A drain of a bus that was not entered waits for nobody; it is complete when nothing is queued."""
+    """A drain of a bus that was not entered returns at once; it is complete if nothing is queued."""
     bus = EventBus([hang])
     assert not (await bus.drain()).undelivered
     bus.publish(event())
@@ -316,7 +289,7 @@ async def test_drain_of_a_bus_that_does_not_run() -> None:
 @pytest.mark.anyio
 @in_every_host
 async def test_drains_of_many_at_once(host: str) -> None:
-    """Drains from many tasks and threads at once all end, whatever deadlines the others have."""
+    """Drains from many tasks and threads at once all end, whatever the deadlines of the others are."""
     drained: list[bool] = []
 
     async def drain(timeout: float | None) -> None:
@@ -415,9 +388,8 @@ async def test_drain_of_another_bus_in_a_handler(host: str) -> None:
 @pytest.mark.anyio
 @in_every_host
 async def test_close_delivers_and_reports(host: str) -> None:
-    """`close` delivers what was accepted before it, to all subscriptions at the same time.
-
-    It returns what was delivered and what was not.
+    """`close` delivers all events accepted before it, to all subscriptions at the same time, and returns how
+    many were delivered and how many were not.
     """
     one, other = Gate("one"), Gate("other")
 
@@ -446,7 +418,9 @@ async def test_close_delivers_and_reports(host: str) -> None:
 @pytest.mark.anyio
 @in_every_host
 async def test_close_past_its_deadline(host: str, caplog: pytest.LogCaptureFixture) -> None:
-    """A close returns within its timeout and 100 ms; what is left is reported as undelivered, and logged."""
+    """A close returns at most 100 ms after its timeout; the remaining events are reported as undelivered and
+    logged.
+    """
     healthy: list[Event] = []
     async with running(EventBus([hang]), host) as bus:
         bus.subscribe(healthy.append, NodeStarted, name="healthy")
@@ -468,12 +442,14 @@ async def test_close_past_its_deadline(host: str, caplog: pytest.LogCaptureFixtu
 @pytest.mark.anyio
 @in_every_host
 async def test_no_call_starts_after_the_deadline(host: str) -> None:
-    """After the deadline of a close no further handler call starts, though handlers notice nothing of it."""
+    """After the deadline of a close no further handler call starts, even if handlers ignore their
+    cancellation.
+    """
     calls: list[float] = []
 
     def block_a_little(_: NodeStarted) -> None:
         calls.append(time.monotonic())
-        time.sleep(0.01)  # what this handler is about
+        time.sleep(0.01)  # the point of this handler
 
     async with running(EventBus([block_a_little]), host) as bus:
         for number in range(100):
@@ -481,14 +457,14 @@ async def test_no_call_starts_after_the_deadline(host: str) -> None:
         began = time.monotonic()
         report = await bus.aclose(0.05)
         assert time.monotonic() - began < 1
-    _join_hosts()  # a thread that went on after it had reported would still call
+    _join_hosts()  # a thread that continued after its report would still call
     assert calls[-1] - began < 0.15
     assert report.delivered == len(calls) < 50
     assert report.undelivered == 100 - len(calls)
 
 
 def test_close_while_a_handler_blocks_the_thread() -> None:
-    """In the bus's own thread the close still returns on time, and says what is undelivered."""
+    """In the bus's own thread the close still returns on time and reports the undelivered events."""
     inside, released = threading.Event(), threading.Event()
 
     def block(_: NodeStarted) -> None:
@@ -549,7 +525,7 @@ async def test_closing_twice(host: str, hangs: bool) -> None:
 
 
 def test_closing_a_bus_that_was_not_entered() -> None:
-    """Closing a bus that was never entered reports what is queued, at once."""
+    """Closing a bus that was never entered reports the queued events at once."""
     bus = EventBus([hang])
     for number in range(3):
         bus.publish(event(number))
@@ -611,7 +587,7 @@ async def test_closing_in_the_loop_of_the_subscribers() -> None:
 
 @pytest.mark.anyio
 async def test_closing_from_a_thread_while_in_the_loop() -> None:
-    """A close from another thread waits for the subscribers, which run in a loop."""
+    """A close from another thread waits for subscribers that run in a loop."""
     gate = Gate()
     async with EventBus([gate]) as bus:
         bus.publish(event(0))
@@ -660,8 +636,8 @@ async def test_cancelled_aclose(host: str) -> None:
 
 @pytest.mark.anyio
 @in_every_host
-async def test_who_waits_for_room_when_the_bus_closes(host: str) -> None:
-    """A `publish_wait` that waits when the bus closes returns False."""
+async def test_publish_wait_when_the_bus_closes(host: str) -> None:
+    """A `publish_wait` that is waiting when the bus closes returns False."""
     gate = Gate()
     gate.capacity, gate.overflow = 1, Overflow.WAIT
     answers: list[bool] = []
@@ -675,7 +651,7 @@ async def test_who_waits_for_room_when_the_bus_closes(host: str) -> None:
         bus.publish(event(1))
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(publish)
-            await until(lambda: bus._subscriptions["gate"].mailbox._room_wanted)
+            await until(lambda: bus._router.subscriptions["gate"].mailbox.waiting_room)
             tasks.start_soon(bus.aclose)
             await until(lambda: answers)
             gate.open()
@@ -683,12 +659,14 @@ async def test_who_waits_for_room_when_the_bus_closes(host: str) -> None:
     assert gate.got == [0, 1]
 
 
-# What subscribers raise that is no Exception
+# Exceptions of subscribers that are not an `Exception`
 
 
 @pytest.mark.anyio
 async def test_system_exit_is_raised_once() -> None:
-    """The exception comes out of the bus once, after the others have drained, whoever closes it."""
+    """The bus raises the exception once, after the other subscriptions have drained, whichever caller closes
+    it.
+    """
     got: list[Event] = []
     outcomes: list[object] = []
 
@@ -714,7 +692,7 @@ async def test_system_exit_is_raised_once() -> None:
 @pytest.mark.anyio
 @pytest.mark.parametrize("drastic", [SystemExit, KeyboardInterrupt])
 async def test_the_body_ends_for_what_a_subscriber_raised(drastic: type[BaseException]) -> None:
-    """In the caller's loop the body of the block is cancelled, and the exception comes out of the block."""
+    """In the caller's loop the body of the block is cancelled, and the block raises the exception."""
 
     def leave(_: NodeStarted) -> None:
         raise drastic
@@ -734,14 +712,14 @@ async def test_the_body_ends_for_what_a_subscriber_raised(drastic: type[BaseExce
 @pytest.mark.anyio
 @in_every_host
 async def test_stream_is_subscribed_before_its_body(host: str) -> None:
-    """A stream is subscribed before its body runs, and ends when the bus has closed and it is empty."""
+    """A stream is subscribed before its body runs; it ends when the bus is closed and the stream is empty."""
     async with running(EventBus(), host) as bus:
         bus.publish(event(-1))
         async with bus.stream(NodeStarted) as stream:
             for number in range(10):
                 bus.publish(event(number))
             report = await bus.aclose()
-            assert report.undelivered == 0  # a stream keeps what it holds for its reader
+            assert report.undelivered == 0  # a stream keeps its events for its reader
             assert [each.attempt async for each in stream] == list(range(10))
             assert [each async for each in stream] == []
             with pytest.raises(anyio.EndOfStream):
@@ -802,7 +780,7 @@ async def _publish_when_waited_for(bus: EventBus, number: int) -> None:
 @in_every_host
 @pytest.mark.parametrize("leave", ["the bus closes", "the stream is closed"])
 async def test_stream_that_ends_while_waited_for(host: str, leave: str) -> None:
-    """A reader that waits is told when the bus has closed, or the stream."""
+    """A waiting reader is notified when the bus or the stream has closed."""
     got: list[Event] = []
     async with running(EventBus(), host) as bus, bus.stream(NodeStarted) as stream:
 
@@ -823,7 +801,7 @@ async def test_stream_that_ends_while_waited_for(host: str, leave: str) -> None:
 @pytest.mark.anyio
 @in_every_host
 async def test_cancelled_reader(host: str) -> None:
-    """A stream that is cancelled while it waits has lost nothing."""
+    """A stream that is cancelled while it waits loses nothing."""
     async with running(EventBus(), host) as bus, bus.stream(NodeStarted) as stream:
         for number in range(5):
             with anyio.move_on_after(0.001) as scope:
@@ -835,7 +813,7 @@ async def test_cancelled_reader(host: str) -> None:
 
 @pytest.mark.anyio
 async def test_stream_closed_just_as_it_is_woken() -> None:
-    """A stream of another loop that is closed just as it is woken leaves the bus's own thread wide awake."""
+    """A stream of another loop that is closed just as it is woken does not keep the bus's thread awake."""
     got: list[Event] = []
 
     async def read() -> None:
@@ -848,7 +826,7 @@ async def test_stream_closed_just_as_it_is_woken() -> None:
                 tasks.start_soon(read)
                 await anyio.wait_all_tasks_blocked()
                 bus.publish(event())  # rings this loop
-            bus.publish(Event())  # rings nobody, for nobody wants it; this loop finds it when it answers
+            bus.publish(Event())  # rings no loop, without a subscription; this loop finds it in its next turn
         for _ in range(2):
             bus.publish(NodeCompleted(workflow_id="lifecycle", node_id="node"))
             assert await bus.drain(PATIENCE_SECONDS)
@@ -857,7 +835,7 @@ async def test_stream_closed_just_as_it_is_woken() -> None:
 
 @pytest.mark.anyio
 async def test_stream_used_wrongly() -> None:
-    """A stream that is not open cannot be read, nor can one that another task is reading."""
+    """A stream that is not open cannot be read, and neither can one that another task is reading."""
     async with EventBus() as bus:
         stream = bus.stream(NodeStarted)
         with pytest.raises(StreamStateError, match="not open"):

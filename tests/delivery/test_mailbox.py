@@ -1,10 +1,8 @@
-"""The mailbox, against a model too simple to be wrong."""
+"""The mailbox against a simple model."""
 
 from __future__ import annotations
 
-import sys
 import threading
-from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
@@ -21,23 +19,20 @@ from hypothesis.stateful import (
 )
 
 from eventbus.contracts import Overflow
+from eventbus.delivery.coalescing_mailbox import new_mailbox
 from eventbus.delivery.critical_section import CriticalSection
-from eventbus.delivery.mailbox import Entry, Mailbox, new_mailbox
-from eventbus.events import Event, EventsLost
-
-
-class _Tick(Event, frozen=True, kw_only=True):
-    n: int
+from eventbus.delivery.mailbox import Entry, Mailbox
+from tests.vocabulary import Tick, Word, word, words
 
 
 def mailbox_of(
-    capacity: int, overflow: Overflow = Overflow.DROP_OLDEST, *, tells_losses: bool = True
+    capacity: int, overflow: Overflow = Overflow.DROP_OLDEST, *, reports_losses: bool = True
 ) -> Mailbox:
-    return new_mailbox(CriticalSection(lambda: None), capacity, overflow, tells_losses=tells_losses)
+    return new_mailbox(CriticalSection(lambda: None), capacity, overflow, reports_losses=reports_losses)
 
 
 def tick(seq: int) -> Entry:
-    return _Tick(n=seq)
+    return Tick(n=seq)
 
 
 def put(mailbox: Mailbox, *seqs: int) -> None:
@@ -45,19 +40,7 @@ def put(mailbox: Mailbox, *seqs: int) -> None:
         mailbox.put(seq, (tick(seq),))
 
 
-def word(entry: Entry) -> int | tuple[int, int, int]:
-    """Say what was taken: an event by its number, a loss by its count, first and last."""
-    if isinstance(entry, EventsLost):
-        return (entry.count, entry.first_seq, entry.last_seq)
-    assert isinstance(entry, _Tick)
-    return entry.n
-
-
-def words(entries: list[Entry]) -> list[int | tuple[int, int, int]]:
-    return [word(entry) for entry in entries]
-
-
-def take_all(mailbox: Mailbox) -> list[int | tuple[int, int, int]]:
+def take_all(mailbox: Mailbox) -> list[Word]:
     taken: list[Entry] = []
     with suppress(IndexError):
         while True:
@@ -75,12 +58,12 @@ class _Place:
 
 
 class _Model:
-    """Everything that was put and not yet passed by, in order; what is lost stays in its place."""
+    """All events that were put and not passed yet, in order; a lost one stays in its place."""
 
-    def __init__(self, capacity: int, overflow: Overflow, *, tells_losses: bool) -> None:
+    def __init__(self, capacity: int, overflow: Overflow, *, reports_losses: bool) -> None:
         self.capacity = capacity
         self.overflow = overflow
-        self.tells_losses = tells_losses
+        self.reports_losses = reports_losses
         self.places: list[_Place] = []
         self.accepted = self.delivered = self.lost = self.high_water = 0
 
@@ -103,13 +86,13 @@ class _Model:
             place.is_lost = True
             self.lost += 1
 
-    def take(self) -> list[int | tuple[int, int, int]]:
-        """Return the next thing there is to take, in a list, or an empty one."""
+    def take(self) -> list[Word]:
+        """Return the next entry in a list, or an empty list."""
         missing = 0
         while missing < len(self.places) and self.places[missing].is_lost:
             missing += 1
         gap, self.places = self.places[:missing], self.places[missing:]
-        if gap and self.tells_losses:
+        if gap and self.reports_losses:
             return [(len(gap), gap[0].seq, gap[-1].seq)]
         if not self.places:
             return []
@@ -125,17 +108,17 @@ class _MailboxMachine(RuleBasedStateMachine):
     """Puts, takes and closes in any order."""
 
     @initialize(
-        capacity=st.integers(1, 5), overflow=st.sampled_from(list(Overflow)), tells_losses=st.booleans()
+        capacity=st.integers(1, 5), overflow=st.sampled_from(list(Overflow)), reports_losses=st.booleans()
     )
-    def begin(self, capacity: int, overflow: Overflow, *, tells_losses: bool) -> None:
-        self.mailbox = mailbox_of(capacity, overflow, tells_losses=tells_losses)
-        self.model = _Model(capacity, overflow, tells_losses=tells_losses)
+    def begin(self, capacity: int, overflow: Overflow, *, reports_losses: bool) -> None:
+        self.mailbox = mailbox_of(capacity, overflow, reports_losses=reports_losses)
+        self.model = _Model(capacity, overflow, reports_losses=reports_losses)
         self.seq = 0
         self.is_closed = False
 
     @rule(key=st.integers(1, 4), skipped=st.integers(0, 3))
     def put_one(self, key: int, skipped: int) -> None:
-        self.seq += 1 + skipped  # the bus's numbers have holes where an event was not for this mailbox
+        self.seq += 1 + skipped  # sequence numbers have holes where an event was not for this mailbox
         self.mailbox.put_keyed(self.seq, tick(self.seq), key)
         if not self.is_closed:
             self.model.put(self.seq, key)
@@ -157,7 +140,7 @@ class _MailboxMachine(RuleBasedStateMachine):
 
     @rule(limit=st.integers(1, 8))
     def take_batch(self, limit: int) -> None:
-        expected: list[int | tuple[int, int, int]] = []
+        expected: list[Word] = []
         while len(expected) < limit and (taken := self.model.take()):
             expected += taken
         assert words(self.mailbox.take_batch(limit)) == expected
@@ -177,28 +160,25 @@ class _MailboxMachine(RuleBasedStateMachine):
         books = (mailbox.accepted, mailbox.lost, mailbox.high_water)
         assert books == (model.accepted, model.lost, model.high_water)
         assert mailbox.accepted == model.delivered + mailbox.lost + len(mailbox)
-        if model.queued() or (model.places and model.tells_losses):
+        if model.queued() or (model.places and model.reports_losses):
             assert mailbox.contents
 
 
 def test_model() -> None:
-    """A mailbox does what a list would do that remembers each event it lost, in its place."""
-    run_state_machine_as_test(
-        _MailboxMachine, settings=settings(max_examples=150, stateful_step_count=50, deadline=None)
-    )
+    """A mailbox behaves like a list that keeps each lost event in its place."""
+    run_state_machine_as_test(_MailboxMachine, settings=settings(stateful_step_count=50))
 
 
 @pytest.mark.nightly
 def test_model_at_length() -> None:
-    """A mailbox does what a list would do that remembers each event it lost, in its place."""
-    run_state_machine_as_test(
-        _MailboxMachine, settings=settings(max_examples=5_000, stateful_step_count=60, deadline=None)
-    )
+    """A mailbox behaves like a list that keeps each lost event in its place."""
+    long = settings(settings.get_profile("nightly"), stateful_step_count=60)
+    run_state_machine_as_test(_MailboxMachine, settings=long)
 
 
 @pytest.mark.parametrize("overflow", list(Overflow))
 def test_nothing_is_lost_within_the_capacity(overflow: Overflow) -> None:
-    """Up to its capacity a mailbox gives back all that was put, in order."""
+    """Up to its capacity a mailbox returns all its events, in order."""
     mailbox = mailbox_of(3, overflow)
     put(mailbox, 1, 2, 3)
     assert take_all(mailbox) == [1, 2, 3]
@@ -214,15 +194,15 @@ def test_nothing_is_lost_within_the_capacity(overflow: Overflow) -> None:
         (Overflow.COALESCE, [(2, 1, 2), 3, 4, 5]),
     ],
 )
-def test_what_is_sacrificed(overflow: Overflow, taken: list[object]) -> None:
-    """Each overflow loses what it says, and an `EventsLost` stands where events are missing."""
+def test_which_are_lost(overflow: Overflow, taken: list[object]) -> None:
+    """Each overflow loses the events it is named for, and an `EventsLost` stands where events are missing."""
     mailbox = mailbox_of(3, overflow)
     put(mailbox, 1, 2, 3, 4, 5)
     assert take_all(mailbox) == taken
 
 
-def test_two_gaps_are_two_words() -> None:
-    """An `EventsLost` stands exactly where events are missing: losses apart are told apart."""
+def test_two_gaps_are_two_losses() -> None:
+    """An `EventsLost` stands exactly where events are missing: two gaps give two."""
     mailbox = mailbox_of(2, Overflow.DROP_NEWEST)
     put(mailbox, 1, 2, 3)
     assert word(mailbox.take()) == 1
@@ -230,16 +210,16 @@ def test_two_gaps_are_two_words() -> None:
     assert take_all(mailbox) == [2, (1, 3, 3), 4, (2, 5, 6)]
 
 
-def test_the_latest_of_a_key_stands_at_its_own_place() -> None:
-    """`COALESCE` keeps the latest of the queued events with equal keys, at the place of the latest."""
+def test_the_latest_of_a_key_keeps_its_place() -> None:
+    """`COALESCE` keeps the latest of the queued events with equal keys, in that event's place."""
     mailbox = mailbox_of(5, Overflow.COALESCE)
     for seq, key in enumerate("abab", 1):
         mailbox.put_keyed(seq, tick(seq), key)
     assert take_all(mailbox) == [(2, 1, 2), 3, 4]
 
 
-def test_a_taken_event_is_replaced_by_none() -> None:
-    """An event that was taken is replaced by none: only queued events are."""
+def test_a_taken_event_is_not_replaced() -> None:
+    """A new event replaces queued events only, not those already taken."""
     mailbox = mailbox_of(5, Overflow.COALESCE)
     mailbox.put_keyed(1, tick(1), "a")
     assert word(mailbox.take()) == 1
@@ -249,7 +229,7 @@ def test_a_taken_event_is_replaced_by_none() -> None:
 
 
 def test_gaps_stay_fewer_than_events() -> None:
-    """100,000 events with one key leave one event and one gap, not a gap for each."""
+    """100,000 events with one key leave one event and one gap."""
     mailbox = mailbox_of(10, Overflow.COALESCE)
     for seq in range(1, 100_001):
         mailbox.put_keyed(seq, tick(seq), "the only one")
@@ -257,9 +237,9 @@ def test_gaps_stay_fewer_than_events() -> None:
     assert take_all(mailbox) == [(99_999, 1, 99_999), 100_000]
 
 
-def test_losses_go_untold() -> None:
-    """Without `tells_losses` nothing but events is taken, and the books still balance."""
-    mailbox = mailbox_of(2, Overflow.DROP_NEWEST, tells_losses=False)
+def test_without_reporting_losses() -> None:
+    """Without `reports_losses` only events are taken, and the counts still balance."""
+    mailbox = mailbox_of(2, Overflow.DROP_NEWEST, reports_losses=False)
     put(mailbox, 1, 2, 3)
     assert words(mailbox.take_batch(9)) == [1, 2]
     assert mailbox.take_batch(9) == []
@@ -268,7 +248,7 @@ def test_losses_go_untold() -> None:
 
 @pytest.mark.parametrize("overflow", list(Overflow))
 def test_closed(overflow: Overflow) -> None:
-    """A closed mailbox has lost what was queued, and takes nothing more."""
+    """A closed mailbox counts its queued events as lost and accepts nothing more."""
     mailbox = mailbox_of(2, overflow)
     put(mailbox, 1, 2, 3)
     mailbox.close()
@@ -279,14 +259,14 @@ def test_closed(overflow: Overflow) -> None:
         mailbox.take()
 
 
-@pytest.mark.usefixtures("_threads_switch_often")
+@pytest.mark.usefixtures("_threads_interleave")
 @pytest.mark.parametrize("overflow", list(Overflow))
 def test_closed_while_it_is_emptied(overflow: Overflow) -> None:
-    """Nothing is taken from behind what a mailbox lost by being closed."""
+    """After `close` no event queued behind the lost ones is taken."""
     entries = [tick(seq) for seq in range(1, 3_001)]
     for _ in range(20):
         section = CriticalSection(lambda: None)
-        mailbox = new_mailbox(section, len(entries), overflow, tells_losses=True)
+        mailbox = new_mailbox(section, len(entries), overflow, reports_losses=True)
         mailbox.put(1, entries)
         taken: list[Entry] = []
         closer = threading.Thread(target=section.run, args=(Mailbox.close, mailbox))
@@ -301,33 +281,25 @@ def test_closed_while_it_is_emptied(overflow: Overflow) -> None:
 
 
 def test_lag() -> None:
-    """Lag is the age of the oldest queued event, whatever was lost before it; 0.0 with none queued."""
+    """Lag is the age of the oldest queued event, without the lost ones before it; 0.0 if none is queued."""
     mailbox = mailbox_of(1)
     assert mailbox.lag() == 0.0
     for minutes, seq in ((9, 1), (5, 2)):
         happened = datetime.now(UTC) - timedelta(minutes=minutes)
-        mailbox.put(seq, (_Tick(n=seq, timestamp=happened),))
+        mailbox.put(seq, (Tick(n=seq, timestamp=happened),))
     assert 300 <= mailbox.lag() < 360
-    mailbox.put(3, (_Tick(n=3, timestamp=datetime.now(UTC) + timedelta(days=1)),))
+    mailbox.put(3, (Tick(n=3, timestamp=datetime.now(UTC) + timedelta(days=1)),))
     assert mailbox.lag() == 0.0
 
 
-@pytest.fixture
-def _threads_switch_often() -> Iterator[None]:
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
-
-
-@pytest.mark.usefixtures("_threads_switch_often")
+@pytest.mark.usefixtures("_threads_interleave")
 @pytest.mark.parametrize("overflow", list(Overflow))
 @pytest.mark.parametrize("batch", [0, 7])
-def test_every_event_is_taken_or_told_of_once(overflow: Overflow, batch: int) -> None:
-    """While another thread puts, each event is taken, or in one `EventsLost`, once and in order."""
+def test_every_event_is_taken_or_in_one_loss(overflow: Overflow, batch: int) -> None:
+    """While another thread puts, each event is taken, or covered by one `EventsLost`, once and in order."""
     section = CriticalSection(lambda: None)
-    mailbox = new_mailbox(section, 8, overflow, tells_losses=True)
-    last = 20_000
+    mailbox = new_mailbox(section, 8, overflow, reports_losses=True)
+    last = 10_000
     taken: list[Entry] = []
 
     def produce() -> None:

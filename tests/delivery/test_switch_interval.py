@@ -12,11 +12,11 @@ import anyio.to_thread
 import pytest
 
 from eventbus import Event, EventBus
-from eventbus.delivery.doorbell import Doorbell
+from eventbus.delivery.doorbell import Doorbell, new_sleeper
 from eventbus.delivery.switch_interval import SWITCH_INTERVAL_SECONDS, restore, shorten
+from tests.vocabulary import PATIENCE_SECONDS
 
 NORMAL, SHORT, SHORTER, OTHER = 0.004, 0.000_1, 0.000_02, 0.002
-PATIENCE_SECONDS = 10
 
 
 class Ticked(Event):
@@ -47,8 +47,8 @@ def _wait_until_it_is(seconds: float) -> None:
     assert _interval() == seconds
 
 
-def test_short_until_nobody_waits() -> None:
-    """The interval is short while anybody waits, and as it was when nobody does."""
+def test_short_while_any_loop_waits() -> None:
+    """The interval is short while any loop waits, and restored when none does."""
     first, second = object(), object()
     shorten(first, SHORT)
     shorten(second, SHORT)
@@ -59,7 +59,7 @@ def test_short_until_nobody_waits() -> None:
 
 
 def test_the_shortest_wins() -> None:
-    """Of two who wait the shorter interval holds, whoever came first; then it is as it was."""
+    """Of two intervals the shorter applies, in either order; then the normal one is restored."""
     for first, second in ((SHORT, SHORTER), (SHORTER, SHORT)):
         shorten("first", first)
         shorten("second", second)
@@ -70,7 +70,7 @@ def test_the_shortest_wins() -> None:
 
 
 def test_for_one_twice() -> None:
-    """Shortening twice for the same one is undone once, and undoing it again changes nothing."""
+    """Shortening twice for the same owner is undone once; undoing it again changes nothing."""
     shorten("one", SHORT)
     shorten("one", SHORT)
     restore("one")
@@ -80,16 +80,16 @@ def test_for_one_twice() -> None:
     assert _interval() == OTHER
 
 
-def test_what_the_program_sets_meanwhile_is_kept() -> None:
-    """An interval that the program sets meanwhile is kept."""
+def test_an_interval_set_by_the_program_is_kept() -> None:
+    """An interval that the program sets in the meantime is kept."""
     shorten("one", SHORT)
     sys.setswitchinterval(OTHER)
     restore("one")
     assert _interval() == OTHER
 
 
-def test_what_is_short_already_is_kept() -> None:
-    """An interval as short as that, or shorter, is left alone."""
+def test_an_interval_as_short_is_kept() -> None:
+    """An interval that is as short, or shorter, is left alone."""
     for found in (SHORT, SHORTER):
         sys.setswitchinterval(found)
         shorten("one", SHORT)
@@ -99,7 +99,7 @@ def test_what_is_short_already_is_kept() -> None:
 
 
 def test_from_many_threads() -> None:
-    """However shortening and restoring fall, at the end the interval is as it was."""
+    """In any interleaving of shortening and restoring, the interval is restored at the end."""
     started = threading.Barrier(4)
 
     def work(who: int) -> None:
@@ -117,7 +117,7 @@ def test_from_many_threads() -> None:
 
 
 def test_short_while_events_wait_for_another_thread() -> None:
-    """While events wait for a loop of another thread the interval is 10 us; then it is put back."""
+    """While events wait for a loop of another thread the interval is 10 us; then it is restored."""
     handling, published = threading.Event(), threading.Event()
     seen: list[float] = []
 
@@ -140,7 +140,7 @@ def test_short_while_events_wait_for_another_thread() -> None:
 
 @pytest.mark.anyio
 async def test_put_back_while_a_handler_waits() -> None:
-    """While a handler waits for something else, the interval is as it was, however many events are queued."""
+    """While a handler waits for something else, the interval is unchanged, however many events are queued."""
     waiting = threading.Event()
 
     async def wait(_: Ticked) -> None:
@@ -157,7 +157,7 @@ async def test_put_back_while_a_handler_waits() -> None:
 
 
 def test_turned_off() -> None:
-    """`EventBus(switch_interval=None)` leaves the interval alone, and another value is what it becomes."""
+    """`EventBus(switch_interval=None)` leaves the interval alone; a number replaces the 10 us."""
     for asked, expected in ((None, NORMAL), (SHORT, SHORT)):
         seen: list[float] = []
 
@@ -171,15 +171,15 @@ def test_turned_off() -> None:
 
 
 @pytest.mark.parametrize("seconds", [0, -1.0, float("nan")])
-def test_no_time(seconds: float) -> None:
-    """An interval that is no time is refused, and the message says what to do."""
-    with pytest.raises(ValueError, match="Pass None to turn it off"):
+def test_an_interval_that_is_not_positive(seconds: float) -> None:
+    """An interval that is not positive is refused, and the message names the remedy."""
+    with pytest.raises(ValueError, match="Pass None to leave it alone"):
         EventBus(switch_interval=seconds)
 
 
 @pytest.mark.anyio
 async def test_left_alone_within_one_thread() -> None:
-    """Events published in the thread of the loop that handles them change nothing."""
+    """Events published in the thread of the loop that handles them do not change the interval."""
     seen: list[float] = []
     async with EventBus([lambda _: seen.append(_interval())]) as bus:
         bus.publish(Ticked())
@@ -189,7 +189,7 @@ async def test_left_alone_within_one_thread() -> None:
 
 @pytest.mark.anyio
 async def test_short_for_a_reader_in_another_loop() -> None:
-    """A stream's reader in a loop of another thread is waited for as a handler is."""
+    """The interval is short for a stream read in a loop of another thread, as for a handler."""
     seen: list[float] = []
     async with EventBus() as bus, bus.stream(Ticked) as stream:
         await anyio.to_thread.run_sync(bus.publish, Ticked())
@@ -203,12 +203,30 @@ async def test_short_for_a_reader_in_another_loop() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_bell_that_is_retired_unanswered() -> None:
-    """A bell that nobody will answer any more hurries for nobody, nor does ringing it again."""
+async def test_short_until_a_woken_task_has_run() -> None:
+    """The interval is short until a woken task has run, in any order in which the loop runs what is due."""
+    sleeper, bell = new_sleeper(), Doorbell(lambda _: False, SHORT)
+    seen: list[float] = []
+
+    async def sleep() -> None:
+        await sleeper.sleep()
+        seen.append(_interval())
+
+    for _ in range(30):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(sleep)
+            await anyio.wait_all_tasks_blocked()
+            await anyio.to_thread.run_sync(bell.wake, sleeper)
+    assert seen == [SHORT] * 30
+
+
+@pytest.mark.anyio
+async def test_a_retired_doorbell() -> None:
+    """A retired doorbell restores the interval, and ringing it again does not shorten it."""
     bell = Doorbell(lambda _: False, SHORT)
     _ring_from_a_thread(bell)
     assert _interval() == SHORT
-    bell.retire()
+    bell.close()
     assert _interval() == NORMAL
     await anyio.lowlevel.checkpoint()
     _ring_from_a_thread(bell)
@@ -218,4 +236,4 @@ async def test_a_bell_that_is_retired_unanswered() -> None:
 def _ring_from_a_thread(bell: Doorbell) -> None:
     thread = threading.Thread(target=bell.ring)
     thread.start()
-    thread.join()  # the loop is kept from answering
+    thread.join()  # the loop cannot answer yet

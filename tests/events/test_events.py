@@ -1,4 +1,4 @@
-"""The vocabulary, and how it looks on the wire."""
+"""The event classes and their wire form."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ class _DeployFinished(Event, frozen=True, kw_only=True):
 
 @pytest.mark.parametrize(("event", "wire_name", "rest"), GOLDEN, ids=[each[1] for each in GOLDEN])
 def test_golden(event: Event, wire_name: str, rest: str) -> None:
-    """An event's line stays what it is, byte for byte, and reads back as the event."""
+    """An event's line never changes, byte for byte, and decodes to the event."""
     line = f'{{"event_type":"{wire_name}",{rest}}}'.encode()
     assert encode(event) == line
     assert decode(line) == decode(line.decode()) == decode(line + b"\n") == event
@@ -173,7 +173,7 @@ def test_every_class_has_its_golden_line() -> None:
 
 
 def test_lines() -> None:
-    """Lines of events are one JSON object each, each ended by one line feed, whatever text they hold."""
+    """Each event is one JSON object on one line, ended by a line feed, whatever text it contains."""
     events = [PatternDetected(pattern="a\nb\r\n\u2028", message="\x1b[31m\x00"), Event()]
     lines = encode_lines(events)
     assert lines.count(b"\n") == 2
@@ -197,7 +197,7 @@ def test_wire_names() -> None:
 
 
 def test_a_class_of_ones_own() -> None:
-    """A subclass of `Event` is known to `decode` from its definition on; nothing has to be registered."""
+    """A subclass of `Event` is known to `decode` as soon as it is defined, without registration."""
     line = b'{"event_type":"made_just_now","n":1}'
     assert isinstance(decode(line), UnknownEvent)
 
@@ -214,7 +214,7 @@ def _add_in_place(metadata: dict[str, Any]) -> None:
 
 
 def test_events_are_frozen() -> None:
-    """An event is a frozen fact: neither its fields nor the metadata that events share can be changed."""
+    """Neither an event's fields nor the empty metadata that events share can be changed."""
     event = NodeStarted(workflow_id="ci", node_id="tests")
     with pytest.raises(AttributeError):
         event.node_id = "other"  # type: ignore[misc]
@@ -234,7 +234,7 @@ def test_events_are_frozen() -> None:
 
 
 def test_ids() -> None:
-    """Each use of a skill has an id of its own, of 12 hexadecimal digits."""
+    """Each skill invocation gets an id of its own, of 12 hexadecimal digits."""
     ids = {SkillStarted(skill_name="run").invocation_id for _ in range(1_000)}
     assert len(ids) == 1_000
     assert all(len(each) == 12 and int(each, 16) >= 0 for each in ids)
@@ -251,7 +251,7 @@ def test_ids() -> None:
     ],
 )
 def test_the_worse_one_holds(given_status: Any, given_success: bool, status: str, success: bool) -> None:
-    """Where status and success contradict each other, the worse one holds, built or read."""
+    """If status and success contradict each other, the worse one holds, built or decoded."""
     for build in (NodeCompleted, WorkflowCompleted):
         fields: dict[str, Any] = {"workflow_id": "ci", "status": given_status, "success": given_success}
         if build is NodeCompleted:
@@ -264,7 +264,7 @@ def test_the_worse_one_holds(given_status: Any, given_success: bool, status: str
 
 
 def test_a_skipped_node_is_a_success() -> None:
-    """A skipped node had nothing left to do: that is a success, unless it is said to be none."""
+    """A skipped node is a success unless it is built with `success=False`."""
     skipped = NodeCompleted(workflow_id="ci", node_id="tests", status="skipped")
     assert (skipped.status, skipped.success) == ("skipped", True)
     failed = NodeCompleted(workflow_id="ci", node_id="tests", status="skipped", success=False)
@@ -276,7 +276,7 @@ def test_a_skipped_node_is_a_success() -> None:
 
 @pytest.mark.parametrize("given_metadata", [{}, {"a": [1, {"b": 2}]}])
 def test_metadata_is_copied(given_metadata: dict[str, Any]) -> None:
-    """Its metadata is copied: what happens to the mapping later does not happen to the event."""
+    """An event's metadata is a copy: later changes of the mapping do not reach the event."""
     event = Event(metadata=given_metadata)
     before = encode(event)
     given_metadata["late"] = True
@@ -288,14 +288,14 @@ def test_metadata_is_copied(given_metadata: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("nothing", [None, [], "", 0, ()])
 def test_metadata_that_is_nothing(nothing: Any) -> None:
-    """Metadata that is nothing is empty, and reads back so."""
+    """None or an empty value as metadata is empty metadata, also after decoding."""
     event = Event(metadata=nothing)
     assert event.metadata == {}
     assert decode(encode(event)) == event
 
 
-def test_metadata_that_is_no_mapping() -> None:
-    """Metadata that is no mapping is kept under a name, never refused."""
+def test_metadata_that_is_not_a_mapping() -> None:
+    """Metadata that is not a mapping is kept under a name, never refused."""
     assert Event(metadata=["a"]).metadata == {"value": ["a"]}  # type: ignore[arg-type]
 
 
@@ -303,7 +303,7 @@ def test_metadata_that_is_no_mapping() -> None:
 
 
 def test_timestamps() -> None:
-    """The timestamp is when it happened, aware, in UTC, whatever zone it was given in."""
+    """The timestamp is aware and in UTC, in whatever zone it was given."""
     before = datetime.now(UTC)
     assert before <= Event().timestamp <= datetime.now(UTC)
     for zone in (timezone(timedelta(hours=5, minutes=30)), ZoneInfo("America/New_York"), UTC):
@@ -329,7 +329,7 @@ def _in_new_york(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("_in_new_york")
 @pytest.mark.parametrize("event_type", ["event", "from_elsewhere"])
 def test_naive_timestamps(event_type: str) -> None:
-    """A naive timestamp is read as local time, built or read."""
+    """A naive timestamp is read as local time, built or decoded."""
     naive = datetime(2026, 1, 2, 3, 4, 5)  # noqa: DTZ001 - naive is the point
     in_utc = datetime(2026, 1, 2, 8, 4, 5, tzinfo=UTC)
     assert Event(timestamp=naive).timestamp == in_utc
@@ -340,16 +340,16 @@ def test_naive_timestamps(event_type: str) -> None:
 @pytest.mark.parametrize("event_type", ["event", "from_elsewhere"])
 @pytest.mark.parametrize("timestamp", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
 def test_times_beyond_time(event_type: str, timestamp: str) -> None:
-    """A line whose time is no time in UTC raises a `DecodeError` and nothing else."""
+    """A line with a time that UTC cannot express raises `DecodeError`."""
     with pytest.raises(DecodeError):
         decode(f'{{"event_type":"{event_type}","timestamp":"{timestamp}"}}')
 
 
-# Reading what others wrote.
+# Decoding.
 
 
 def test_unknown_fields_are_ignored() -> None:
-    """Fields that its class does not have are ignored."""
+    """Fields that an event's class does not have are ignored."""
     event = decode(b'{"event_type":"node_started","workflow_id":"ci","node_id":"a","colour":"red","x":[1]}')
     assert isinstance(event, NodeStarted)
     assert (event.node_id, event.attempt, event.session_id) == ("a", 1, None)
@@ -357,7 +357,7 @@ def test_unknown_fields_are_ignored() -> None:
 
 @pytest.mark.parametrize("unknown", ["deploy_started", "Unknown", "", "unknown_event"])
 def test_unknown_types_are_kept(unknown: str) -> None:
-    """An event of an unknown type is kept whole, and encodes back to what it was."""
+    """An event of an unknown type is kept whole, and encodes to the line it came from."""
     original = {
         "event_type": unknown,
         "session_id": "s",
@@ -376,9 +376,7 @@ def test_unknown_types_are_kept(unknown: str) -> None:
 
 
 def test_the_readers_session_is_not_the_events() -> None:
-    """An event read without a session has none, whatever the session of its reader, whatever it says
-    elsewhere.
-    """
+    """An event decoded from a line without a session has none, whatever the reader's session."""
     lines = [
         b'{"event_type":"event"}',
         b'{"event_type":"event","metadata":{"session_id":"no"}}',
@@ -418,7 +416,7 @@ def test_the_readers_session_is_not_the_events() -> None:
     ids=lambda line: line[:40],
 )
 def test_no_event(line: bytes) -> None:
-    """A line that is no JSON object, has no `event_type`, or a field of the wrong type raises
+    """A line that is not a JSON object, has no `event_type` or has a field of the wrong type raises
     `DecodeError`.
     """
     with pytest.raises(DecodeError):
@@ -429,7 +427,7 @@ def test_no_event(line: bytes) -> None:
 @settings(max_examples=300, deadline=None)
 @given(position=st.integers(0, 400), byte=st.integers(0, 255), which=st.sampled_from(GOLDEN))
 def test_a_damaged_line(position: int, byte: int, which: tuple[Event, str, str]) -> None:
-    """A line with a damaged byte is read or refused with `DecodeError`, and nothing else happens."""
+    """A line with a damaged byte is decoded or raises `DecodeError`, and nothing else."""
     line = bytearray(encode(which[0]))
     line[position % len(line)] = byte
     try:
@@ -439,10 +437,10 @@ def test_a_damaged_line(position: int, byte: int, which: tuple[Event, str, str])
     assert decode(encode(event)) == event
 
 
-# Writing whatever comes.
+# Encoding any value.
 
 
-class _Unspeakable:
+class _Hostile:
     def __repr__(self) -> str:
         raise RuntimeError("hands off")
 
@@ -451,8 +449,8 @@ class _Unspeakable:
     "payload",
     [
         object(),
-        _Unspeakable(),
-        {_Unspeakable(): 1},
+        _Hostile(),
+        {_Hostile(): 1},
         {(1, 2): 3},
         float("nan"),
         2**70,
@@ -460,14 +458,12 @@ class _Unspeakable:
         [threading.Lock()],
         b"bytes",
         {1, 2},
-        _Unspeakable,
+        _Hostile,
     ],
     ids=lambda payload: type(payload).__name__,
 )
 def test_encode_never_raises(payload: Any) -> None:
-    """Encoding never raises for what an event holds: what JSON cannot say is replaced, and the rest is
-    kept.
-    """
+    """Encoding never raises: values that JSON cannot express are replaced, and the rest is kept."""
     for event in (
         _DeployFinished(target="prod", payload=payload),
         UnknownEvent(unknown_type="elsewhere", fields={"target": "prod", "payload": payload}),
@@ -479,13 +475,13 @@ def test_encode_never_raises(payload: Any) -> None:
 
 
 def test_encode_a_forged_timestamp() -> None:
-    """An unknown event whose fields hide what is its own still encodes."""
+    """An unknown event whose fields replace its session and timestamp still encodes."""
     event = UnknownEvent(unknown_type="elsewhere", fields={"timestamp": object(), "session_id": 1})
     assert json.loads(encode(event))["event_type"] == "elsewhere"
 
 
 def test_encode_a_cycle() -> None:
-    """A field that holds itself is written to a depth, and marked."""
+    """A field that contains itself is encoded to a limited depth, and marked."""
     cycle: list[Any] = []
     cycle.append(cycle)
     line = encode(_DeployFinished(target="prod", payload=cycle))
@@ -525,7 +521,7 @@ def test_truncated(what: str) -> None:
 
 
 def test_a_fitting_event_is_not_marked() -> None:
-    """An event that fits is written whole, without a mark."""
+    """An event that fits is encoded whole, without a mark."""
     event = PatternDetected(pattern="p", message="x" * 65_000)
     assert decode(encode(event)) == event
     assert b"truncated" not in encode(event)
@@ -537,7 +533,7 @@ def test_a_fitting_event_is_not_marked() -> None:
     ids=["a text", "many fields", "a tree"],
 )
 def test_an_unknown_one_keeps_its_type(fields: dict[str, Any]) -> None:
-    """A truncated event of an unknown type keeps its type, and says that it was truncated."""
+    """A truncated event of an unknown type keeps its type, and is marked."""
     line = encode(UnknownEvent(unknown_type="elsewhere", fields=fields))
     assert len(line) <= MAX_EVENT_BYTES
     event = decode(line)
@@ -561,7 +557,7 @@ json_values = st.recursive(
     message=st.none() | st.text(),
 )
 def test_round_trip(metadata: Any, session_id: str | None, timestamp: datetime, message: str | None) -> None:
-    """What can be said in JSON reads back as it was written."""
+    """An event with any JSON values decodes to an equal event."""
     event = NodeProgress(
         session_id=session_id,
         timestamp=timestamp,

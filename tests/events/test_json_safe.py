@@ -1,4 +1,4 @@
-"""Whatever a publisher hands over becomes plain, bounded JSON."""
+"""Any value becomes plain, bounded JSON."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _refuse(self: object) -> Any:
 
 
 class _Hostile:
-    """Raises at whatever is asked of it."""
+    """Raises in every method that is called."""
 
     __class__ = property(_refuse)  # pyright: ignore[reportIncompatibleMethodOverride]
 
@@ -125,7 +125,7 @@ class _Point(NamedTuple):
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_what_becomes_of_it(value: Any, safe: Any) -> None:
+def test_each_kind_of_value(value: Any, safe: Any) -> None:
     """Plain values stay, known kinds become text, and of a foreign object only its type's name is kept."""
     assert json_safe(value) == safe
     assert type(json_safe(value)) is type(safe)
@@ -138,8 +138,8 @@ def test_a_set() -> None:
 
 
 @pytest.mark.parametrize("make", [_Hostile, lambda: Mock(spec=str), lambda: Mock(spec=int), Mock])
-def test_one_hostile_value_spoils_nothing(make: Any) -> None:
-    """A hostile value is replaced by itself: what stands beside it is kept."""
+def test_a_hostile_value_affects_no_other(make: Any) -> None:
+    """A hostile value is replaced by its type's name; the values beside it are kept."""
     safe = json_safe_mapping({"before": 1, "hostile": make(), "after": [make(), 2]})
     assert (safe["before"], safe["after"][1]) == (1, 2)
     assert safe["hostile"] in ("<_Hostile>", "<Mock>")
@@ -147,7 +147,7 @@ def test_one_hostile_value_spoils_nothing(make: Any) -> None:
 
 
 def test_hostile_keys() -> None:
-    """A hostile key is replaced; what it stands for is kept."""
+    """A hostile key is replaced; its value is kept."""
     assert json_safe({_Hostile(): 1, "b": 2}) == {"<_Hostile>": 1, "b": 2}
 
 
@@ -168,7 +168,7 @@ def test_deep() -> None:
 
 
 def test_cycles() -> None:
-    """A cycle is cut, however many ways lead around it."""
+    """A cycle is cut, along however many paths."""
     cycle: dict[str, Any] = {}
     cycle.update({str(n): cycle for n in range(10)})
     began = time.perf_counter()
@@ -188,14 +188,14 @@ def test_cycles() -> None:
     ids=["list", "dict", "lists", "set", "endless"],
 )
 def test_many(value: Any) -> None:
-    """Values beyond `MAX_NODES` are left out, and a mark says so."""
+    """Values beyond `MAX_NODES` are left out and replaced by a mark."""
     text = json.dumps(json_safe(value), ensure_ascii=False)
     assert "truncated" in text
     assert text.count(",") < MAX_NODES * 2
 
 
 def test_long() -> None:
-    """Longer strings are cut at `MAX_TEXT` characters, and a mark says so."""
+    """Longer strings are cut at `MAX_TEXT` characters, and marked."""
     assert json_safe("x" * MAX_TEXT) == "x" * MAX_TEXT
     cut = json_safe("x" * 10**7)
     assert cut.startswith("x" * MAX_TEXT + "…")
@@ -205,8 +205,8 @@ def test_long() -> None:
 
 
 @pytest.mark.parametrize("value", [None, [1], "text", 3, _HostileMapping()])
-def test_no_mapping(value: Any) -> None:
-    """What is no mapping, or cannot be read as one, is kept under a name."""
+def test_a_value_that_is_not_a_mapping(value: Any) -> None:
+    """A value that is not a mapping, or cannot be read as one, is kept under a name."""
     assert set(json_safe_mapping(value)) <= {"value"}
 
 
@@ -233,8 +233,8 @@ anything = st.recursive(
 
 @settings(max_examples=300, deadline=None)
 @given(anything)
-def test_anything(value: Any) -> None:
-    """Whatever it was, the copy encodes, reads back the same, and is its own copy."""
+def test_any_value(value: Any) -> None:
+    """The copy of any value encodes, decodes to itself, and is its own copy."""
     safe = json_safe(value)
     assert msgspec.json.decode(msgspec.json.encode(safe)) == safe
     assert json_safe(safe) == safe

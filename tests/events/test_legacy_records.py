@@ -1,4 +1,4 @@
-"""Reading records that others wrote."""
+"""Converting legacy records to events."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def tokyo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_an_invocation_record_becomes_its_two_events() -> None:
-    """A historic record gives a start and an end, at invoked_at and its duration later."""
+    """A legacy record gives a start at invoked_at and an end its duration later."""
     started, ended = skill_events([INVOCATION])
     assert isinstance(started, SkillStarted)
     assert isinstance(ended, SkillCompleted)
@@ -61,14 +61,14 @@ def test_an_invocation_record_becomes_its_two_events() -> None:
     ],
     ids=["going on", "abandoned at once", "of unknown duration", "failed"],
 )
-def test_an_invocation_without_any_sign_of_its_end_goes_on(changes: dict[str, Any], events: int) -> None:
-    """Completed, a duration or an error mean that it ended; nothing of them that it goes on."""
+def test_an_invocation_without_a_sign_of_its_end_is_going_on(changes: dict[str, Any], events: int) -> None:
+    """An invocation is ended if it is completed or has a duration or an error; otherwise it is going on."""
     assert len(list(skill_events([INVOCATION | changes]))) == events
 
 
 @pytest.mark.usefixtures("tokyo")
 def test_a_naive_time_is_local() -> None:
-    """A historic time without an offset is read in the time zone of this machine."""
+    """A legacy time without an offset is read in the local time zone."""
     (started, *_) = skill_events([INVOCATION | {"invoked_at": "2025-06-01T21:00:00"}])
     assert started.timestamp == datetime(2025, 6, 1, 12, tzinfo=UTC)
     (event,) = workflow_events([{"event_type": "workflow_started", "timestamp": "2025-06-01T21:00:00"}])
@@ -76,7 +76,7 @@ def test_a_naive_time_is_local() -> None:
 
 
 def test_missing_and_unknown_keys_are_tolerated() -> None:
-    """An empty record is an invocation of an unknown skill; keys not known are ignored."""
+    """An empty record is an invocation of an unknown skill; unknown keys are ignored."""
     (started,) = skill_events([{}])
     assert started.skill_name == "unknown"
     assert len(list(skill_events([INVOCATION | {"colour": "red", "metadata": {}}]))) == 2
@@ -85,8 +85,8 @@ def test_missing_and_unknown_keys_are_tolerated() -> None:
     assert (event.workflow_id, event.node_id, event.success) == ("unknown", "unknown", True)
 
 
-def test_a_record_without_a_readable_time_has_that_of_its_neighbour() -> None:
-    """No time, or nonsense, is replaced by the time before it, or else the first one there is."""
+def test_a_record_without_a_readable_time_gets_its_neighbours() -> None:
+    """A missing or unreadable time is replaced by the one before it, or by the first readable one."""
     records = [
         {"invoked_at": "soon"},
         INVOCATION,
@@ -101,20 +101,20 @@ def test_a_record_without_a_readable_time_has_that_of_its_neighbour() -> None:
 
 
 def test_equal_invocations_without_ids_stay_apart() -> None:
-    """Two records alike are two invocations, for nothing says that they are one."""
+    """Two equal records without ids are two invocations."""
     ids = {event.invocation_id for event in skill_events([INVOCATION, INVOCATION])}
     assert ids == {"run@2025-06-01T12:00:00+00:00", "run@2025-06-01T12:00:00+00:00#2"}
 
 
 def test_ids_of_a_record_are_kept() -> None:
-    """A record or object that names its session and invocation keeps them."""
-    told = SkillInvocation("run", "2025-06-01T12:00:00+00:00", session_id="s", invocation_id="i")
-    for item in (told, INVOCATION | {"session_id": "s", "invocation_id": "i"}):
+    """A record or object with a session and an invocation id keeps them."""
+    invocation = SkillInvocation("run", "2025-06-01T12:00:00+00:00", session_id="s", invocation_id="i")
+    for item in (invocation, INVOCATION | {"session_id": "s", "invocation_id": "i"}):
         assert {(event.session_id, event.invocation_id) for event in skill_events([item])} == {("s", "i")}
 
 
-def test_an_event_goes_through_as_it_is() -> None:
-    """Typed events are handed on, the very same objects."""
+def test_events_are_returned_unchanged() -> None:
+    """Events are returned unchanged, the very same objects."""
     skill, workflow = SkillStarted(skill_name="run"), WorkflowStarted(workflow_id="ci")
     assert list(skill_events([skill])) == [skill]
     assert list(workflow_events([workflow])) == [workflow]
@@ -123,14 +123,14 @@ def test_an_event_goes_through_as_it_is() -> None:
 
 
 def test_a_record_never_takes_the_session_of_its_reader() -> None:
-    """What was recorded without a session has none, whatever session it is read in."""
+    """A record without a session gives events without one, whatever the reader's session."""
     with session_scope("reader"):
         read = [*skill_events([INVOCATION]), *workflow_events([{"event_type": "workflow_started"}])]
     assert [event.session_id for event in read] == [None, None, None]
 
 
 def test_a_workflow_record_becomes_the_event_it_was_made_of() -> None:
-    """Run, attempt, status and duration come back from the metadata of a record."""
+    """Run, attempt, status and duration are read from the metadata of a record."""
     event = NodeCompleted(
         session_id="s", workflow_id="ci", run_id="r", node_id="tests", attempt=2, status="failed",
         success=False, duration_seconds=0.0, error_type="ValueError", metadata={"own": 1},
@@ -142,15 +142,15 @@ def test_a_workflow_record_becomes_the_event_it_was_made_of() -> None:
 
 
 def test_the_wire_form_of_an_event_is_read_too() -> None:
-    """A line of the event log, parsed, is a record."""
+    """A decoded line of the event log is a record."""
     import msgspec
 
     event = WorkflowCompleted(session_id="s", workflow_id="ci", run_id="r", duration_seconds=3.0)
     assert list(workflow_events([msgspec.json.decode(encode(event))])) == [event]
 
 
-def test_the_historic_record_of_a_failed_node_is_a_failed_node() -> None:
-    """Only ``success`` says it there, in the metadata."""
+def test_the_legacy_record_of_a_failed_node_is_a_failed_node() -> None:
+    """A legacy record says only in ``metadata.success`` that its node failed."""
     metadata = {"success": False, "duration_seconds": 1.5, "error_type": "RuntimeError"}
     record = {"event_type": "node_completed", "workflow_id": "crackerjack", "node_id": "tests",
               "timestamp": "2025-06-01T12:00:00", "session_id": "s", "metadata": metadata}  # fmt: skip
@@ -161,14 +161,14 @@ def test_the_historic_record_of_a_failed_node_is_a_failed_node() -> None:
 
 @dataclass
 class ForeignEvent:
-    """What the mission's own trackers hand out."""
+    """An event of another library."""
 
     event_type: str
     node_id: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def to_dict(self) -> dict[str, Any]:
-        """Say its record."""
+        """Return it as a record."""
         return {
             "event_type": self.event_type,
             "workflow_id": "w",
@@ -177,25 +177,25 @@ class ForeignEvent:
         }
 
 
-def test_an_object_that_can_say_its_record_is_read() -> None:
-    """Objects with a `to_dict` of other libraries are as good as their records."""
+def test_an_object_with_to_dict_is_read() -> None:
+    """An object with a `to_dict` is read as the record that it returns."""
     (event,) = workflow_events([ForeignEvent("node_started", "tests")])
     assert isinstance(event, NodeStarted)
     assert (event.workflow_id, event.node_id) == ("w", "tests")
 
 
 def test_other_types_of_event_are_left_out() -> None:
-    """What is not correlated is passed over, without a fuss."""
+    """Records of other types are ignored."""
     assert list(workflow_events([{"event_type": "node_progress"}, {"event_type": "coffee"}, {}])) == []
 
 
 @pytest.mark.parametrize(
-    ("read", "item", "complaint"),
+    ("read", "item", "message"),
     [
         (skill_events, {"duration_seconds": "long"}, "item 1: .*duration_seconds"),
         (skill_events, {"follow_up_actions": 3}, "item 1: .*follow_up_actions"),
-        (skill_events, 7, "item 1 is no skill invocation: int"),
-        (workflow_events, "x", "item 1 is no workflow event: str"),
+        (skill_events, 7, "item 1 is not a skill invocation: int"),
+        (workflow_events, "x", "item 1 is not a workflow event: str"),
         (
             workflow_events,
             {"event_type": "node_completed", "metadata": {"status": "odd"}},
@@ -204,16 +204,16 @@ def test_other_types_of_event_are_left_out() -> None:
     ],
 )
 def test_a_wrong_type_is_one_clear_error(
-    read: Callable[[list[Any]], Iterator[Any]], item: Any, complaint: str
+    read: Callable[[list[Any]], Iterator[Any]], item: Any, message: str
 ) -> None:
-    """What a record does say has to be right; the error tells which item is not."""
+    """A value of the wrong type is an error that names the item."""
     good = INVOCATION if read is skill_events else {"event_type": "workflow_started"}
-    with pytest.raises(DecodeError, match=complaint):
+    with pytest.raises(DecodeError, match=message):
         list(read([good, item]))
 
 
 @pytest.mark.parametrize("duration", [1e300, -5.0])
 def test_an_impossible_duration_ends_where_it_began(duration: float) -> None:
-    """A duration that leads out of the calendar, or back, moves no end."""
+    """A negative duration, or one beyond the calendar, gives an end at the time of the start."""
     started, ended = skill_events([INVOCATION | {"duration_seconds": duration}])
     assert ended.timestamp == started.timestamp

@@ -1,4 +1,4 @@
-"""The historic shapes of invocations and workflow events."""
+"""The legacy records of invocations and workflow events."""
 
 from __future__ import annotations
 
@@ -36,8 +36,10 @@ SEVEN_KEYS = [
 ]
 
 
-def test_an_invocation_is_written_under_exactly_the_seven_historic_keys() -> None:
-    """One key more makes the historic reader load nothing: session and id are not among them."""
+def test_the_record_of_an_invocation_has_exactly_the_seven_legacy_keys() -> None:
+    """A record has the seven legacy keys only, without session and id: with one more the legacy reader loads
+    nothing.
+    """
     invocation = SkillInvocation("s", "2026-01-02T03:04:05", "daily", session_id="abc", invocation_id="1")
     assert list(invocation.to_dict()) == SEVEN_KEYS
     assert skill_invocation_record(invocation) == invocation.to_dict()
@@ -50,8 +52,8 @@ def test_an_invocation_record_shares_no_list_with_the_invocation() -> None:
     assert invocation.follow_up_actions == ["a"]
 
 
-def test_a_started_skill_gives_an_invocation_that_goes_on() -> None:
-    """It is not completed, and has no duration."""
+def test_a_started_skill_gives_an_invocation_that_is_going_on() -> None:
+    """An invocation made of a start is not completed, and has no duration."""
     event = SkillStarted(skill_name="s", workflow_path="daily", session_id="abc")
     invocation = skill_invocation(event)
     assert (invocation.completed, invocation.duration_seconds) == (False, None)
@@ -60,7 +62,7 @@ def test_a_started_skill_gives_an_invocation_that_goes_on() -> None:
 
 
 def test_a_completed_skill_gives_an_invocation_that_began_its_duration_ago() -> None:
-    """Without the start's own timestamp, the beginning is worked out from the end."""
+    """Without the timestamp of the start, the beginning is computed from the end and the duration."""
     event = SkillCompleted(skill_name="s", duration_seconds=2.5, follow_up_actions=("a",), error_type="E")
     invocation = skill_invocation(event)
     assert datetime.fromisoformat(invocation.invoked_at) == event.timestamp - timedelta(seconds=2.5)
@@ -68,21 +70,23 @@ def test_a_completed_skill_gives_an_invocation_that_began_its_duration_ago() -> 
     assert (invocation.follow_up_actions, invocation.error_type) == (["a"], "E")
 
 
-def test_the_timestamp_of_the_start_goes_before_what_is_worked_out() -> None:
-    """The wall clock may have been set meanwhile."""
+def test_the_timestamp_of_the_start_wins_over_the_computed_one() -> None:
+    """The timestamp of the start wins over the computed one, since the wall clock may have been set."""
     began = datetime(2026, 1, 2, tzinfo=UTC)
     assert skill_invocation(SkillCompleted(skill_name="s"), began).invoked_at == began.isoformat()
 
 
 @pytest.mark.parametrize("duration", [1e300, float("nan"), float("inf")])
-def test_an_impossible_duration_does_not_keep_an_invocation_from_being_read(duration: float) -> None:
-    """Where the beginning cannot be worked out, the end stands for it."""
+def test_an_impossible_duration_is_ignored(duration: float) -> None:
+    """If the beginning cannot be computed, the time of the end is used."""
     event = SkillCompleted(skill_name="s", duration_seconds=duration)
     assert skill_invocation(event).invoked_at == event.timestamp.isoformat()
 
 
-def test_a_workflow_event_is_written_under_exactly_the_six_historic_keys() -> None:
-    """A run's event has no node, and a time that older readers understand."""
+def test_the_record_of_a_workflow_event_has_exactly_the_six_legacy_keys() -> None:
+    """The record of a run's event has the six legacy keys, no node, and a time that legacy readers
+    understand.
+    """
     event = WorkflowStarted(workflow_id="w", run_id="r", session_id="abc", nodes=("a", "b"))
     record = workflow_event_record(event)
     assert list(record) == SIX_KEYS
@@ -92,8 +96,8 @@ def test_a_workflow_event_is_written_under_exactly_the_six_historic_keys() -> No
     assert record["metadata"] == {"run_id": "r", "nodes": ["a", "b"]}
 
 
-def test_a_completed_node_says_how_in_its_metadata() -> None:
-    """Success, duration and error stand beside what the producer put there; 0.0 is a duration."""
+def test_the_outcome_of_a_node_is_in_the_metadata() -> None:
+    """Success, duration and error are added to the producer's metadata; a duration of 0.0 is, too."""
     event = NodeCompleted(
         workflow_id="w",
         run_id="r",
@@ -118,20 +122,20 @@ def test_a_completed_node_says_how_in_its_metadata() -> None:
     }
 
 
-def test_what_is_not_known_is_left_out_of_a_record() -> None:
-    """No duration, no error and no run id leave no key."""
+def test_unknown_values_are_left_out_of_a_record() -> None:
+    """Fields that are None are left out of a record."""
     metadata = workflow_event_record(WorkflowCompleted(workflow_id="w"))["metadata"]
     assert metadata == {"status": "ok", "success": True}
 
 
-def test_what_the_event_says_wins_over_metadata_of_the_same_name() -> None:
-    """A producer's own ``success`` cannot contradict the event's."""
+def test_a_field_wins_over_metadata_of_the_same_name() -> None:
+    """An event's field wins over the producer's metadata of the same name."""
     event = NodeCompleted(workflow_id="w", node_id="n", success=False, metadata={"success": True})
     assert workflow_event_record(event)["metadata"]["success"] is False
 
 
 def test_a_record_is_json_and_shares_nothing_with_the_event() -> None:
-    """Whatever an event holds, its record can be written, and changed without changing the event."""
+    """A record is always JSON-safe, and changing it does not change the event."""
     event = NodeStarted(workflow_id="w", node_id="n", metadata={"deep": {"set": {1}, "nan": float("nan")}})
     record = workflow_event_record(event)
     json.dumps(record, allow_nan=False)
@@ -140,7 +144,7 @@ def test_a_record_is_json_and_shares_nothing_with_the_event() -> None:
 
 
 def test_the_fields_of_a_users_own_event_class_are_kept() -> None:
-    """A subclass with more to say says it in the metadata."""
+    """The further fields of a user's subclass are added to the metadata."""
 
     class NodeCached(NodeStarted, frozen=True, kw_only=True):
         cache: dict[str, Any]
@@ -151,7 +155,7 @@ def test_the_fields_of_a_users_own_event_class_are_kept() -> None:
 
 
 def test_progress_is_a_record_too() -> None:
-    """How far a node got stands in the metadata."""
+    """The fields of progress are added to the metadata."""
     event = NodeProgress(workflow_id="w", node_id="n", completed=1, total=3, message="one")
     assert workflow_event_record(event)["metadata"] == {
         "attempt": 1,

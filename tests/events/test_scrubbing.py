@@ -12,6 +12,8 @@ import pytest
 from eventbus_subscribers.console_progress import ConsoleProgress
 from eventbus_subscribers.event_logger import EventLogger
 from eventbus_subscribers.json_persister import JsonPersister
+from hypothesis import given
+from hypothesis import strategies as st
 
 from eventbus import (
     Event,
@@ -19,6 +21,7 @@ from eventbus import (
     NodeCompleted,
     NodeProgress,
     SkillCompleted,
+    SkillStarted,
     UnknownEvent,
     encode,
     encode_lines,
@@ -26,6 +29,10 @@ from eventbus import (
     scrubbed_line,
     scrubbed_lines,
 )
+from eventbus.events import codec, redaction
+from eventbus.events.scrubbing import scrub_value
+from eventbus.events.size import is_oversized
+from eventbus.session import new_id
 
 SECRETS = {
     "aws": "AKIAIOSFODNN7EXAMPLE",
@@ -55,7 +62,7 @@ SECRETS = {
     "home on a Mac": "/Users/joebloggs/project",
     "home on Windows": r"C:\Users\joebloggs\project",
 }
-TELLING = [
+FRAGMENTS = [
     "AKIAIOSF",
     "a1B2a1B2",
     "abcdefABCDEF",
@@ -84,7 +91,7 @@ INNOCENT = [
 
 
 class Own(Event):
-    """An event of one's own, whose fields may hold anything."""
+    """A user's event, whose fields may hold anything."""
 
     text: str = ""
     inner: dict[str, object] = msgspec.field(default_factory=dict)
@@ -111,12 +118,12 @@ def of_every_field(secret: str) -> list[Event]:
 
 
 def found_in(text: str) -> list[str]:
-    return [each for each in TELLING if each in text]
+    return [each for each in FRAGMENTS if each in text]
 
 
 @pytest.mark.parametrize("kind", SECRETS)
 def test_a_planted_secret_is_found(kind: str) -> None:
-    """Every known kind of secret is taken out of a text, and what is around it stays."""
+    """Every known kind of secret is removed from a text, and the rest of the text stays."""
     scrubbed = scrub(f"before {SECRETS[kind]}")
     assert scrubbed.startswith("before ")
     assert not found_in(scrubbed)
@@ -124,12 +131,12 @@ def test_a_planted_secret_is_found(kind: str) -> None:
 
 @pytest.mark.parametrize("text", INNOCENT)
 def test_an_innocent_text_stays(text: str) -> None:
-    """Names, ids, paths and messages without secrets are not touched."""
+    """Names, ids, paths and messages without secrets stay unchanged."""
     assert scrub(text) == text
 
 
 def test_the_home_directory_becomes_a_tilde(monkeypatch: pytest.MonkeyPatch) -> None:
-    """This user's home directory is found wherever it is, and no longer path that begins alike."""
+    """This user's home directory is found anywhere, but not in a longer path with the same beginning."""
     monkeypatch.setenv("HOME", "/srv/people/jo")
     assert (
         scrub("in /srv/people/jo/x, /srv/people/joan and /srv/people/jo") == "in ~/x, /srv/people/joan and ~"
@@ -139,7 +146,7 @@ def test_the_home_directory_becomes_a_tilde(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize("many", [1, 40])
 @pytest.mark.parametrize("kind", SECRETS)
 def test_no_field_lets_a_secret_out(kind: str, many: int) -> None:
-    """A secret in whichever field of whichever event is not in its line, alone or in company."""
+    """A secret in any field of any event is not in its line, alone or in a batch."""
     innocent: list[Event] = [
         NodeProgress(session_id="s-1", workflow_id="w", node_id=f"n{i}") for i in range(many)
     ]
@@ -156,7 +163,7 @@ def test_no_field_lets_a_secret_out(kind: str, many: int) -> None:
 
 @pytest.mark.parametrize("many", [1, 40])
 def test_a_session_survives_whatever_it_looks_like(many: int) -> None:
-    """What joins events is not scrubbed."""
+    """The session id, which joins events, is not scrubbed."""
     event = NodeProgress(
         session_id="joe@example.com", workflow_id="w", node_id="n", message="to joe@example.com"
     )
@@ -165,8 +172,8 @@ def test_a_session_survives_whatever_it_looks_like(many: int) -> None:
         assert (fields["session_id"], fields["message"]) == ("joe@example.com", "to ***")
 
 
-def test_what_is_clean_is_written_as_it_is() -> None:
-    """Without secrets a line is the one that `encode` makes, the first time and ever after."""
+def test_a_clean_event_is_encoded_unchanged() -> None:
+    """Without secrets a line is the same as by `encode`, the first time and later."""
     events = [
         NodeCompleted(workflow_id="w", node_id=text or "n", error_message=text, metadata={"said": text})
         for text in INNOCENT
@@ -174,8 +181,8 @@ def test_what_is_clean_is_written_as_it_is() -> None:
     assert scrubbed_lines(events) == scrubbed_lines(events) == encode_lines(events)
 
 
-def test_what_is_kept_under_a_telling_name_is_hidden() -> None:
-    """A text under a name such as `password` is taken out, whatever it looks like; a number is not."""
+def test_a_text_under_a_secret_name_is_hidden() -> None:
+    """A text under a name such as `password` is removed, whatever it looks like; a number is not."""
     event = Own(inner={"db_password": "x", "tokens": 512, "Authorization": "y", "password": ""})
     assert msgspec.json.decode(scrubbed_line(event))["inner"] == {
         "db_password": "***",
@@ -189,8 +196,8 @@ def test_what_is_kept_under_a_telling_name_is_hidden() -> None:
     "text",
     ["a", "a@", "://", "-----BEGIN ", "/home/", "token ", "eyJa.", "--", "password=", "Bearer ", "a.b@c.d."],
 )
-def test_a_hostile_text_takes_no_longer_than_its_length(text: str) -> None:
-    """No text makes the search take more than in proportion to its length."""
+def test_the_time_is_proportional_to_the_length(text: str) -> None:
+    """For any text the search takes time proportional to its length."""
     scrub("warm")
     began = time.process_time()
     scrub(text * (1_000_000 // len(text)))
@@ -198,7 +205,7 @@ def test_a_hostile_text_takes_no_longer_than_its_length(text: str) -> None:
 
 
 def test_no_secret_reaches_the_log(tmp_path: Path) -> None:
-    """Of all secrets, planted in every field, none is in any file of the log; every event is."""
+    """With every secret in every field, every event is in the log and no secret is."""
     with EventBus([JsonPersister(tmp_path)]) as bus:
         for secret in SECRETS.values():
             for event in of_every_field(secret):
@@ -210,7 +217,7 @@ def test_no_secret_reaches_the_log(tmp_path: Path) -> None:
 
 
 def test_an_ordinary_event_is_not_searched(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An event of names seen before costs no search."""
+    """An event of known names is not searched."""
     event = NodeCompleted(workflow_id="w", node_id="n", run_id="r")
     scrubbed_line(event)
     monkeypatch.setattr("eventbus.events.redaction.scrub_value", None)
@@ -219,7 +226,7 @@ def test_an_ordinary_event_is_not_searched(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("kind", SECRETS)
 def test_no_secret_is_shown_or_logged(kind: str, caplog: pytest.LogCaptureFixture) -> None:
-    """What the console and the event logger show is scrubbed, too; the session is not."""
+    """The output of the console and the event logger is scrubbed, except for the session."""
     secret = SECRETS[kind]
     events = [msgspec.structs.replace(event, session_id="jo@x.org") for event in of_every_field(secret)]
     out = {mode: io.StringIO() for mode in ("plain", "json")}
@@ -233,8 +240,8 @@ def test_no_secret_is_shown_or_logged(kind: str, caplog: pytest.LogCaptureFixtur
 
 
 @pytest.mark.parametrize("many", [1, 40])
-def test_what_a_field_should_not_hold_is_searched_too(many: int) -> None:
-    """A list for a name, or what cannot be compared, keeps no event from being written and scrubbed."""
+def test_a_field_of_the_wrong_type_is_searched(many: int) -> None:
+    """An event with a field of the wrong type is encoded and scrubbed, too."""
 
     class Refusing:
         def __eq__(self, other: object) -> bool:
@@ -253,11 +260,151 @@ def test_what_a_field_should_not_hold_is_searched_too(many: int) -> None:
 
 
 @pytest.mark.parametrize("many", [1, 40])
-def test_a_session_that_looks_like_a_secret_vouches_for_no_other_field(many: int) -> None:
-    """A text that was let through as a session is still searched for where it is something else."""
-    telling = f"bloggs{many}@example.org"
-    scrubbed_line(NodeProgress(session_id=telling, workflow_id="w", node_id="n"))
+def test_a_text_kept_as_a_session_is_scrubbed_in_other_fields(many: int) -> None:
+    """A text that was kept as a session is still scrubbed in every other field."""
+    secret = f"bloggs{many}@example.org"
+    scrubbed_line(NodeProgress(session_id=secret, workflow_id="w", node_id="n"))
     for line in scrubbed_lines(
-        [NodeProgress(session_id=None, workflow_id=telling, node_id="n")] * many
+        [NodeProgress(session_id=None, workflow_id=secret, node_id="n")] * many
     ).splitlines():
-        assert telling.encode() not in line
+        assert secret.encode() not in line
+
+
+# Texts that need no search: known ones, and invocation ids of our own.
+
+
+class Searches:
+    """Counts the texts and the whole events that are searched for secrets."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.texts: list[str] = []
+        self.events = 0
+        self._scrub, self._scrub_value = scrub, scrub_value
+        monkeypatch.setattr(redaction, "scrub", self._count_text)
+        monkeypatch.setattr(redaction, "scrub_value", self._count_value)
+
+    def _count_text(self, text: str) -> str:
+        self.texts.append(text)
+        return self._scrub(text)
+
+    def _count_value(self, value: Any) -> Any:
+        self.events += next(iter(value)) == "metadata"
+        return self._scrub_value(value)
+
+
+@pytest.fixture
+def searches(monkeypatch: pytest.MonkeyPatch) -> Searches:
+    for event in (
+        NodeCompleted(workflow_id="w", node_id="n"),
+        NodeProgress(workflow_id="w", node_id="n"),
+        SkillStarted(skill_name="run"),
+    ):
+        scrubbed_line(event)  # the field names of a class are searched once, at its first event
+    redaction._known.clear()
+    return Searches(monkeypatch)
+
+
+@given(st.text("0123456789abcdef", min_size=12, max_size=12))
+def test_an_id_of_our_own_contains_nothing_that_is_recognised(text: str) -> None:
+    """12 lower-case hexadecimal digits never contain a recognised secret."""
+    assert scrub(text) == text
+
+
+@pytest.mark.parametrize("many", [1, 40])
+def test_an_invocation_id_of_our_own_is_not_searched_or_remembered(many: int, searches: Searches) -> None:
+    """An invocation id of 12 hexadecimal digits is neither searched nor remembered."""
+    for _ in range(3):
+        events = [SkillStarted(skill_name="run", invocation_id=new_id()) for _ in range(many)]
+        assert scrubbed_lines(events) == encode_lines(events)
+    assert searches.texts == ["run"]
+    assert searches.events == 0
+    assert redaction._known == {"run"}
+
+
+@pytest.mark.parametrize("many", [1, 40])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0123456789a",
+        "0123456789abc",
+        "0123456789ab0123456789ab",
+        "0123456789AB",
+        "0123456789ag",
+        "0123456789ab\n",
+        "\N{ARABIC-INDIC DIGIT ONE}123456789ab",
+        "",
+    ],
+)
+def test_an_invocation_id_of_any_other_shape_is_searched(text: str, many: int, searches: Searches) -> None:
+    """An invocation id with a digit more or less, a capital letter or a line feed is searched."""
+    scrubbed_lines([SkillStarted(skill_name="run", invocation_id=text)] * many)
+    assert sorted(searches.texts) == sorted(["run", text])
+
+
+@pytest.mark.parametrize("many", [1, 40])
+@pytest.mark.parametrize("kind", SECRETS)
+def test_no_secret_passes_beside_an_id_of_our_own(kind: str, many: int) -> None:
+    """A secret in an invocation id is found before and after 12 hexadecimal digits, too."""
+    for text in (f"{new_id()} {SECRETS[kind]}", f"{SECRETS[kind]}\n{new_id()}"):
+        lines = scrubbed_lines([SkillStarted(skill_name="run", invocation_id=text)] * many)
+        assert not found_in(lines.decode())
+
+
+@pytest.mark.parametrize("many", [1, 40])
+def test_a_text_of_hexadecimal_digits_in_another_field_is_searched(many: int, searches: Searches) -> None:
+    """12 hexadecimal digits in a name or a message are searched like any text."""
+    text = new_id()
+    events = [
+        NodeCompleted(workflow_id="w", node_id="n", error_message=text),
+        SkillStarted(skill_name="run", workflow_path=text, invocation_id=text),
+    ]
+    scrubbed_lines(events * many)
+    assert text in searches.texts
+
+
+@pytest.mark.parametrize("run_id", ["0123456789ab", "7f3a9c1e-4b2d-4c8e-9f1a-2b3c4d5e6f70"])
+def test_a_new_run_is_searched_once_for_a_whole_batch(run_id: str, searches: Searches) -> None:
+    """In a batch with a new run the run's id is searched, once, and no whole event is."""
+    events = [NodeCompleted(workflow_id="w", node_id="n", run_id=run_id) for _ in range(256)]
+    assert scrubbed_lines(events) == encode_lines(events)
+    assert sorted(searches.texts) == sorted(["w", "n", run_id])
+    assert searches.events == 0
+
+
+def test_only_the_events_with_a_secret_are_searched_whole(searches: Searches) -> None:
+    """In a batch with new names and secrets, only the events with a secret are searched whole."""
+    events = [
+        NodeProgress(
+            workflow_id="w", node_id="n", message=f"to joe{n}@example.org" if n % 8 == 0 else f"m{n}"
+        )
+        for n in range(64)
+    ]
+    lines = scrubbed_lines(events)
+    assert not found_in(lines.decode())
+    assert searches.events == 8
+
+
+def test_a_known_text_is_hidden_under_a_secret_name() -> None:
+    """A text known to be clean as a name is removed from a field called `api_key`."""
+
+    class Deployed(Event):
+        api_key: str
+
+    scrubbed_line(NodeCompleted(workflow_id="hunter2", node_id="n"))
+    for many in (1, 40):
+        assert b"hunter2" not in scrubbed_lines([Deployed(api_key="hunter2")] * many)
+
+
+@pytest.mark.parametrize("event", [NodeCompleted(workflow_id="w", node_id="n"), Own(inner={"a": "b"})])
+def test_an_event_is_size_checked_once(event: Event, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The size of an event is estimated once per line."""
+    checked: list[Event] = []
+
+    def counting(event: Event) -> bool:
+        checked.append(event)
+        return is_oversized(event)
+
+    for module in (codec, redaction):
+        monkeypatch.setattr(module, "is_oversized", counting)
+    scrubbed_line(event)
+    assert checked == [event]

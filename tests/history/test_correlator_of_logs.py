@@ -1,4 +1,4 @@
-"""SkillsWorkflowCorrelator over a log: the whole of it, of any length, and what files tell beside it."""
+"""SkillsWorkflowCorrelator over a log of any length, and over legacy files beside it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from eventbus.events import (
     SkillStarted,
     WorkflowCompleted,
     WorkflowStarted,
-    encode,
 )
 from eventbus.events.records import SkillInvocation
 from eventbus.history import EventLog, folded_log
 from eventbus.history.index import INDEX_NAME
-from eventbus.history.legacy_formats import invocations_of, write_skill_metrics, write_workflow_events
+from eventbus.history.legacy_formats import invocations_of
 from eventbus.history.session_history import SessionHistory
+from tests.history.log_examples import segment_path, stored, write_skill_metrics, write_workflow_events
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
@@ -46,9 +46,8 @@ def of_session(name: str, start: float) -> list[Event]:
 
 @pytest.fixture
 def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A log with three sessions, in the directory that is looked in by default."""
+    """A log with three sessions, in the default directory."""
     directory = tmp_path / ".session-buddy"
-    (directory / "events").mkdir(parents=True, mode=0o700)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("EVENTBUS_DIR", raising=False)
     append(directory, [event for number in range(3) for event in of_session(f"s{number}", number * 10.0)])
@@ -56,9 +55,8 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def append(directory: Path, events: list[Event]) -> None:
-    path = directory / "events" / f"{NOON:%Y%m%dT%H%M%S.%fZ}-1-b0.jsonl"
-    with path.open("ab") as file:
-        file.write(b"".join(b'{"seq":1,%b\n' % encode(event)[1:] for event in events))
+    with segment_path(directory, start=NOON).open("ab") as file:
+        file.writelines(stored(1, event) for event in events)
 
 
 def expected(directory: Path) -> Correlation:
@@ -69,7 +67,7 @@ def expected(directory: Path) -> Correlation:
 
 @pytest.mark.parametrize("indexed", [True, False])
 def test_by_default_it_reads_the_log(log: Path, indexed: bool) -> None:
-    """With nothing named: the log, index or no index; each call anew."""
+    """Without arguments it reads the log again in each call, with an index and without."""
     if indexed:
         with SessionHistory(EventLog(log)):
             pass
@@ -84,7 +82,7 @@ def test_by_default_it_reads_the_log(log: Path, indexed: bool) -> None:
 
 @pytest.mark.parametrize("as_what", [EventLog, str, Path])
 def test_a_log_can_be_named(log: Path, tmp_path: Path, as_what: Any) -> None:
-    """As an EventLog or by its directory; the files of the working directory are left out then."""
+    """A log is given as an EventLog or by its directory; the default files are then ignored."""
     other = log.rename(tmp_path / "other")
     write_skill_metrics(
         tmp_path / ".session-buddy" / "skill_metrics.json", [SkillInvocation("x", NOON.isoformat())]
@@ -93,7 +91,7 @@ def test_a_log_can_be_named(log: Path, tmp_path: Path, as_what: Any) -> None:
 
 
 def test_a_named_file_is_read_without_the_log(log: Path, tmp_path: Path) -> None:
-    """Who names a file gets what it holds."""
+    """If a file is given, it is read alone."""
     write_skill_metrics(tmp_path / "mine.json", [SkillInvocation("x", NOON.isoformat())])
     (name,) = SkillsWorkflowCorrelator(tmp_path / "mine.json").correlate_by_session()
     assert name.startswith("unattributed:skill:x@")
@@ -101,7 +99,7 @@ def test_a_named_file_is_read_without_the_log(log: Path, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("indexed", [True, False])
 def test_an_export_of_a_log_has_all_records(log: Path, tmp_path: Path, indexed: bool) -> None:
-    """Every session with its records, the one that began first first."""
+    """An export contains every session with its records, the earliest first."""
     if indexed:
         with SessionHistory(EventLog(log)):
             pass
@@ -112,18 +110,18 @@ def test_an_export_of_a_log_has_all_records(log: Path, tmp_path: Path, indexed: 
 
 
 def test_more_sessions_than_are_held_in_memory(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where not all sessions can be held at once, the answers come through the index."""
+    """If not all sessions fit into memory, the report is made through the index."""
     monkeypatch.setattr(folded_log, "_MAX_SESSIONS", 2)
     report = SkillsWorkflowCorrelator().generate_correlation_report()
     assert report == correlation_report(expected(log).sessions())
     assert (log / INDEX_NAME).exists()
 
 
-# What the historic files tell beside the log.
+# Legacy files beside the log.
 
 
 def test_what_was_exported_from_the_log_counts_once(log: Path) -> None:
-    """Files that tell what the log tells, to the instant, change nothing."""
+    """Files with the same events as the log, at the same instants, change nothing."""
     before = SkillsWorkflowCorrelator().generate_correlation_report()
     with SessionHistory(EventLog(log)) as history:
         sessions = list(history.sessions())
@@ -136,8 +134,8 @@ def test_what_was_exported_from_the_log_counts_once(log: Path) -> None:
     assert correlator.correlate_by_session() == expected(log).sessions()
 
 
-def test_what_only_the_files_tell_is_told_too(log: Path) -> None:
-    """An invocation that only the historic file has gets its bucket, and a workflow event its session."""
+def test_events_that_only_the_files_contain_are_added(log: Path) -> None:
+    """An invocation that only the legacy file contains gets a bucket, a workflow event joins its session."""
     uses = [
         SkillInvocation("old", "2020-01-01T00:00:00", None, True, 7.0),
         SkillInvocation("k", NOON.isoformat()),
@@ -159,7 +157,7 @@ def test_what_only_the_files_tell_is_told_too(log: Path) -> None:
 
 
 def test_without_a_log_there_are_the_files(log: Path) -> None:
-    """Where nothing was logged, what the files hold is all there is."""
+    """Without a log, the files are read alone."""
     for segment in (log / "events").iterdir():
         segment.unlink()
     write_skill_metrics(log / "skill_metrics.json", [SkillInvocation("x", NOON.isoformat(), None, True, 1.0)])

@@ -1,16 +1,15 @@
-"""P23: what a released version wrote is read for ever, and what this one writes older ones read.
+"""P23: every later release reads the files that a release has written, and older ones read ours.
 
-`golden/<schema version>.jsonl` is a segment as a release of that schema wrote it. Never change one:
-add the next version's beside it.
+`golden/<schema version>.jsonl` is a segment as a release with that schema wrote it. Never change such a
+file: add the file of the next version beside it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
 
@@ -35,15 +34,14 @@ from eventbus import (
     event_types,
 )
 from eventbus.history import EventLog
-
-Segments: TypeAlias = Callable[..., Path]
+from tests.history.log_examples import Segments
 
 GOLDEN = Path(__file__).parent / "golden"
 WHEN = datetime(2026, 1, 2, 3, 4, 5, 678_901, tzinfo=UTC)
 
 
 def base(number: int, **fields: Any) -> dict[str, Any]:
-    """Return what every event has, with and without a fraction of a second."""
+    """Return the fields of every event; some times have a fraction of a second."""
     return {"session_id": "7f3a", "timestamp": WHEN + timedelta(microseconds=number * 99_999)} | fields
 
 
@@ -95,8 +93,8 @@ def content(version: int) -> bytes:
 
 
 @pytest.mark.parametrize("version", RELEASED)
-def test_what_a_release_wrote_is_read(segment: Segments, version: int) -> None:
-    """Every event of every class, equal to what it was; nothing is damage."""
+def test_the_files_of_a_release_are_read(segment: Segments, version: int) -> None:
+    """Every event of every class is read back equal, without damage."""
     log = EventLog(segment(content(version), with_header=False).parent.parent)
     assert list(log) == RELEASED[version]
     assert log.damage() == []
@@ -104,8 +102,8 @@ def test_what_a_release_wrote_is_read(segment: Segments, version: int) -> None:
 
 
 @pytest.mark.parametrize("version", RELEASED)
-def test_what_is_written_now_is_what_a_release_reads(version: int) -> None:
-    """Every field of old has its name, its type and its value still; new ones may stand beside them."""
+def test_a_release_can_read_what_is_written_now(version: int) -> None:
+    """Every old field still has its name, type and value; there may be new fields."""
     lines = content(version).removesuffix(b"\n").split(b"\n")[1:]
     for line, event in zip(lines, RELEASED[version], strict=True):
         old, new = json.loads(line), json.loads(encode(event))
@@ -114,14 +112,14 @@ def test_what_is_written_now_is_what_a_release_reads(version: int) -> None:
         }
 
 
-def test_every_class_of_the_vocabulary_is_held_by_a_golden_file() -> None:
-    """A class that is added belongs into the newest one."""
+def test_a_golden_file_contains_every_class_of_the_vocabulary() -> None:
+    """An event of a new class has to be added to the newest golden file."""
     ours = {cls for cls in event_types().values() if cls.__module__.startswith("eventbus.events.")}
     assert ours == {type(event) for event in VERSION_1}
 
 
-def test_what_a_later_version_wrote_is_kept(segment: Segments) -> None:
-    """Unknown types are kept whole, lines with unknown fields as they are stored; the rest is understood."""
+def test_events_of_a_later_version_are_kept(segment: Segments) -> None:
+    """Events of unknown types are kept whole, and unknown fields are kept in the record's line."""
     future = [
         b'{"event_type":"segment_started","schema_version":2,"bus_id":"b0","codec":{"name":"x"}}',
         (

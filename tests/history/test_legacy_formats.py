@@ -1,4 +1,4 @@
-"""The shapes in which others keep skills, workflows and sessions: there and back again."""
+"""The files in which other programs keep skills, workflows and sessions, written and read."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from eventbus.atomic_file import write_atomically
 from eventbus.correlation import CorrelatedSession, Correlation
 from eventbus.errors import DecodeError
 from eventbus.events import NodeCompleted, NodeStarted, SkillCompleted, SkillStarted, WorkflowStarted
@@ -27,10 +28,8 @@ from eventbus.history.legacy_formats import (
     skill_metrics_parts,
     workflow_events_parts,
     write_correlation,
-    write_session_buddy,
-    write_skill_metrics,
-    write_workflow_events,
 )
+from tests.history.log_examples import write_skill_metrics, write_workflow_events
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 SEVEN = [
@@ -46,7 +45,7 @@ def document(parts: Iterator[bytes]) -> Any:
 
 @pytest.fixture
 def in_oslo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Local time is not UTC."""
+    """Make the local time differ from UTC."""
     monkeypatch.setenv("TZ", "Europe/Oslo")
     time.tzset()
     yield
@@ -58,13 +57,13 @@ def in_oslo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("in_oslo")
-def test_skill_metrics_are_what_the_historic_reader_knows() -> None:
-    """Exactly seven keys an invocation, local times without an offset, and the sums of those that ended."""
+def test_skill_metrics_have_the_legacy_form() -> None:
+    """Each invocation has exactly seven keys and a naive local time; the sums count those that ended."""
     abandoned = SkillInvocation(
         "run", (NOON + timedelta(hours=1)).isoformat(), None, False, 2.0, [], "ValueError"
     )
-    going_on = SkillInvocation("other", NOON.isoformat())
-    written = document(skill_metrics_parts([USE, abandoned, going_on]))
+    running = SkillInvocation("other", NOON.isoformat())
+    written = document(skill_metrics_parts([USE, abandoned, running]))
     assert list(written) == ["invocations", "skills", "last_updated"]
     assert [list(each) for each in written["invocations"]] == [SEVEN] * 3
     assert written["invocations"][0]["invoked_at"] == "2026-01-02T13:00:00"
@@ -87,8 +86,8 @@ def test_skill_metrics_are_what_the_historic_reader_knows() -> None:
     }
 
 
-class _Historic:
-    """What the historic reader does with an invocation: one key more or less, and it loads nothing."""
+class _Legacy:
+    """Takes the keys of an invocation as the legacy reader does: with another key it fails."""
 
     def __init__(
         self, skill_name: str, invoked_at: str, workflow_path: str | None = None, completed: bool = False,
@@ -114,13 +113,12 @@ uses = st.builds(
 )
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.lists(uses, max_size=6))
 def test_skill_metrics_come_back(given_uses: list[SkillInvocation]) -> None:
-    """What is written is read back as it was, by us and by the historic reader."""
+    """Written invocations are read back unchanged, by us and by the legacy reader."""
     written = document(skill_metrics_parts(given_uses))
     for record, use in zip(written["invocations"], given_uses, strict=True):
-        assert _Historic(**record).seen == (
+        assert _Legacy(**record).seen == (
             use.skill_name, use.workflow_path, use.completed, use.duration_seconds, use.follow_up_actions,
             use.error_type,
         )  # fmt: skip
@@ -130,7 +128,7 @@ def test_skill_metrics_come_back(given_uses: list[SkillInvocation]) -> None:
 
 
 def test_skill_metrics_go_to_a_file_and_back(tmp_path: Path) -> None:
-    """The file is private, and what is read from it is what was written, to the instant."""
+    """The file is private, and invocations are read back with the same instant."""
     path = tmp_path / "new" / "skill_metrics.json"
     write_skill_metrics(path, [USE])
     (back,) = read_skill_metrics(path)
@@ -140,8 +138,8 @@ def test_skill_metrics_go_to_a_file_and_back(tmp_path: Path) -> None:
     assert [type(event) for event in skill_events([back])] == [SkillStarted, SkillCompleted]
 
 
-def test_a_historic_file_is_read_tolerantly(tmp_path: Path) -> None:
-    """Missing and unknown keys are tolerated, and so are a mere list, and a file that is not there."""
+def test_a_legacy_file_is_read_tolerantly(tmp_path: Path) -> None:
+    """Missing and unknown keys, a file with only a list, and a missing file are tolerated."""
     path = tmp_path / "skill_metrics.json"
     assert read_skill_metrics(path) == []
     path.write_text('{"version": 9, "invocations": [{"skill_name": "k", "later": 1}, {}]}')
@@ -163,7 +161,7 @@ READERS: dict[str, Callable[[Path], object]] = {
 def test_a_damaged_file_is_one_clear_error(
     tmp_path: Path, read: Callable[[Path], object], content: str
 ) -> None:
-    """It names the file and says what to do."""
+    """The error names the file and says what to do."""
     path = tmp_path / "file.json"
     path.write_text(content)
     with pytest.raises(DecodeError, match=r"file.json is damaged: .*Repair it, or move it away"):
@@ -174,7 +172,7 @@ def test_a_damaged_file_is_one_clear_error(
 
 
 def test_workflow_events_come_back(tmp_path: Path) -> None:
-    """Written with six keys each, they are read back as the very events they were."""
+    """Events are written with six keys each, and are read back unchanged."""
     events = [
         WorkflowStarted(session_id="s", workflow_id="ci", run_id="r", timestamp=NOON, nodes=("a",)),
         NodeStarted(session_id="s", workflow_id="ci", run_id="r", node_id="a", attempt=2, timestamp=NOON),
@@ -198,7 +196,7 @@ def test_workflow_events_come_back(tmp_path: Path) -> None:
 
 
 def test_records_are_written_as_they_are() -> None:
-    """A record that was read or correlated is not taken apart."""
+    """A record that was read or correlated is written unchanged."""
     record = {"event_type": "x", "metadata": {"a": [1]}}
     assert document(workflow_events_parts([record])) == [record]
     assert document(workflow_events_parts([])) == []
@@ -219,8 +217,8 @@ def folded() -> dict[str, CorrelatedSession]:
     return correlation.sessions()
 
 
-def test_the_correlation_export_has_the_historic_shape(tmp_path: Path) -> None:
-    """Sessions by id, each with its nine keys and all its records; and when it was written."""
+def test_the_correlation_export_has_the_legacy_form(tmp_path: Path) -> None:
+    """An export contains sessions by id, each with nine keys and all its records, and its own time."""
     sessions = folded()
     write_correlation(tmp_path / "out.json", sessions.values())
     written = json.loads((tmp_path / "out.json").read_bytes())
@@ -230,21 +228,21 @@ def test_the_correlation_export_has_the_historic_shape(tmp_path: Path) -> None:
 
 
 def test_an_export_is_written_one_session_after_the_other() -> None:
-    """Nothing is asked for before what came before it has been given on: a history need not fit in memory."""
-    given_on: list[bytes] = []
-    asked: list[int] = []
+    """A session is read after the one before it was written, so a history need not fit in memory."""
+    written: list[bytes] = []
+    written_before: list[int] = []
 
     def sessions() -> Iterator[CorrelatedSession]:
         for number in range(3):
-            asked.append(len(given_on))
+            written_before.append(len(written))
             yield CorrelatedSession(f"s{number}", NOON.isoformat())
 
-    given_on.extend(correlation_parts(sessions()))
-    assert asked == [1, 2, 3]
+    written.extend(correlation_parts(sessions()))
+    assert written_before == [1, 2, 3]
 
 
 def test_an_export_that_fails_halfway_leaves_what_was_there(tmp_path: Path) -> None:
-    """When a session cannot be had, the old file stays, and no part of a new one."""
+    """If a session cannot be read, the old file stays, and nothing of a new one."""
     target = tmp_path / "out.json"
     target.write_text("old")
 
@@ -261,34 +259,27 @@ def test_an_export_that_fails_halfway_leaves_what_was_there(tmp_path: Path) -> N
 # session-buddy
 
 
-def test_a_file_for_session_buddy_says_the_session() -> None:
-    """Where an invocation has a session it is one more key; where it has none there is none."""
+def test_a_file_for_session_buddy_contains_the_sessions() -> None:
+    """An invocation with a session has one more key; one without has none."""
     written = document(session_buddy_parts(invocations_of(folded().values())))
     assert [list(each) for each in written["invocations"]] == [[*SEVEN, "session_id"], SEVEN]
     assert written["invocations"][0]["session_id"] == "s"
     assert list(written["skills"]) == ["k"]
 
 
-def test_session_buddy_finds_again_what_it_imported_from_the_historic_file() -> None:
-    """It knows an invocation by its name and the text of its time: both files say the same."""
+def test_session_buddy_recognizes_invocations_of_the_legacy_file() -> None:
+    """Session-buddy identifies an invocation by name and text of its time, which are equal in both files."""
     historic, ours = document(skill_metrics_parts([USE])), document(session_buddy_parts([USE]))
     known = {(each["invoked_at"], each["skill_name"]) for each in historic["invocations"]}
     assert {(each["invoked_at"], each["skill_name"]) for each in ours["invocations"]} == known
 
 
-def test_a_file_for_session_buddy_never_takes_the_historic_name(tmp_path: Path) -> None:
-    """The one more key would make the historic reader load nothing, and then overwrite it."""
-    with pytest.raises(ValueError, match="Give this file another one"):
-        write_session_buddy(tmp_path / "skill_metrics.json", [USE])
-    write_session_buddy(tmp_path / "for_session_buddy.json", [USE])
-    assert [each.name for each in tmp_path.iterdir()] == ["for_session_buddy.json"]
-
-
 def test_session_buddy_itself_imports_it(tmp_path: Path) -> None:
-    """Its own reader, with its own schema, takes the file with its sessions, and none of it twice."""
+    """Its own reader, with its own schema, imports the file with its sessions, and nothing twice."""
     why = "session-buddy is not installed"
     storage = pytest.importorskip("session_buddy.storage.skills_storage", reason=why)
-    write_session_buddy(tmp_path / "for_session_buddy.json", [USE, SkillInvocation("k", NOON.isoformat())])
+    uses = [USE, SkillInvocation("k", NOON.isoformat())]
+    write_atomically(tmp_path / "for_session_buddy.json", session_buddy_parts(uses))
     migrations = Path(storage.__file__).parent / "migrations"
     with storage.SkillsStorage(tmp_path / "skills.db") as skills:
         with skills._get_connection() as connection:

@@ -1,4 +1,4 @@
-"""Repair and examination: a torn tail is set aside, and nothing that was whole is touched (P8)."""
+"""P8: repair moves a torn tail to another file and keeps all complete records; check finds problems."""
 
 from __future__ import annotations
 
@@ -6,28 +6,16 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
 from eventbus_subscribers import JsonPersister
 
-from eventbus import Event, EventBus, NodeProgress, encode
+from eventbus import EventBus
 from eventbus.history import EventLog, Repair
-
-Segments: TypeAlias = Callable[..., Path]
-START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-
-
-def progress(number: int, **fields: Any) -> NodeProgress:
-    given: dict[str, Any] = {"session_id": "s", "timestamp": START + timedelta(seconds=number)} | fields
-    return NodeProgress(workflow_id="w", node_id="n", attempt=number, **given)
-
-
-def stored(seq: int, event: Event | None = None) -> bytes:
-    return b'{"seq":%d,%b\n' % (seq, encode(event or progress(seq))[1:])
+from tests.history.log_examples import START, Segments, append, progress, stored
 
 
 def files(log: EventLog) -> dict[str, bytes]:
@@ -35,11 +23,16 @@ def files(log: EventLog) -> dict[str, bytes]:
 
 
 def kinds(log: EventLog) -> list[str]:
-    return [finding.kind for finding in log.examine()]
+    return [problem.kind for problem in log.check()]
 
 
-def test_every_crash_prefix_of_a_write_recovers(tmp_path: Path) -> None:
-    """Cut at every byte of its writes, all complete records are read; repaired twice, the same bytes."""
+def no_fsync(_: int) -> None:
+    """Do nothing."""
+
+
+def test_a_segment_cut_at_any_byte_is_repaired(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut at any byte, it gives all its complete records; repairing twice gives the same bytes as once."""
+    monkeypatch.setattr(os, "fsync", no_fsync)  # it takes most of the time, and changes no byte
     source = JsonPersister(tmp_path / "source")
     with EventBus([source]) as bus:
         for number in range(2):
@@ -54,7 +47,7 @@ def test_every_crash_prefix_of_a_write_recovers(tmp_path: Path) -> None:
         for old in path.parent.iterdir():
             old.unlink()
         path.write_bytes(content[:cut])
-        # The first line is the header; a record that lacks its line feed only is complete.
+        # The first line is the header; a record is complete without its line feed.
         complete = [progress(number) for number in range(2) if ends[number + 1] <= cut]
         assert list(log) == complete
         assert log.damage() == []
@@ -70,7 +63,7 @@ def test_every_crash_prefix_of_a_write_recovers(tmp_path: Path) -> None:
 
 
 def test_torn_bytes_are_kept_beside(tmp_path: Path, segment: Segments) -> None:
-    """They go into a file of mode 0600 that says where they were, and the repair says so."""
+    """Torn bytes are kept in a file of mode 0600, named after their place, as the repair reports."""
     path = segment(stored(1) + b'{"seq":2,"ev')
     before = path.read_bytes()
     (repair,) = EventLog(tmp_path).repair()
@@ -83,12 +76,11 @@ def test_torn_bytes_are_kept_beside(tmp_path: Path, segment: Segments) -> None:
 
 
 def test_another_tail_at_the_same_place_does_not_replace_the_first(tmp_path: Path, segment: Segments) -> None:
-    """What was kept once is never thrown away."""
+    """Bytes that were kept once are never overwritten."""
     path = segment(stored(1) + b"one")
     log = EventLog(tmp_path)
     for tail in (b"", b"two", b"two"):
-        with path.open("ab") as file:
-            file.write(tail)
+        append(path, tail)
         log.repair()
     assert sorted(content for name, content in files(log).items() if name.endswith(".torn")) == [
         b"one",
@@ -99,7 +91,7 @@ def test_another_tail_at_the_same_place_does_not_replace_the_first(tmp_path: Pat
 def test_a_repair_that_was_interrupted_is_completed(
     tmp_path: Path, segment: Segments, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between keeping the tail and cutting it off, nothing is lost, nor kept twice."""
+    """If a repair is interrupted before cutting the tail off, repairing again keeps the tail once."""
     path = segment(stored(1) + b"torn")
     log = EventLog(tmp_path)
 
@@ -115,8 +107,8 @@ def test_a_repair_that_was_interrupted_is_completed(
     assert [content for name, content in files(log).items() if name.endswith(".torn")] == [b"torn"]
 
 
-def test_a_tail_of_nuls_is_set_aside_whatever_its_length(tmp_path: Path, segment: Segments) -> None:
-    """A power cut may leave a file longer than what reached the disk."""
+def test_a_tail_of_nuls_is_moved_whatever_its_length(tmp_path: Path, segment: Segments) -> None:
+    """Megabytes of NULs, as a power failure may leave them, are a torn tail like any other."""
     path = segment(stored(1) + b"\0" * 3_000_000)
     (repair,) = EventLog(tmp_path).repair()
     assert repair.length == 3_000_000
@@ -125,8 +117,8 @@ def test_a_tail_of_nuls_is_set_aside_whatever_its_length(tmp_path: Path, segment
     assert path.read_bytes().endswith(stored(1))
 
 
-def test_what_stands_behind_a_whole_record_alone_is_set_aside(tmp_path: Path, segment: Segments) -> None:
-    """A record whose line feed is broken is whole."""
+def test_a_complete_record_in_the_tail_stays(tmp_path: Path, segment: Segments) -> None:
+    """Only the bytes behind a complete record are moved, such as a broken line feed."""
     path = segment(stored(1) + stored(2)[:-1] + b"\x0b")
     (repair,) = EventLog(tmp_path).repair()
     assert repair.length == 1
@@ -134,8 +126,8 @@ def test_what_stands_behind_a_whole_record_alone_is_set_aside(tmp_path: Path, se
     assert EventLog(tmp_path).repair() == []
 
 
-def test_damage_amid_a_segment_is_left_where_it_is(tmp_path: Path, segment: Segments) -> None:
-    """Whoever reads passes it over; a repair changes nothing."""
+def test_damage_inside_a_segment_is_left_where_it_is(tmp_path: Path, segment: Segments) -> None:
+    """A repair does not change damage inside a segment, as readers skip it."""
     segment(stored(1) + b"poison\n" + stored(3))
     log = EventLog(tmp_path)
     before = files(log)
@@ -144,16 +136,15 @@ def test_damage_amid_a_segment_is_left_where_it_is(tmp_path: Path, segment: Segm
 
 
 @pytest.mark.anyio
-async def test_the_segment_of_a_writer_that_lives_is_left_alone(tmp_path: Path) -> None:
-    """Its unfinished line may be finished yet: it is neither touched nor a problem, until the bus closes."""
+async def test_the_segment_of_a_live_writer_is_left_alone(tmp_path: Path) -> None:
+    """An unfinished line is neither changed nor a problem while the bus that writes it is open."""
     persister = JsonPersister(tmp_path)
     log = EventLog(tmp_path)
     async with EventBus([persister]) as bus:
         bus.publish(progress(1))
         await bus.drain()
         assert persister.path is not None
-        with persister.path.open("ab") as file:
-            file.write(b'{"seq":2,"ev')
+        append(persister.path, b'{"seq":2,"ev')
         before = files(log)
         assert log.repair() == []
         assert files(log) == before
@@ -163,19 +154,17 @@ async def test_the_segment_of_a_writer_that_lives_is_left_alone(tmp_path: Path) 
     assert kinds(log) == []
 
 
-def test_a_process_number_that_is_in_use_again_does_not_block_repair(
-    tmp_path: Path, segment: Segments
-) -> None:
-    """What counts is who holds the segment open, not whose number is in its name."""
+def test_a_process_id_that_is_used_again_does_not_block_repair(tmp_path: Path, segment: Segments) -> None:
+    """The lock on the segment decides, not the process id in its name."""
     segment(stored(1) + b"torn", pid=os.getpid())
     segment(stored(1) + b"torn", pid=1, bus_id="b1")
     assert len(EventLog(tmp_path).repair()) == 2
 
 
-def test_without_locks_a_living_process_of_that_number_counts_for_a_day(
+def test_without_locks_a_live_process_with_that_id_counts_for_a_day(
     tmp_path: Path, segment: Segments, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where a file system has no locks, a number in use holds a repair up, but not for ever."""
+    """On a file system without locks, a process with the id in the name blocks a repair for a day."""
 
     def no_locks(*_: Any) -> None:
         raise OSError(95, "Operation not supported")
@@ -207,7 +196,7 @@ with bus:
 
 
 def test_a_killed_writer_leaves_a_log_that_is_repaired_at_once(tmp_path: Path) -> None:
-    """Its lock dies with it; whatever it left reads as its first events, all of them."""
+    """The lock of a killed process is released, and all its complete records are read."""
     process = subprocess.Popen([sys.executable, "-c", _VICTIM, str(tmp_path)], stdout=subprocess.PIPE)
     assert process.stdout is not None
     process.stdout.readline()
@@ -217,8 +206,7 @@ def test_a_killed_writer_leaves_a_log_that_is_repaired_at_once(tmp_path: Path) -
     process.send_signal(signal.SIGKILL)
     process.wait()
     process.stdout.close()
-    with log.segments()[0].path.open("ab") as file:
-        file.write(b'{"seq":')  # a kill rarely tears a line by itself
+    append(log.segments()[0].path, b'{"seq":')  # a kill rarely tears a line by itself
     before = [record.seq for record in log.records()]
     log.repair()
     assert [record.seq for record in log.records()] == before
@@ -226,11 +214,11 @@ def test_a_killed_writer_leaves_a_log_that_is_repaired_at_once(tmp_path: Path) -
     assert "damage" not in kinds(log)
 
 
-# Examination.
+# Checking.
 
 
-def test_a_sound_log_has_no_findings(tmp_path: Path) -> None:
-    """What the persister wrote is as it should be; so is a log that is not there."""
+def test_a_sound_log_has_no_problems(tmp_path: Path) -> None:
+    """A log that a persister wrote has no problems; neither has a missing log."""
     assert kinds(EventLog(tmp_path / "nowhere")) == []
     with EventBus([JsonPersister(tmp_path / "log")]) as bus:
         for number in range(100):
@@ -238,15 +226,15 @@ def test_a_sound_log_has_no_findings(tmp_path: Path) -> None:
     assert kinds(EventLog(tmp_path / "log")) == []
 
 
-def test_each_finding_has_its_place(tmp_path: Path, segment: Segments) -> None:
-    """Permissions, foreign files, headers, damage, torn tails and gaps are told by path and offset."""
+def test_each_problem_has_its_place(tmp_path: Path, segment: Segments) -> None:
+    """Permissions, foreign files, headers, damage, torn tails and gaps are found with path and offset."""
     path = segment(stored(1) + b"poison\n" + stored(5) + stored(4) + b"torn", with_header=False)
     path.chmod(0o644)
     (tmp_path / "events" / "notes.txt").write_text("mine")
     newer = segment(
         b'{"event_type":"segment_started","schema_version":2}\n' + stored(1), bus_id="b1", with_header=False
     )
-    found = {(finding.kind, finding.path): finding for finding in EventLog(tmp_path).examine()}
+    found = {(problem.kind, problem.path): problem for problem in EventLog(tmp_path).check()}
     assert sorted(found) == sorted(
         [
             ("permissions", path),
@@ -259,16 +247,16 @@ def test_each_finding_has_its_place(tmp_path: Path, segment: Segments) -> None:
         ]
     )
     content = path.read_bytes()
-    places = {kind: (finding.offset, finding.length) for (kind, _), finding in found.items()}
+    places = {kind: (problem.offset, problem.length) for (kind, _), problem in found.items()}
     assert places["damage"] == (content.index(b"poison"), 6)
     assert places["torn tail"] == (content.index(b"torn"), 4)
     assert places["gap"] == (content.index(b'{"seq":5'), len(stored(5)) - 1)
     assert found["gap", path].message == "3 numbers are missing, 1 are out of order, first before 5"
-    assert found["permissions", path].message == "others may use it: its mode is 0644, not 0600"
+    assert found["permissions", path].message == "other users may use it: its mode is 0644, not 0600"
 
 
 def test_a_gap_between_segments_is_found_and_retention_makes_none(tmp_path: Path, segment: Segments) -> None:
-    """Numbers go on from one segment of a bus to the next; where the first one begins does not matter."""
+    """A segment must continue the numbers of the one before it; the first may begin with any number."""
     segment([progress(1)], first_seq=11)
     segment([progress(2)], first_seq=12, start=START + timedelta(hours=1))
     log = EventLog(tmp_path)

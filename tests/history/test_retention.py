@@ -1,4 +1,4 @@
-"""Old segments go, and never one that somebody is writing."""
+"""Pruning removes old segments, but none that a process is writing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DEAD = 4_194_305  # more than any process's id
 
 
 def segment(directory: Path, number: int, *, days: float, size: int = 100, pid: int = DEAD) -> Path:
-    """Make a segment that was last written to so many days ago."""
+    """Make a segment that was last written to this many days ago."""
     path = directory / "events" / f"202601{number:02}T000000.000000Z-{pid}-0123456789ab.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"x" * size)
@@ -39,7 +39,7 @@ def left(directory: Path) -> list[Path]:
 
 
 def test_by_age(tmp_path: Path) -> None:
-    """What was last written to longer ago than told is removed, oldest first; the rest stays."""
+    """Segments last written to longer ago than the limit are removed, oldest first; others stay."""
     paths = [segment(tmp_path, number, days=days) for number, days in enumerate([1, 40, 31, 29.9], start=1)]
     pruned = prune(tmp_path, older_than=timedelta(days=30))
     assert [each.path for each in pruned] == [paths[1], paths[2]]
@@ -48,7 +48,7 @@ def test_by_age(tmp_path: Path) -> None:
 
 
 def test_by_size(tmp_path: Path) -> None:
-    """The oldest go until what is left fits; what fits exactly stays."""
+    """The oldest are removed until the others fit the limit, exactly or not."""
     paths = [segment(tmp_path, number, days=10 - number) for number in range(1, 6)]
     assert [each.path for each in prune(tmp_path, max_bytes=300)] == paths[:2]
     assert prune(tmp_path, max_bytes=300) == []
@@ -56,29 +56,29 @@ def test_by_size(tmp_path: Path) -> None:
 
 
 def test_a_dry_run_removes_nothing(tmp_path: Path) -> None:
-    """A dry run returns what would go, and leaves it."""
+    """A dry run only returns the segments that would be removed."""
     paths = [segment(tmp_path, number, days=40) for number in (1, 2)]
     assert [each.path for each in prune(tmp_path, older_than=timedelta(days=30), dry_run=True)] == paths
     assert left(tmp_path) == paths
 
 
-def test_without_a_limit_nothing_goes(tmp_path: Path) -> None:
-    """Without an age or a size, and without a log, there is nothing to remove."""
+def test_without_a_limit_nothing_is_removed(tmp_path: Path) -> None:
+    """Without an age or a size, or without a log, nothing is removed."""
     path = segment(tmp_path, 1, days=4_000)
     assert prune(tmp_path) == []
     assert prune(tmp_path / "missing", max_bytes=0) == []
     assert left(tmp_path) == [path]
 
 
-def test_what_was_just_written_stays(tmp_path: Path) -> None:
-    """A segment written to within the last minute stays, however little room there is."""
+def test_a_recent_segment_stays(tmp_path: Path) -> None:
+    """A segment written to within the last minute stays, even above the limits."""
     path = segment(tmp_path, 1, days=0)
     assert prune(tmp_path, older_than=timedelta(0), max_bytes=0) == []
     assert left(tmp_path) == [path]
 
 
 def test_nothing_else_is_touched(tmp_path: Path) -> None:
-    """Other files, links, directories and whatever they lead to stay."""
+    """Other files, directories and links stay, and so do the targets of links."""
     old = segment(tmp_path, 1, days=40)
     foreign = tmp_path / "foreign"
     old.rename(foreign)
@@ -110,8 +110,8 @@ time.sleep(60)
 """
 
 
-def test_a_live_writers_segment_stays(tmp_path: Path) -> None:
-    """What another process is writing stays, however old it is; once it is killed, it goes."""
+def test_the_segment_of_a_live_writer_stays(tmp_path: Path) -> None:
+    """A segment stays while another process writes it, however old it is, until that is killed."""
     with subprocess.Popen(
         [sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True
     ) as writer:
@@ -123,10 +123,10 @@ def test_a_live_writers_segment_stays(tmp_path: Path) -> None:
     assert [each.path for each in prune(tmp_path, older_than=timedelta(days=1))] == [path]
 
 
-def test_where_files_cannot_be_locked_a_live_pid_keeps_them(
+def test_without_locks_a_live_process_with_that_id_keeps_a_segment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a file system without locks a segment stays while a process of its id lives."""
+    """On a file system without locks, a segment stays while a process with the id in its name lives."""
 
     def refuse(*_: object) -> None:
         raise OSError(95, "no locks here")
@@ -138,8 +138,8 @@ def test_where_files_cannot_be_locked_a_live_pid_keeps_them(
     assert left(tmp_path) == [alive]
 
 
-def test_what_cannot_be_removed_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A segment that cannot be removed is not counted as gone: others make the room."""
+def test_a_segment_that_cannot_be_removed_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A segment that cannot be removed is not returned, and the next one is removed instead."""
     paths = [segment(tmp_path, number, days=10 - number) for number in range(1, 4)]
     real = Path.unlink
 
@@ -165,8 +165,8 @@ async def store(directory: Path, *, batches: int = 1, **options: float) -> JsonP
     return persister
 
 
-def test_the_persister_prunes_when_it_begins_a_segment(tmp_path: Path) -> None:
-    """What is older than 30 days, and beyond a gigabyte, goes as soon as a segment has been begun."""
+def test_a_persister_prunes_when_it_begins_a_segment(tmp_path: Path) -> None:
+    """A persister removes segments older than 30 days when it begins its first one."""
     old, young = segment(tmp_path, 1, days=31), segment(tmp_path, 2, days=29)
     persister = anyio.run(lambda: store(tmp_path, batches=2))
     assert old not in left(tmp_path)
@@ -174,8 +174,8 @@ def test_the_persister_prunes_when_it_begins_a_segment(tmp_path: Path) -> None:
     assert persister.path in left(tmp_path)
 
 
-def test_the_persister_prunes_with_every_segment(tmp_path: Path) -> None:
-    """With every segment that is begun the limits are looked at again."""
+def test_a_persister_prunes_with_every_segment(tmp_path: Path) -> None:
+    """The limits are applied again with every segment."""
     anyio.run(lambda: store(tmp_path, batches=2))
     first = left(tmp_path)
     for path in first:
@@ -186,21 +186,21 @@ def test_the_persister_prunes_with_every_segment(tmp_path: Path) -> None:
 
 
 def test_zero_keeps_everything(tmp_path: Path) -> None:
-    """With 0 for a limit there is none."""
+    """A limit of 0 is none."""
     old = segment(tmp_path, 1, days=4_000)
     anyio.run(lambda: store(tmp_path, batches=2, keep_days=0, keep_bytes=0))
     assert old in left(tmp_path)
 
 
 @pytest.mark.parametrize("options", [{"segment_bytes": 0}, {"keep_days": -1}, {"keep_bytes": -1}])
-def test_limits_that_are_none_are_refused(options: dict[str, int]) -> None:
-    """A negative limit, or segments of no size, raise ValueError."""
+def test_invalid_limits_are_rejected(options: dict[str, int]) -> None:
+    """A negative limit, or a segment size of 0, raises ValueError."""
     with pytest.raises(ValueError, match="must"):
         JsonPersister(**options)  # type: ignore[arg-type]
 
 
 def test_a_segment_is_locked_as_long_as_it_is_open(tmp_path: Path) -> None:
-    """The lock comes with the file, and goes with it."""
+    """A segment is locked from its creation until it is closed."""
     log = Segment(tmp_path, "0123456789ab", 1)
     with log.path.open() as file:
         with pytest.raises(BlockingIOError):

@@ -1,4 +1,4 @@
-"""Sessions out of a log: with an index of any kind or none, the same as when they were live."""
+"""SessionHistory: the same sessions as live, with an index in any condition or none."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from typing import Any
 import anyio
 import pytest
 from eventbus_subscribers import JsonPersister, LiveCorrelator
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from eventbus import EventBus
@@ -34,31 +34,28 @@ from eventbus.events import (
     SkillStarted,
     WorkflowCompleted,
     WorkflowStarted,
-    encode,
 )
 from eventbus.history import EventLog, indexing
 from eventbus.history.index import INDEX_NAME
 from eventbus.history.index_state import index_state
 from eventbus.history.session_history import SessionHistory
+from tests.history.log_examples import append, fewer_examples, segment_path, stored
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
 
 class Deployed(Event, frozen=True, kw_only=True):
-    """An event of one's own, which no fast path knows."""
+    """An event class that raw decoding does not know."""
 
     target: str
 
 
 def write(directory: Path, events: Sequence[Event], bus: str = "b0", *, end: bytes = b"\n") -> Path:
     """Write a segment, or append to it."""
-    folder = directory / "events"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = folder / f"{NOON:%Y%m%dT%H%M%S.%fZ}-1-{bus}.jsonl"
+    path = segment_path(directory, bus, start=NOON)
     before = path.read_bytes().count(b"\n") if path.exists() else 0
-    lines = [b'{"seq":%d,%b' % (n, encode(event)[1:]) for n, event in enumerate(events, before + 1)]
-    with path.open("ab") as file:
-        file.write(b"\n".join(lines) + end if lines else b"")
+    content = b"".join(stored(seq, event) for seq, event in enumerate(events, before + 1))
+    append(path, content.removesuffix(b"\n") + end if content else b"")
     return path
 
 
@@ -83,8 +80,8 @@ def session(name: str, start: float, *, nodes: int = 2) -> list[Event]:
     ]
 
 
-def told(directory: Path) -> dict[str, Any]:
-    """Return the answers to all that can be asked."""
+def read_all(directory: Path) -> dict[str, Any]:
+    """Return the results of all methods."""
     with SessionHistory(EventLog(directory)) as history:
         figures = list(history.figures())
         names = [each.session_id for each in figures]
@@ -112,7 +109,7 @@ def by_name(sessions: Sequence[CorrelatedSession]) -> dict[str, CorrelatedSessio
     return {each.session_id: each for each in sessions}
 
 
-# The same as live.
+# The same sessions as live.
 
 STATUSES: st.SearchStrategy[NodeStatus] = st.sampled_from(["ok", "failed", "skipped", "cancelled"])
 
@@ -150,10 +147,12 @@ def events(draw: st.DrawFn) -> Event:
     )
 
 
-@settings(max_examples=150, deadline=None)
+@fewer_examples
 @given(st.lists(events(), max_size=30), st.data())
-def test_sessions_from_the_log_are_those_of_live(given_events: list[Event], data: st.DataObject) -> None:
-    """Whatever was published, in whatever pieces it was indexed, the log tells the sessions told live."""
+def test_a_log_gives_the_same_sessions_as_live_correlation(
+    given_events: list[Event], data: st.DataObject
+) -> None:
+    """The log gives the same sessions as live, in however many steps it was indexed."""
     live = folded(given_events)
     with tempfile.TemporaryDirectory() as temporary:
         directory, rest = Path(temporary), list(given_events)
@@ -163,12 +162,12 @@ def test_sessions_from_the_log_are_those_of_live(given_events: list[Event], data
             del rest[:size]
             with SessionHistory(EventLog(directory)):
                 pass  # which indexes what there is so far
-        answers = told(directory)
+        results = read_all(directory)
         without_index = Correlation(None, None)
         without_index.add_all(EventLog(directory))
-    assert by_name(answers["sessions"]) == without_index.sessions() == live
-    assert by_name(answers["figures"]) == _figures(live)
-    assert by_name([each for _, each, _ in answers["each"]]) == live
+    assert by_name(results["sessions"]) == without_index.sessions() == live
+    assert by_name(results["figures"]) == _figures(live)
+    assert by_name([each for _, each, _ in results["each"]]) == live
 
 
 def _figures(sessions: dict[str, CorrelatedSession]) -> dict[str, CorrelatedSession]:
@@ -183,52 +182,54 @@ def _fields(session: CorrelatedSession) -> dict[str, Any]:
 
 
 @pytest.mark.anyio
-async def test_the_log_tells_what_the_live_correlator_told(tmp_path: Path) -> None:
-    """A persister and a live correlator on one bus: the log gives the very sessions that were live."""
+async def test_a_persisted_log_gives_the_sessions_of_a_live_correlator(tmp_path: Path) -> None:
+    """With a persister and a live correlator on one bus, the log gives the same sessions."""
     live = LiveCorrelator()
     async with EventBus([JsonPersister(tmp_path), live]) as bus:
         for number in range(20):
             for event in session(f"s{number}", number * 7.0):
                 bus.publish(event)
             await anyio.lowlevel.checkpoint()
-    assert by_name(told(tmp_path)["sessions"]) == live.sessions()
+    assert by_name(read_all(tmp_path)["sessions"]) == live.sessions()
 
 
 def test_a_session_of_two_processes_is_one(tmp_path: Path) -> None:
-    """A skill in one segment and a run in another are one session, whichever was indexed first."""
+    """A skill in one segment and a run in another are one session, in either order of indexing."""
     all_events = session("s", 0)
     skill = [each for each in all_events if isinstance(each, SkillStarted | SkillCompleted)]
     run = [each for each in all_events if each not in skill]
     write(tmp_path, run, "b1")
-    assert told(tmp_path)["sessions"][0].skills == 0
+    assert read_all(tmp_path)["sessions"][0].skills == 0
     write(tmp_path, skill, "b0")
-    assert by_name(told(tmp_path)["sessions"]) == folded(all_events)
+    assert by_name(read_all(tmp_path)["sessions"]) == folded(all_events)
 
 
-def test_sessions_in_turns_and_far_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sessions that take turns, more of them than are folded at once, are told as they were."""
+def test_more_interleaved_sessions_than_fit_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More interleaved sessions than are folded at once are read back unchanged."""
     monkeypatch.setattr(indexing, "_MAX_SESSIONS", 3)
-    monkeypatch.setattr(indexing, "_MAX_OPEN_PIECES", 2)
-    monkeypatch.setattr(indexing, "_MAX_SETTLED", 2)
+    monkeypatch.setattr(indexing, "_MAX_OPEN_EXTENTS", 2)
+    monkeypatch.setattr(indexing, "_MAX_FIGURES", 2)
     monkeypatch.setattr(indexing, "_GAP", 300)
-    lanes = [session(f"s{number}", number) for number in range(10)]
-    all_events = [event for turn in zip(*lanes, strict=True) for event in turn]
+    sessions = [session(f"s{number}", number) for number in range(10)]
+    all_events = [event for turn in zip(*sessions, strict=True) for event in turn]
     write(tmp_path, all_events)
-    assert by_name(told(tmp_path)["sessions"]) == folded(all_events)
+    assert by_name(read_all(tmp_path)["sessions"]) == folded(all_events)
     assert index_state(EventLog(tmp_path)).condition == "current"
 
 
-# With an index of any kind, or none.
+# With an index in any condition, or none.
 
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
-    """A log of two buses, with an index."""
+    """Return a log of two buses, with an index."""
     for number in range(6):
         write(tmp_path, session(f"s{number}", number * 10), f"b{number % 2}")
     write(tmp_path, [SkillStarted(session_id=None, skill_name="k", invocation_id="i", timestamp=NOON)])
     write(tmp_path, [Deployed(session_id="s1", target="x", timestamp=NOON)])
-    told(tmp_path)
+    read_all(tmp_path)
     return tmp_path
 
 
@@ -253,7 +254,7 @@ def _flip(directory: Path, place: int) -> None:
 def _of_another_log(directory: Path) -> None:
     with tempfile.TemporaryDirectory() as other:
         write(Path(other), session("else", 0))
-        told(Path(other))
+        read_all(Path(other))
         shutil.copy(Path(other) / INDEX_NAME, directory / INDEX_NAME)
 
 
@@ -277,10 +278,10 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "other starts": lambda d: _sql(d, "UPDATE sessions SET start = '2000' WHERE name = 's3'"),
     "no sessions": lambda d: _sql(d, "DELETE FROM sessions"),
     "a session missing": lambda d: _sql(d, "DELETE FROM sessions WHERE name = 's2'"),
-    "no pieces": lambda d: _sql(d, "DELETE FROM pieces"),
-    "pieces elsewhere": lambda d: _sql(d, "UPDATE pieces SET start = start + 7"),
-    "pieces too short": lambda d: _sql(d, "UPDATE pieces SET length = length / 2"),
-    "no table": lambda d: _sql(d, "DROP TABLE pieces"),
+    "no extents": lambda d: _sql(d, "DELETE FROM extents"),
+    "extents elsewhere": lambda d: _sql(d, "UPDATE extents SET start = start + 7"),
+    "extents too short": lambda d: _sql(d, "UPDATE extents SET length = length / 2"),
+    "no table": lambda d: _sql(d, "DROP TABLE extents"),
     "no segments": lambda d: _sql(d, "DELETE FROM segments"),
     "segments of no size": lambda d: _sql(d, "UPDATE segments SET size = 0"),
     "a directory": lambda d: _in_its_place(d, Path.mkdir),
@@ -291,20 +292,20 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
-def test_the_answers_do_not_depend_on_the_index(log: Path, damage: Callable[[Path], object]) -> None:
-    """Missing, stale, damaged, wrong or foreign: the same answers, and no exception; then and later."""
-    expected = told(log)
+def test_the_results_do_not_depend_on_the_index(log: Path, damage: Callable[[Path], object]) -> None:
+    """With a missing, stale, damaged, wrong or foreign index, all results are the same, twice."""
+    expected = read_all(log)
     damage(log)
-    assert told(log) == expected
-    assert told(log) == expected
+    assert read_all(log) == expected
+    assert read_all(log) == expected
 
 
 @pytest.mark.parametrize("name", ["of another application", "a directory", "a pipe", "a link to nowhere"])
-def test_what_is_not_ours_is_left_alone(log: Path, name: str) -> None:
-    """Something else in the index's place is neither written nor removed, and doctor can say so."""
+def test_a_foreign_file_is_left_alone(log: Path, name: str) -> None:
+    """A foreign file in the index's place is neither written nor removed, and is reported as foreign."""
     DAMAGE[name](log)
     before = (log / INDEX_NAME).stat(follow_symlinks=False)
-    told(log)
+    read_all(log)
     after = (log / INDEX_NAME).stat(follow_symlinks=False)
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
     assert index_state(EventLog(log)).condition == "foreign"
@@ -319,13 +320,13 @@ def test_what_is_not_ours_is_left_alone(log: Path, name: str) -> None:
         ("wrong figures", "damaged"), ("of another log", "stale"), ("segments of no size", "stale"),
     ],
 )  # fmt: skip
-def test_the_state_of_an_index_is_told_and_mended(log: Path, name: str, condition: str) -> None:
-    """What is wrong with an index is said; asking for sessions makes it good."""
+def test_the_state_of_an_index_is_described_and_repaired(log: Path, name: str, condition: str) -> None:
+    """A missing, damaged or stale index is described as such; reading sessions makes it current."""
     assert index_state(EventLog(log)).condition == "current"
     DAMAGE[name](log)
     assert index_state(EventLog(log)).condition == condition
-    told(log)
-    told(log)
+    read_all(log)
+    read_all(log)
     assert index_state(EventLog(log)).condition == "current"
 
 
@@ -334,21 +335,21 @@ def test_an_index_is_private(log: Path) -> None:
     assert (log / INDEX_NAME).stat().st_mode & 0o777 == 0o600
 
 
-def test_a_log_that_is_not_there_has_no_sessions_and_gets_no_index(tmp_path: Path) -> None:
-    """Asking creates nothing."""
-    assert told(tmp_path / "none")["figures"] == []
+def test_a_missing_log_has_no_sessions_and_gets_no_index(tmp_path: Path) -> None:
+    """Reading a log that does not exist creates nothing."""
+    assert read_all(tmp_path / "none")["figures"] == []
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root can become another user")
 @pytest.mark.parametrize("index", ["none", "unreadable", "unwritable and stale", "unwritable"])
-def test_whoever_may_only_read_gets_the_same_answers(index: str) -> None:
-    """A reader who can write neither the index nor its directory is answered all the same."""
+def test_a_user_who_may_only_read_gets_the_same_results(index: str) -> None:
+    """Without permission to write the index or its directory, the results are the same."""
     with tempfile.TemporaryDirectory() as temporary:
         directory = Path(temporary)
         write(directory, session("s0", 0))
         if index != "none":
-            told(directory)
+            read_all(directory)
         if index == "unwritable and stale":
             write(directory, session("s1", 9))
         expected = by_name(list(folded(list(EventLog(directory))).values()))
@@ -365,7 +366,7 @@ def test_whoever_may_only_read_gets_the_same_answers(index: str) -> None:
         if not child:
             os.setgid(65_534)
             os.setuid(65_534)
-            os._exit(by_name(told(directory)["sessions"]) != expected)
+            os._exit(by_name(read_all(directory)["sessions"]) != expected)
         _, status = os.waitpid(child, 0)
         assert os.waitstatus_to_exitcode(status) == 0
         assert {path: path.stat().st_mtime_ns for path in directory.rglob("*")} == before
@@ -374,61 +375,57 @@ def test_whoever_may_only_read_gets_the_same_answers(index: str) -> None:
 # While the log changes.
 
 
-def test_what_is_appended_is_told(log: Path) -> None:
-    """A session that goes on after it was indexed is told whole."""
+def test_appended_events_are_read(log: Path) -> None:
+    """A session that continues after it was indexed is read whole."""
     write(log, session("s0", 500, nodes=3), "b0")
     fresh = EventLog(log)
     assert index_state(fresh).condition == "stale"
-    assert by_name(told(log)["sessions"]) == folded(list(fresh))
+    assert by_name(read_all(log)["sessions"]) == folded(list(fresh))
 
 
-def test_an_unfinished_line_is_told_once(tmp_path: Path) -> None:
-    """A last line without its line feed is told as the log tells it, before and after it is finished."""
+def test_an_unfinished_line_is_read_once(tmp_path: Path) -> None:
+    """A last line without its line feed is read as `EventLog` reads it, before and after it is finished."""
     first, *rest = session("s", 0)
     path = write(tmp_path, [first], end=b"")
     for _ in range(2):
-        assert by_name(told(tmp_path)["sessions"]) == folded(list(EventLog(tmp_path)))
-    with path.open("ab") as file:
-        file.write(b"\n" + b'{"seq":2,"torn')
-    assert by_name(told(tmp_path)["sessions"]) == folded([first])
-    with path.open("ab") as file:
-        file.write(b"\n")
+        assert by_name(read_all(tmp_path)["sessions"]) == folded(list(EventLog(tmp_path)))
+    append(path, b"\n", b'{"seq":2,"torn')
+    assert by_name(read_all(tmp_path)["sessions"]) == folded([first])
+    append(path, b"\n")
     write(tmp_path, rest)
-    assert by_name(told(tmp_path)["sessions"]) == folded([first, *rest])
+    assert by_name(read_all(tmp_path)["sessions"]) == folded([first, *rest])
 
 
-def test_a_segment_that_is_gone_takes_its_events_along(log: Path) -> None:
-    """Sessions of a deleted segment are no longer told; those that were in another one too, in part."""
+def test_the_events_of_a_deleted_segment_are_gone(log: Path) -> None:
+    """The sessions of a deleted segment are gone, except for their events in other segments."""
     write(log, session("s0", 500), "b1")
-    told(log)
+    read_all(log)
     next((log / "events").glob("*-b0.jsonl")).unlink()
-    assert by_name(told(log)["sessions"]) == folded(list(EventLog(log)))
+    assert by_name(read_all(log)["sessions"]) == folded(list(EventLog(log)))
 
 
-def test_a_log_that_was_copied_is_indexed_anew_at_once(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no segment is the file it was, nothing is folded session by session."""
-    expected = told(log)
+def test_a_copied_log_is_indexed_in_one_pass(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If no segment is the same file as before, sessions are not folded one by one."""
+    expected = read_all(log)
     shutil.copytree(log, log / "copy")
 
     def never(*_: object) -> None:
-        pytest.fail("a session was folded on its own")
+        pytest.fail("a session was folded alone")
 
-    monkeypatch.setattr(indexing._Pass, "_fold_anew", never)
-    assert told(log / "copy") == expected
+    monkeypatch.setattr(indexing._Update, "_refold", never)
+    assert read_all(log / "copy") == expected
     assert index_state(EventLog(log / "copy")).condition == "current"
 
 
-def test_a_segment_deleted_while_it_is_indexed_is_gone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Between being found and being read a segment may go: the others are told."""
+def test_a_segment_deleted_while_it_is_indexed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a segment is deleted between being found and being read, the others are indexed."""
     write(tmp_path, session("s0", 0), "b0")
-    doomed = write(tmp_path, session("s1", 5), "b1")
+    removed = write(tmp_path, session("s1", 5), "b1")
     stale_segments = indexing.stale_segments
 
     def delete_after(*arguments: Any) -> Any:
         found = stale_segments(*arguments)
-        doomed.unlink(missing_ok=True)
+        removed.unlink(missing_ok=True)
         return found
 
     monkeypatch.setattr(indexing, "stale_segments", delete_after)
@@ -437,24 +434,24 @@ def test_a_segment_deleted_while_it_is_indexed_is_gone(
 
 
 @pytest.mark.parametrize("same_size", [True, False])
-def test_a_segment_written_anew_is_read_anew(log: Path, same_size: bool) -> None:
-    """A file that was rewritten in place, to the same size or not, is not taken for what it was."""
+def test_a_rewritten_segment_is_indexed_again(log: Path, same_size: bool) -> None:
+    """A file that was rewritten in place is indexed again, even if its size is the same."""
     path = next((log / "events").glob("*-b0.jsonl"))
     content = path.read_bytes().replace(b'"s2"', b'"z2"' if same_size else b'"longer"')
     os.utime(path, ns=(0, 0))
     path.write_bytes(content)
-    assert by_name(told(log)["sessions"]) == folded(list(EventLog(log)))
+    assert by_name(read_all(log)["sessions"]) == folded(list(EventLog(log)))
 
 
-def test_damaged_lines_are_passed_over_as_the_log_does(log: Path) -> None:
-    """A broken line changes no session, indexed or not."""
+def test_damaged_lines_are_skipped(log: Path) -> None:
+    """Damaged lines are skipped as `EventLog` skips them."""
     path = next((log / "events").glob("*-b1.jsonl"))
     lines = path.read_bytes().split(b"\n")
     lines[3] = lines[3][:20]
     lines.insert(5, b"\x00" * 50)
     lines.insert(7, b"[" * 5_000)
     path.write_bytes(b"\n".join(lines))
-    assert by_name(told(log)["sessions"]) == folded(list(EventLog(log)))
+    assert by_name(read_all(log)["sessions"]) == folded(list(EventLog(log)))
 
 
 # In several processes.
@@ -473,15 +470,15 @@ def _ask(directory: Path) -> subprocess.Popen[str]:
 
 
 def test_several_processes_index_at_once(tmp_path: Path) -> None:
-    """Four processes that find the index missing give the same answer, and leave it right."""
+    """Four processes that find no index get the same results, and leave a current index."""
     write(tmp_path, [event for number in range(500) for event in session(f"s{number}", number)])
     asking = [_ask(tmp_path) for _ in range(4)]
     assert {process.communicate()[0] for process in asking} == {"1000 500\n"}
     assert index_state(EventLog(tmp_path)).condition == "current"
 
 
-def test_an_update_that_was_killed_is_made_up_for(tmp_path: Path) -> None:
-    """Killed at any moment of indexing, the next to ask gets the right answer."""
+def test_a_killed_update_leaves_nothing_wrong_behind(tmp_path: Path) -> None:
+    """After a process was killed during an update, the next one gets the right results."""
     write(tmp_path, [event for number in range(500) for event in session(f"s{number}", number)])
     for milliseconds in (80, 110, 140, 170):
         process = _ask(tmp_path)
@@ -490,24 +487,24 @@ def test_an_update_that_was_killed_is_made_up_for(tmp_path: Path) -> None:
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
         process.communicate()
-    assert told(tmp_path)["count"] == 500
+    assert read_all(tmp_path)["count"] == 500
     assert index_state(EventLog(tmp_path)).condition == "current"
 
 
-# What other files tell.
+# Extra events.
 
 
-def test_events_of_other_files_join_the_log(log: Path) -> None:
-    """What the log does not have is joined to its sessions, and told in its place."""
-    others = [event for event in session("s1", 900) if isinstance(event, SkillStarted | SkillCompleted)]
+def test_extra_events_join_the_sessions_of_the_log(log: Path) -> None:
+    """Extra events are joined to their sessions, which keep their place in the order."""
+    extra = [event for event in session("s1", 900) if isinstance(event, SkillStarted | SkillCompleted)]
     later = SkillStarted(
         session_id="later", skill_name="k", invocation_id="l", timestamp=NOON + timedelta(days=1)
     )
-    with SessionHistory(EventLog(log), [*others, later]) as history:
+    with SessionHistory(EventLog(log), [*extra, later]) as history:
         figures = list(history.figures())
         assert figures[0].session_id == "later"
         assert len(figures) == history.count() == 8
-        joined = folded([*EventLog(log), *others, later])
+        joined = folded([*EventLog(log), *extra, later])
         assert by_name(list(history.sessions())) == joined
         assert history.names("la") == ["later"]
         assert history.figures_of("s1") == _figures(joined)["s1"]

@@ -1,4 +1,4 @@
-"""The real Oneiric: bridges with real stores, the DAGs they are given, and all that can be seen of a run."""
+"""Programs that use the real Oneiric, and everything that a program can see of a run."""
 
 from __future__ import annotations
 
@@ -21,19 +21,20 @@ Phase = Callable[[], Awaitable[Any]]
 
 def _imported(name: str) -> Any:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what Oneiric's own dependencies warn of
+        warnings.simplefilter("ignore")  # warnings of Oneiric's own dependencies
         return importlib.import_module(name)
 
 
 @dataclass
 class Program:
-    """A program that uses Oneiric: one workflow, its phases, its stores, and what they are called with.
+    """A program that uses Oneiric, with one workflow.
 
     Attributes:
-        directory: Where its stores are.
-        nodes: The workflow's nodes, as Oneiric takes them.
-        phases: What each task does.
-        calls: The tasks, in the order in which they were called.
+        directory: The directory of its stores.
+        nodes: The workflow's nodes, in Oneiric's form.
+        phases: The phase of each task.
+        calls: The tasks, in the order of their calls.
+        durable: Whether it uses Oneiric's durable store.
     """
 
     directory: Path
@@ -87,7 +88,7 @@ class Program:
         return await self.bridge.execute_dag("quality", run_id=run_id, **options)
 
     def rows(self) -> dict[str, list[tuple[Any, ...]]]:
-        """Everything in the stores, without times."""
+        """Return the contents of the stores, without times."""
         found: dict[str, list[tuple[Any, ...]]] = {}
         for file in sorted(self.directory.glob("*.sqlite")):
             connection = sqlite3.connect(file)
@@ -103,7 +104,7 @@ class Program:
 
 
 def _timeless(value: Any) -> Any:
-    """Leave durations out of what Oneiric stores as JSON."""
+    """Remove durations from JSON that Oneiric stored."""
     if isinstance(value, str) and value.startswith("{"):
         return {key: each for key, each in json.loads(value).items() if not key.endswith("__duration")}
     if isinstance(value, dict):
@@ -112,7 +113,7 @@ def _timeless(value: Any) -> Any:
 
 
 def described(error: BaseException | None) -> Any:
-    """All that can be seen of an exception, but where it was raised."""
+    """Return everything that a program can see of an exception, except for its traceback."""
     if error is None:
         return None
     inner = [described(each) for each in getattr(error, "exceptions", ())]
@@ -126,8 +127,8 @@ def described(error: BaseException | None) -> Any:
     )
 
 
-async def seen_of(program: Program, **options: Any) -> dict[str, Any]:
-    """Execute, and return all that a program can see of it."""
+async def observation_of(program: Program, **options: Any) -> dict[str, Any]:
+    """Execute a program, and return everything that it can see of the run."""
     result: Any = None
     caught: BaseException | None = None
     try:
@@ -145,22 +146,22 @@ async def seen_of(program: Program, **options: Any) -> dict[str, Any]:
 
 
 class Sink:
-    """Keeps what is published."""
+    """Keeps the published events."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
 
     def publish(self, event: Event) -> bool:
-        """Keep it."""
+        """Keep the event."""
         self.events.append(event)
         return True
 
-    def told(self) -> list[str]:
-        """The events in short."""
+    def summaries(self) -> list[str]:
+        """Return each event in a few words."""
         return [_short(event) for event in self.events]
 
     def ends(self) -> dict[tuple[str, int], list[str]]:
-        """How each attempt at each node ended."""
+        """Return the ends of each attempt at each node."""
         found: dict[tuple[str, int], list[str]] = {}
         for event in self.events:
             if isinstance(event, NodeCompleted):
@@ -168,7 +169,7 @@ class Sink:
         return found
 
     def starts(self) -> list[tuple[str, int]]:
-        """The attempts that began, in order."""
+        """Return the attempts that began, in order."""
         return [(event.node_id, event.attempt) for event in self.events if isinstance(event, NodeStarted)]
 
 
@@ -178,13 +179,13 @@ def _short(event: Event) -> str:
         words.append(f"{event.node_id}#{event.attempt}")
     elif isinstance(event, WorkflowEvent):
         words.append(event.workflow_id)
-    words += [told for name in ("status", "error_type") if (told := getattr(event, name, None))]
+    words += [word for name in ("status", "error_type") if (word := getattr(event, name, None))]
     return " ".join(words)
 
 
 @pytest.fixture
 def new_program(tmp_path: Path) -> Callable[..., Program]:
-    """Make a program in a directory of its own."""
+    """Make programs, each in its own directory."""
     numbers = iter(range(100))
 
     def make(nodes: Sequence[dict[str, Any]], phases: dict[str, Phase], **options: Any) -> Program:
@@ -195,17 +196,17 @@ def new_program(tmp_path: Path) -> Callable[..., Program]:
 
 @pytest.fixture
 def see() -> Callable[..., Awaitable[dict[str, Any]]]:
-    """Execute a program and return all that can be seen of it."""
-    return seen_of
+    """Execute a program, and return everything that it can see of the run."""
+    return observation_of
 
 
 @pytest.fixture
 def sink() -> Sink:
-    """Keep what is published."""
+    """A sink that keeps the published events."""
     return Sink()
 
 
 @pytest.fixture
 def oneiric_dag() -> Any:
-    """Oneiric's module that executes graphs."""
+    """The module of Oneiric that executes graphs."""
     return _imported("oneiric.runtime.dag")

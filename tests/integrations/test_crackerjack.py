@@ -1,4 +1,4 @@
-"""The real crackerjack on a real project: as it is without us, and told from its start to its end."""
+"""The real crackerjack on a real project: unchanged, and observed from its start to its end."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _new_project(directory: Path) -> Path:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """Run a command in a new project, or in one that is there, always at the same place."""
+    """Run a command in a new or an existing project, always under the same path."""
 
     def run(command: Sequence[str], project: str = "sample", **environment: str) -> Any:
         place, kept = tmp_path / "project", tmp_path / project
@@ -88,13 +88,13 @@ def _of(events: Sequence[Any], kind: type[Any]) -> list[Any]:
 
 
 def _timeless(text: str) -> list[str]:
-    """What is shown, but for times; and sorted, for the hooks of a pool end in any order."""
+    """Return the lines without times, and sorted, since the hooks of a pool end in any order."""
     text = re.sub(r"ident=\d+", "ident", re.sub(r"\d+\.\d+ ?(s|seconds)\b", "<seconds>", text))
     return sorted(text.splitlines())
 
 
 def test_a_run_that_succeeds(run: Run, tmp_path: Path) -> None:
-    """Output and exit code are crackerjack's own, to the byte; all of the run is in the log."""
+    """Output and exit code are exactly crackerjack's own; the whole run is in the log."""
     plain = run([*PLAIN, *SUCCEEDS], "plain")
     observed = run(
         [*OBSERVED, *SUCCEEDS], "observed", EVENTBUS_SESSION_ID="s1", EVENTBUS_DIR=str(tmp_path / "log")
@@ -113,15 +113,15 @@ def test_a_run_that_succeeds(run: Run, tmp_path: Path) -> None:
     assert {event.session_id for event in events} == {"s1"}
 
 
-def test_without_a_session_from_outside_it_is_crackerjacks_own(run: Run, tmp_path: Path) -> None:
-    """Nothing names the session: the run has crackerjack's own, of eight hexadecimal digits."""
+def test_without_another_session_a_run_has_crackerjacks_own(run: Run, tmp_path: Path) -> None:
+    """That session has eight hexadecimal digits."""
     run([*OBSERVED, "--dir", str(tmp_path / "log"), *SUCCEEDS])
     (session_id,) = {event.session_id for event in _stored(tmp_path / "log")}
     assert re.fullmatch("[0-9a-f]{8}", session_id)
 
 
 def test_a_run_that_fails_and_is_resumed(run: Run, tmp_path: Path) -> None:
-    """A phase that fails is told with its exception's type; the next run skips what had passed."""
+    """A failed phase is published with its exception's type; the next run skips the phases that passed."""
     log = {"EVENTBUS_DIR": str(tmp_path / "log")}
     plain = [run([*PLAIN, *FAILS], "plain") for _ in range(2)]
     observed = [
@@ -144,8 +144,8 @@ def test_a_run_that_fails_and_is_resumed(run: Run, tmp_path: Path) -> None:
     ]
 
 
-def test_hooks_are_told_as_progress_of_their_phase(run: Run, tmp_path: Path) -> None:
-    """Each hook gives its start and its end, those in a pool's threads, too, with its session."""
+def test_hooks_are_published_as_progress_of_their_phase(run: Run, tmp_path: Path) -> None:
+    """Each hook publishes its start and its end with the run's session, also from the threads of a pool."""
     plain = run([*PLAIN, *HOOKS], "plain")
     observed = run(
         [*OBSERVED, *HOOKS], "observed", EVENTBUS_SESSION_ID="s1", EVENTBUS_DIR=str(tmp_path / "log")
@@ -164,11 +164,11 @@ def test_hooks_are_told_as_progress_of_their_phase(run: Run, tmp_path: Path) -> 
 
 
 def test_one_session_in_two_processes(run: Run, tmp_path: Path) -> None:
-    """A skill in one process and crackerjack in another, with one id, are one session in the report."""
+    """A skill and crackerjack in two processes that share an id are one session in the report."""
     skill = (
         "import subprocess, sys\n"
         "from eventbus import EventBus, track_skill\n"
-        "from subscribers import JsonPersister\n"
+        "from eventbus_subscribers import JsonPersister\n"
         "with EventBus([JsonPersister()]):\n"
         "    complete = track_skill('crackerjack-run', 'daily')\n"
         f"    code = subprocess.run({[*OBSERVED, *SUCCEEDS]!r}).returncode\n"
@@ -185,13 +185,13 @@ def test_one_session_in_two_processes(run: Run, tmp_path: Path) -> None:
 
 
 def test_the_order_of_imports_does_not_matter(run: Run, tmp_path: Path) -> None:
-    """Crackerjack that was imported before it is observed is observed all the same, in a program, too."""
+    """A program may import crackerjack before it observes it."""
     script = (
         "import sys\n"
         "from crackerjack.__main__ import cli\n"
         "from eventbus import EventBus\n"
         "from eventbus.integrations.crackerjack import observe_crackerjack\n"
-        "from subscribers import JsonPersister\n"
+        "from eventbus_subscribers import JsonPersister\n"
         "with EventBus([JsonPersister()]) as bus, observe_crackerjack(bus):\n"
         f"    sys.argv = ['crackerjack', *{SUCCEEDS!r}]\n"
         "    cli()\n"
@@ -204,7 +204,7 @@ def test_the_order_of_imports_does_not_matter(run: Run, tmp_path: Path) -> None:
 
 
 def test_help_and_wrong_usage_are_crackerjacks_own(run: Run) -> None:
-    """Every argument is crackerjack's, `--help` and those it does not know included."""
+    """Every argument goes to crackerjack, also `--help` and unknown ones."""
     for arguments in (["--help"], ["run", "--help"], ["run", "--no-such-option"]):
         plain, observed = run([*PLAIN, *arguments]), run([*OBSERVED, *arguments])
         assert (observed.returncode, observed.stdout, observed.stderr) == (
@@ -212,8 +212,8 @@ def test_help_and_wrong_usage_are_crackerjacks_own(run: Run) -> None:
         )  # fmt: skip
 
 
-def test_a_termination_closes_the_books(tmp_path: Path) -> None:
-    """SIGTERM ends crackerjack as it would by itself; its run and its open phase are told as cancelled."""
+def test_sigterm_ends_the_run_as_cancelled(tmp_path: Path) -> None:
+    """SIGTERM ends crackerjack as it does unobserved; first its open phase and its run end as cancelled."""
     project, log = _new_project(tmp_path / "project"), tmp_path / "log"
     with subprocess.Popen(
         [*OBSERVED, *HOOKS], cwd=project, env=_environment(EVENTBUS_DIR=str(log)),

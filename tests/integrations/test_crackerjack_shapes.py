@@ -1,4 +1,4 @@
-"""Crackerjack's hook executor as it is known to be, and as it is not; without crackerjack."""
+"""A known and an unknown hook executor, without crackerjack."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HOOKS = [SimpleNamespace(name=name, disabled=name == "off") for name in ("ruff",
 
 
 class _HookExecutor:
-    """Does as crackerjack's does: some hooks here, some in a pool."""
+    """Runs some hooks in the calling thread and some in a pool, as crackerjack's does."""
 
     enable_hooks: frozenset[str] = frozenset()
 
@@ -38,21 +38,21 @@ class _HookExecutor:
 
 
 class _Dag:
-    """A run in whose phase `tests` the code is."""
+    """A run that is in its phase `tests`."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[Any, ...]] = []
+        self.reported: list[tuple[Any, ...]] = []
 
     def node_here(self) -> str:
         return "tests"
 
-    def tell_progress(self, node_id: str, **how_far: Any) -> None:
-        self.told.append((node_id, how_far["completed"], how_far["total"], how_far["message"]))
+    def report_progress(self, node_id: str, **progress: Any) -> None:
+        self.reported.append((node_id, progress["completed"], progress["total"], progress["message"]))
 
 
 @pytest.fixture
 def dag(monkeypatch: pytest.MonkeyPatch) -> _Dag:
-    """Put a crackerjack in place that has nothing but a hook executor, within a phase."""
+    """Install a crackerjack that has only a hook executor, and is in a phase."""
     dag = _Dag()
     for name in ("crackerjack", "crackerjack.executors", "crackerjack.executors.hook_executor"):
         monkeypatch.setitem(sys.modules, name, ModuleType(name))
@@ -67,8 +67,8 @@ def _executor() -> Any:
 
 
 @pytest.mark.parametrize("times", [1, 2])
-def test_each_hook_is_told_twice_in_its_phase(dag: _Dag, times: int) -> None:
-    """A hook's start and end are told, in a pool's thread, too, and once however often it is observed."""
+def test_each_hook_publishes_two_events_of_its_phase(dag: _Dag, times: int) -> None:
+    """They are its start and its end, also in a pool's thread and also in nested blocks."""
     before = dict(vars(_executor()))
     bus = EventBus()
     with observe_crackerjack(bus):
@@ -77,7 +77,7 @@ def test_each_hook_is_told_twice_in_its_phase(dag: _Dag, times: int) -> None:
         else:
             with observe_crackerjack(bus):
                 assert _executor()().execute_strategy(SimpleNamespace(hooks=HOOKS)) == ["passed", "passed"]
-    assert dag.told == [
+    assert dag.reported == [
         ("tests", 0, 2, "ruff"),
         ("tests", 1, 2, "ruff: passed"),
         ("tests", 1, 2, "mypy"),
@@ -86,24 +86,24 @@ def test_each_hook_is_told_twice_in_its_phase(dag: _Dag, times: int) -> None:
     assert dict(vars(_executor())) == before
 
 
-def test_a_hook_that_raises_is_told_and_raises(dag: _Dag) -> None:
-    """A hook that ends by an exception ends as an error, and the exception is the hook's own."""
+def test_a_hook_that_raises_is_published_as_an_error(dag: _Dag) -> None:
+    """The exception passes through."""
     with observe_crackerjack(EventBus()), pytest.raises(LookupError, match="broken"):
         _executor()().execute_single_hook(SimpleNamespace(name="broken"))
-    assert [told[3] for told in dag.told] == ["broken", "broken: error"]
+    assert [message for *_, message in dag.reported] == ["broken", "broken: error"]
 
 
 def _without_parameter(self: Any) -> None: ...
 
 
 @pytest.mark.parametrize("change", [None, _without_parameter])
-def test_another_hook_executor_is_left_alone(
+def test_an_unknown_hook_executor_is_not_changed(
     dag: _Dag, caplog: pytest.LogCaptureFixture, change: Callable[..., None] | None
 ) -> None:
-    """A method that is not as it is known to be gives one warning, and is not touched."""
+    """An unknown method is not replaced, and one warning is logged."""
     _executor().execute_single_hook = change
     with caplog.at_level(logging.WARNING, "eventbus"), observe_crackerjack(EventBus()):
         assert _executor().execute_single_hook is change
     (record,) = caplog.records
     assert "HookExecutor.execute_single_hook is not observed" in record.getMessage()
-    assert dag.told == []
+    assert dag.reported == []

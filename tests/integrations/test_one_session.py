@@ -1,4 +1,4 @@
-"""A skill in one process and a workflow of the real Oneiric in another: one id, one session."""
+"""A skill and a workflow of the real Oneiric, in two processes, are one session."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ with EventBus([JsonPersister()]):
 
 
 def test_one_session_in_two_processes(tmp_path: Path) -> None:
-    """`eventbus report` shows the skill and the workflow that share an id as one session."""
+    """`eventbus report` shows a skill and a workflow with the same session id as one session."""
     environment = {**os.environ, "EVENTBUS_SESSION_ID": "s1", "EVENTBUS_DIR": str(tmp_path)}
 
     def run(*arguments: str) -> str:
@@ -72,7 +72,7 @@ def test_one_session_in_two_processes(tmp_path: Path) -> None:
 
 
 def test_a_command_that_is_run_shares_its_session(tmp_path: Path) -> None:
-    """`eventbus run` shows the nodes of a workflow in another process as they are told."""
+    """`eventbus run` shows the nodes of a workflow in another process."""
     run = [sys.executable, "-m", "eventbus", "run", "--dir", str(tmp_path), "--"]
     shown = subprocess.run(
         [*run, sys.executable, "-c", WORKFLOW],

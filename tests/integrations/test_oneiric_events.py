@@ -1,4 +1,4 @@
-"""What is told of a run of the real Oneiric: all of it, once, as it happened."""
+"""The events of a run of the real Oneiric: complete, once, and in order."""
 
 from __future__ import annotations
 
@@ -62,13 +62,15 @@ async def hangs() -> None:
     await anyio.sleep_forever()
 
 
-async def test_a_run_is_told_from_its_start_to_its_end(new_program: Callable[..., Any], sink: Any) -> None:
-    """A run gives its start, a start and an end for each node, and its end, in this order."""
+async def test_a_run_publishes_its_start_its_nodes_and_its_end(
+    new_program: Callable[..., Any], sink: Any
+) -> None:
+    """A run publishes its start, a start and an end of each node, and its end, in this order."""
     program = new_program(CHAIN, {"a": passes, "b": passes})
     with session_scope("s1"), observe_oneiric(sink) as observed:
         await program.execute()
     assert observed
-    assert sink.told() == [
+    assert sink.summaries() == [
         "workflow_started quality",
         "node_started a#1",
         "node_completed a#1 ok",
@@ -83,15 +85,15 @@ async def test_a_run_is_told_from_its_start_to_its_end(new_program: Callable[...
 async def test_planned_nodes_are_in_the_order_of_execution(
     new_program: Callable[..., Any], sink: Any
 ) -> None:
-    """The planned nodes are those of the graph, each after those it depends on."""
+    """Each planned node comes after the nodes it depends on."""
     nodes = [{"id": "late", "task": "p", "depends_on": ["early"]}, {"id": "early", "task": "p"}]
     with observe_oneiric(sink):
         await new_program(nodes, {"p": passes}).execute()
     assert sink.events[0].nodes == ("early", "late")
 
 
-async def test_ids_that_are_no_texts_are_told_as_texts(new_program: Callable[..., Any], sink: Any) -> None:
-    """A node whose id is a number, as YAML may have it, is told by a text that can be read back."""
+async def test_ids_that_are_not_texts_become_texts(new_program: Callable[..., Any], sink: Any) -> None:
+    """A node's id may be a number in YAML; its events can be decoded."""
     nodes = [{"id": 1, "task": "p"}, {"id": 2, "task": "p", "depends_on": [1]}]
     program = new_program(nodes, {"p": passes})
     with observe_oneiric(sink):
@@ -101,13 +103,13 @@ async def test_ids_that_are_no_texts_are_told_as_texts(new_program: Callable[...
     assert all(decode(encode(event)) == event for event in sink.events)
 
 
-async def test_a_failure_has_the_type_of_what_the_runner_raised(
+async def test_a_failure_has_the_type_of_the_runners_exception(
     new_program: Callable[..., Any], sink: Any
 ) -> None:
-    """A failed node has its exception's type and no text; the run has the type of what came out."""
+    """A failed node has its exception's type and no text; the run has the type of the raised exception."""
     with observe_oneiric(sink), pytest.raises(FAILED) as caught:
         await new_program(CHAIN, {"a": fails, "b": passes}).execute()
-    assert sink.told()[2:] == [
+    assert sink.summaries()[2:] == [
         "node_completed a#1 failed LookupError",
         f"workflow_completed quality failed {type(caught.value).__name__}",
     ]
@@ -115,7 +117,7 @@ async def test_a_failure_has_the_type_of_what_the_runner_raised(
     assert "private" not in repr(sink.events)
 
 
-async def test_texts_of_exceptions_are_told_where_they_are_asked_for(
+async def test_texts_of_exceptions_are_published_on_request(
     new_program: Callable[..., Any], sink: Any
 ) -> None:
     """With `error_messages` a failed node has its exception's text."""
@@ -124,12 +126,12 @@ async def test_texts_of_exceptions_are_told_where_they_are_asked_for(
     assert sink.events[2].error_message == "a text that may be private"
 
 
-async def test_each_attempt_is_told(new_program: Callable[..., Any], sink: Any) -> None:
-    """A retried node gives a numbered start and end for each attempt."""
-    answers = iter([fails, fails, passes])
+async def test_each_attempt_has_a_start_and_an_end(new_program: Callable[..., Any], sink: Any) -> None:
+    """The attempts at a retried node are numbered."""
+    results = iter([fails, fails, passes])
 
     async def flaky() -> Any:
-        return await next(answers)()
+        return await next(results)()
 
     node = {"id": "a", "task": "a", "retry_policy": {"attempts": 3, "base_delay": 0.001}}
     with observe_oneiric(sink):
@@ -139,8 +141,34 @@ async def test_each_attempt_is_told(new_program: Callable[..., Any], sink: Any) 
     assert sink.ends() == {("a", 1): ["failed"], ("a", 2): ["failed"], ("a", 3): ["ok"]}
 
 
-async def test_what_a_checkpoint_holds_is_skipped(new_program: Callable[..., Any], sink: Any) -> None:
-    """A node whose result is in the checkpoint ends as skipped, and never starts."""
+async def test_each_attempt_ends_once(new_program: Callable[..., Any], sink: Any) -> None:
+    """Every attempt ends exactly once, as ok, failed or cancelled."""
+    results = iter([fails, passes])
+
+    async def flaky() -> Any:
+        return await next(results)()
+
+    retry = {"retry_policy": {"attempts": 2, "base_delay": 0.001}}
+    nodes = [
+        {"id": "a", "task": "a", **retry},
+        {"id": "b", "task": "b", "depends_on": ["a"]},
+        {"id": "c", "task": "c", "depends_on": ["a"]},
+    ]
+    with observe_oneiric(sink), pytest.raises(FAILED):
+        await new_program(nodes, {"a": flaky, "b": hangs, "c": fails}).execute()
+    assert sink.ends() == {
+        ("a", 1): ["failed"],
+        ("a", 2): ["ok"],
+        ("b", 1): ["cancelled"],
+        ("c", 1): ["failed"],
+    }
+    assert set(sink.starts()) == set(sink.ends())
+
+
+async def test_a_node_with_a_result_in_the_checkpoint_is_skipped(
+    new_program: Callable[..., Any], sink: Any
+) -> None:
+    """A node whose result is in the checkpoint ends as skipped and never starts."""
     program = new_program(CHAIN, {"a": passes, "b": fails})
     with observe_oneiric(sink):
         with pytest.raises(FAILED):
@@ -148,7 +176,7 @@ async def test_what_a_checkpoint_holds_is_skipped(new_program: Callable[..., Any
         sink.events.clear()
         program.phases["b"] = passes
         await program.execute("r2")
-    assert sink.told() == [
+    assert sink.summaries() == [
         "workflow_started quality",
         "node_completed a#1 skipped",
         "node_started b#1",
@@ -158,22 +186,22 @@ async def test_what_a_checkpoint_holds_is_skipped(new_program: Callable[..., Any
 
 
 async def test_a_sibling_of_a_failure_ends_as_cancelled(new_program: Callable[..., Any], sink: Any) -> None:
-    """A node that is cut short by another's failure ends, once, as cancelled."""
+    """A node that another node's failure interrupts ends once, as cancelled."""
     with observe_oneiric(sink), pytest.raises(FAILED):
         await new_program(PAIR, {"a": hangs, "b": fails}).execute()
     assert sink.ends() == {("a", 1): ["cancelled"], ("b", 1): ["failed"]}
     assert sink.events[-1].status == "failed"
 
 
-async def test_a_node_that_is_cut_short_before_it_runs_ends_too(
+async def test_a_node_that_is_cancelled_before_it_runs_ends_too(
     new_program: Callable[..., Any], sink: Any
 ) -> None:
-    """A node that Oneiric has announced, and that a sibling's failure keeps from running, is cancelled."""
+    """A node that Oneiric has announced is cancelled if a sibling fails before it runs."""
     program = new_program(PAIR, {"a": fails, "b": passes})
     store_start = program.bridge._execution_hooks.on_node_start
 
-    async def slow_for_b(*, node: str, **told: Any) -> None:
-        await store_start(node=node, **told)
+    async def slow_for_b(*, node: str, **report: Any) -> None:
+        await store_start(node=node, **report)
         if node == "b":
             await anyio.sleep_forever()
 
@@ -184,10 +212,8 @@ async def test_a_node_that_is_cut_short_before_it_runs_ends_too(
     assert sink.ends() == {("a", 1): ["failed"], ("b", 1): ["cancelled"]}
 
 
-async def test_cancellation_closes_the_books_and_passes_on(
-    new_program: Callable[..., Any], sink: Any
-) -> None:
-    """A run that is cancelled ends, and so do its nodes, as cancelled; the cancellation is not held up."""
+async def test_a_cancelled_run_ends_as_cancelled(new_program: Callable[..., Any], sink: Any) -> None:
+    """A cancelled run and its open nodes end as cancelled, and the cancellation passes through."""
     program = new_program(PAIR, {"a": hangs, "b": passes})
     with observe_oneiric(sink), anyio.move_on_after(0.2) as scope:
         await program.execute()
@@ -197,10 +223,10 @@ async def test_cancellation_closes_the_books_and_passes_on(
 
 
 @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
-def test_an_exit_closes_the_books(
+def test_a_run_that_exits_ends_as_cancelled(
     new_program: Callable[..., Any], sink: Any, kind: type[BaseException]
 ) -> None:
-    """A phase that exits, or is interrupted, ends as cancelled, and so does its run."""
+    """A phase that exits or is interrupted ends as cancelled, and so does its run."""
 
     async def exits() -> None:
         raise kind
@@ -213,7 +239,7 @@ def test_an_exit_closes_the_books(
 
 
 async def test_durations_are_those_of_the_runners(new_program: Callable[..., Any], sink: Any) -> None:
-    """Of two siblings that block the loop one after the other, each has its own time only."""
+    """A node's duration is that of its runner, also if siblings block the loop one after the other."""
 
     async def blocks() -> None:
         time.sleep(0.15)  # noqa: ASYNC251 - as real phases do
@@ -226,7 +252,7 @@ async def test_durations_are_those_of_the_runners(new_program: Callable[..., Any
 
 
 async def test_the_session_reaches_the_threads_of_a_phase(new_program: Callable[..., Any], sink: Any) -> None:
-    """While one session's runs go on, events built in a pool's thread have that session."""
+    """Every event of a run has the session of the run, also events built in threads of a pool."""
     built: list[Event] = []
 
     async def with_a_pool() -> None:
@@ -238,10 +264,8 @@ async def test_the_session_reaches_the_threads_of_a_phase(new_program: Callable[
     assert {event.session_id for event in [*built, *sink.events]} == {"s7"}
 
 
-async def test_a_workflow_within_a_phase_is_a_run_of_its_own(
-    new_program: Callable[..., Any], sink: Any
-) -> None:
-    """A DAG that a phase executes is told as its own run, within the phase."""
+async def test_a_workflow_inside_a_phase_is_another_run(new_program: Callable[..., Any], sink: Any) -> None:
+    """A graph that a phase executes has its own run inside the phase."""
     inner = new_program([{"id": "x", "task": "x"}], {"x": passes})
 
     async def executes() -> None:
@@ -250,7 +274,7 @@ async def test_a_workflow_within_a_phase_is_a_run_of_its_own(
     with observe_oneiric(sink):
         await new_program([{"id": "a", "task": "a"}], {"a": executes}).execute("outer")
     assert [
-        (event.run_id, each.split()[0]) for event, each in zip(sink.events, sink.told(), strict=True)
+        (event.run_id, each.split()[0]) for event, each in zip(sink.events, sink.summaries(), strict=True)
     ] == [
         ("outer", "workflow_started"),
         ("outer", "node_started"),
@@ -263,8 +287,8 @@ async def test_a_workflow_within_a_phase_is_a_run_of_its_own(
     ]
 
 
-async def test_runs_at_the_same_time_are_kept_apart(new_program: Callable[..., Any], sink: Any) -> None:
-    """Concurrent runs each have their own events, also when they were given the same id."""
+async def test_concurrent_runs_are_separate(new_program: Callable[..., Any], sink: Any) -> None:
+    """Each concurrent run has its own events, even if two have the same id."""
     program = new_program(CHAIN, {"a": anyio.lowlevel.checkpoint, "b": passes}, durable=False)
     with observe_oneiric(sink):
         async with anyio.create_task_group() as group:
@@ -276,18 +300,18 @@ async def test_runs_at_the_same_time_are_kept_apart(new_program: Callable[..., A
     assert len([event for event in sink.events if isinstance(event, NodeCompleted)]) == 6
 
 
-def test_a_blocking_phase_is_heard_of_while_it_blocks(new_program: Callable[..., Any]) -> None:
+def test_events_of_a_blocking_phase_arrive_while_it_blocks(new_program: Callable[..., Any]) -> None:
     """While a phase blocks the loop, a subscriber in the bus's own thread gets each event within 50 ms."""
     late: list[float] = []
-    heard = threading.Event()
+    received = threading.Event()
 
     def listen(event: NodeStarted) -> None:
         late.append(time.time() - event.timestamp.timestamp())
-        heard.set()
+        received.set()
 
     async def blocks() -> None:
-        assert heard.wait(2), "nothing was heard while the phase blocked the loop"
-        heard.clear()
+        assert received.wait(2), "no event arrived while the phase blocked the loop"
+        received.clear()
 
     with EventBus() as bus, observe_oneiric(bus):
         bus.subscribe(listen, NodeStarted)
@@ -296,8 +320,8 @@ def test_a_blocking_phase_is_heard_of_while_it_blocks(new_program: Callable[...,
     assert max(late) < 0.05, late
 
 
-async def test_hooks_tell_a_graph_that_is_executed_by_hand(sink: Any, oneiric_dag: Any) -> None:
-    """`dag_hooks` tells runs and nodes of Oneiric's own `execute_dag`, with no patch."""
+async def test_hooks_publish_a_graph_that_the_program_executes(sink: Any, oneiric_dag: Any) -> None:
+    """`dag_hooks` publishes runs and nodes of Oneiric's own `execute_dag` without a patch."""
     before = oneiric_dag.execute_dag
     graph = oneiric_dag.build_graph(
         [
@@ -309,7 +333,7 @@ async def test_hooks_tell_a_graph_that_is_executed_by_hand(sink: Any, oneiric_da
     with pytest.raises(FAILED):
         await oneiric_dag.execute_dag(graph, workflow_key="by-hand", checkpoint={"c": 1}, hooks=hooks)
     assert oneiric_dag.execute_dag is before
-    assert sink.told() == [
+    assert sink.summaries() == [
         "workflow_started by-hand",
         "node_started a#1",
         "node_completed a#1 ok",
@@ -319,8 +343,8 @@ async def test_hooks_tell_a_graph_that_is_executed_by_hand(sink: Any, oneiric_da
     ]
 
 
-async def test_hooks_lead_on_to_others(sink: Any, oneiric_dag: Any) -> None:
-    """`dag_hooks(then=...)` calls those hooks, sync or async, as Oneiric would, each once."""
+async def test_hooks_call_the_programs_own_hooks(sink: Any, oneiric_dag: Any) -> None:
+    """`dag_hooks(then=...)` calls each of those hooks once, sync or async, as Oneiric would."""
     called: list[str] = []
 
     async def on_node_complete(*, node: str, attempts: int, **_: Any) -> None:
@@ -336,12 +360,12 @@ async def test_hooks_lead_on_to_others(sink: Any, oneiric_dag: Any) -> None:
     graph = oneiric_dag.build_graph([oneiric_dag.DAGTask(key="a", runner=passes)])
     await oneiric_dag.execute_dag(graph, workflow_key="w", hooks=dag_hooks(sink, then=then))
     assert called == ["generation 0", "a 1"]
-    assert sink.told()[-1] == "workflow_completed w ok"
+    assert sink.summaries()[-1] == "workflow_completed w ok"
     assert then.on_node_complete is on_node_complete
 
 
 async def test_hooks_have_the_durations_of_the_runners(sink: Any, oneiric_dag: Any) -> None:
-    """`dag_hooks` tells Oneiric's own durations, which do not count what other hooks wait for."""
+    """`dag_hooks` publishes Oneiric's own durations, which exclude the waits of other hooks."""
 
     async def on_node_start(**_: Any) -> None:
         await anyio.sleep(0.2)
@@ -353,14 +377,14 @@ async def test_hooks_have_the_durations_of_the_runners(sink: Any, oneiric_dag: A
     assert (ended.duration_seconds or 0) < 0.1
 
 
-async def test_a_run_that_hooks_heard_no_end_of_is_ended_as_abandoned(sink: Any, oneiric_dag: Any) -> None:
-    """A run that was cancelled, of which hooks hear nothing, is ended when it begins again."""
+async def test_a_cancelled_run_under_hooks_ends_as_abandoned(sink: Any, oneiric_dag: Any) -> None:
+    """Oneiric calls no hook for a cancelled run; it ends when it begins again."""
     hooks = dag_hooks(sink)
     graph = oneiric_dag.build_graph([oneiric_dag.DAGTask(key="a", runner=hangs)])
     for _ in range(2):
         with anyio.move_on_after(0.05):
             await oneiric_dag.execute_dag(graph, run_id="r1", hooks=hooks)
-    assert sink.told()[2:5] == [
+    assert sink.summaries()[2:5] == [
         "node_completed a#1 cancelled",
         "workflow_completed unknown cancelled",
         "workflow_started unknown",
@@ -368,8 +392,8 @@ async def test_a_run_that_hooks_heard_no_end_of_is_ended_as_abandoned(sink: Any,
     assert sink.events[3].metadata == {"abandoned": True}
 
 
-def test_a_run_that_nobody_finishes_is_closed(sink: Any, oneiric_dag: Any) -> None:
-    """A run whose coroutine is closed half-way is told as cancelled."""
+def test_an_unfinished_run_ends_when_it_is_closed(sink: Any, oneiric_dag: Any) -> None:
+    """A run whose coroutine is closed half-way ends as cancelled."""
 
     async def never() -> None:
         await _Pause()
@@ -393,5 +417,5 @@ def test_a_run_that_nobody_finishes_is_closed(sink: Any, oneiric_dag: Any) -> No
     finally:
         workflows.execute_dag = before
     assert sink.ends() == {("a", 1): ["cancelled"]}
-    assert sink.told()[-1] == "workflow_completed w cancelled GeneratorExit"
+    assert sink.summaries()[-1] == "workflow_completed w cancelled GeneratorExit"
     assert graph.nodes["a"]["task"].runner is never

@@ -1,4 +1,4 @@
-"""Observed or not, a program that uses Oneiric sees the same; and what is patched is put back."""
+"""A program that uses Oneiric sees no difference, observed or not, and patches are undone."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _unobserved: dict[str, Any] = {}
 
 
 async def passes() -> dict[str, int]:
-    return {"answer": 42}
+    return {"result": 42}
 
 
 async def fails() -> None:
@@ -64,12 +64,12 @@ async def says_no() -> None:
 
 
 def flaky() -> Callable[[], Awaitable[Any]]:
-    answers = iter([fails, fails, passes, fails, fails, fails])
+    results = iter([fails, fails, passes, fails, fails, fails])
 
-    async def answer() -> Any:
-        return await next(answers)()
+    async def run() -> Any:
+        return await next(results)()
 
-    return answer
+    return run
 
 
 def node(key: str, *after: str, **more: Any) -> dict[str, Any]:
@@ -87,13 +87,13 @@ CASES: dict[str, Any] = {
     "retried": ([node("a", **RETRY)], {"a": flaky}),
     "a task that is missing": ([node("a"), node("b", "a")], {"a": passes}),
     "a cycle": ([node("a", "b"), node("b", "a")], {"a": passes, "b": passes}),
-    "an unknown dependency": ([node("a", "nobody")], {"a": passes}),
+    "an unknown dependency": ([node("a", "missing")], {"a": passes}),
 }
-# Without the durable store: its threads have siblings race each other, and outlive a loop that is left.
+# Without the durable store: in its threads siblings would race, and they outlive the loop.
 RACING: dict[str, Any] = {
     "ok, siblings": (DIAMOND, {"a": passes, "b": passes, "c": passes, "d": passes}),
     "two failing": (PAIR, {"a": fails, "b": fails}),
-    "a sibling cut short": (PAIR, {"a": hangs, "b": fails}),
+    "an interrupted sibling": (PAIR, {"a": hangs, "b": fails}),
     "an exit": (CHAIN, {"a": passes, "b": exits, "c": passes, "d": passes}),
     "a sibling's exit": (PAIR, {"a": hangs, "b": exits}),
 }
@@ -147,9 +147,9 @@ OBSERVING: dict[str, Observing] = {
 }
 
 
-async def _seen(program: Any, see: Callable[..., Any]) -> list[Any]:
+async def _observations(program: Any, see: Callable[..., Any]) -> list[Any]:
     seen: list[Any] = []
-    for run_id in ("r1", "r2"):  # the second is resumed from the first one's checkpoint, if it left one
+    for run_id in ("r1", "r2"):  # the second resumes from a checkpoint of the first
         with anyio.fail_after(60), anyio.CancelScope() as scope:
             _scopes.append(scope)
             seen.append(await see(program, run_id=run_id))
@@ -163,18 +163,21 @@ def _comparable(seen: list[Any]) -> list[Any]:
 
 @pytest.mark.parametrize("observing", OBSERVING)
 @pytest.mark.parametrize("case", [*CASES, *RACING])
-def test_observed_or_not_all_is_the_same(
+def test_a_program_sees_no_difference(
     new_program: Callable[..., Any], see: Callable[..., Any], case: str, observing: str
 ) -> None:
-    """Results, exceptions, rows, checkpoints and calls are the same with and without the observer."""
+    """Results, exceptions, checkpoints, stored rows and calls of runners are the same, observed or not.
+
+    This holds also for a bus that is closed, full, or has subscribers that raise.
+    """
     nodes, phases = {**CASES, **RACING}[case]
 
     def once() -> list[Any]:
         made = {key: phase() if phase is flaky else phase for key, phase in phases.items()}
         program = new_program(nodes, made, durable=case in CASES)
         try:
-            return anyio.run(_seen, program, see)
-        except SystemExit as error:  # asyncio has it leave the loop at once
+            return anyio.run(_observations, program, see)
+        except SystemExit as error:  # it leaves asyncio's loop at once
             return [error.code, sorted(program.calls), program.rows()]
 
     if case not in _unobserved:
@@ -184,11 +187,11 @@ def test_observed_or_not_all_is_the_same(
     assert _comparable(observed) == _comparable(_unobserved[case])
 
 
-def test_the_comparison_would_tell(new_program: Callable[..., Any], see: Callable[..., Any]) -> None:
-    """What the comparison compares is there: a program that does something else is seen to."""
+def test_the_comparison_finds_differences(new_program: Callable[..., Any], see: Callable[..., Any]) -> None:
+    """Another program differs in every compared part."""
     nodes, phases = CASES["one failing"]
-    failing = anyio.run(_seen, new_program(nodes, phases), see)
-    passing = anyio.run(_seen, new_program(nodes, {**phases, "c": passes}), see)
+    failing = anyio.run(_observations, new_program(nodes, phases), see)
+    passing = anyio.run(_observations, new_program(nodes, {**phases, "c": passes}), see)
     first, second = failing[0], passing[0]
     assert {key for key in first if first[key] != second[key]} >= {
         "result",
@@ -203,14 +206,17 @@ def test_the_comparison_would_tell(new_program: Callable[..., Any], see: Callabl
 
 @pytest.fixture
 def workflows() -> Any:
-    """The module whose function is replaced, as it is when nobody observes."""
+    """The module whose function is replaced, before that."""
     module = importlib.import_module("oneiric.domains.workflows")
     assert module.execute_dag is importlib.import_module("oneiric.runtime.dag").execute_dag
     return module
 
 
-def test_what_was_replaced_is_put_back(workflows: Any, sink: Any) -> None:
-    """After the block the function is the very one that was there; blocks nest, in any order."""
+def test_the_original_function_is_restored(workflows: Any, sink: Any) -> None:
+    """After the last block the original function is restored.
+
+    Blocks may end in any order.
+    """
     before = workflows.execute_dag
     first, second = observe_oneiric(sink), observe_oneiric(EventBus())
     with first:
@@ -229,8 +235,8 @@ async def _execute_one(workflows: Any, oneiric_dag: Any, run_id: str) -> Any:
     return await workflows.execute_dag(graph, run_id=run_id, hooks=None)
 
 
-def test_what_others_put_over_it_stays(workflows: Any, oneiric_dag: Any, sink: Any) -> None:
-    """A patch made after ours stays when we go, still works, and tells nothing any more."""
+def test_later_patches_stay(workflows: Any, oneiric_dag: Any, sink: Any) -> None:
+    """A patch made after ours stays and works, and publishes nothing after the block."""
     before = workflows.execute_dag
     with ExitStack() as stack:
         stack.callback(setattr, workflows, "execute_dag", before)
@@ -242,25 +248,25 @@ def test_what_others_put_over_it_stays(workflows: Any, oneiric_dag: Any, sink: A
 
             workflows.execute_dag = theirs
             anyio.run(_execute_one, workflows, oneiric_dag, "r1")
-            told = len(sink.events)
+            published = len(sink.events)
             with observe_oneiric(EventBus()):
                 anyio.run(_execute_one, workflows, oneiric_dag, "r2")
         assert workflows.execute_dag is theirs
         assert anyio.run(_execute_one, workflows, oneiric_dag, "r3")["run_id"] == "r3"
         assert {event.run_id for event in sink.events} == {"r1", "r2"}
-        assert len(sink.events) == 2 * told == 8
+        assert len(sink.events) == 2 * published == 8
 
 
-def test_one_bus_is_told_once(workflows: Any, oneiric_dag: Any, sink: Any) -> None:
-    """However often a bus is given, it gets each event once; each of several buses gets it."""
+def test_a_bus_gets_each_event_once(workflows: Any, oneiric_dag: Any, sink: Any) -> None:
+    """A bus that is passed twice gets each event once; each of several buses gets it."""
     other = type(sink)()
     with observe_oneiric(sink), observe_oneiric(sink), observe_oneiric(other):
         anyio.run(_execute_one, workflows, oneiric_dag, "r1")
     assert len(sink.events) == len(other.events) == 4
 
 
-def test_it_may_be_entered_and_left_in_many_threads(workflows: Any, oneiric_dag: Any, sink: Any) -> None:
-    """Threads that come and go lose no event and leave nothing behind."""
+def test_blocks_may_overlap_in_many_threads(workflows: Any, oneiric_dag: Any, sink: Any) -> None:
+    """No event is lost, and the original function is restored."""
     before = workflows.execute_dag
 
     def observe(number: int) -> None:
@@ -278,8 +284,8 @@ def test_it_may_be_entered_and_left_in_many_threads(workflows: Any, oneiric_dag:
     assert len({(event.run_id, type(event)) for event in sink.events}) == 160
 
 
-def test_the_graph_is_as_it_was(workflows: Any, oneiric_dag: Any, sink: Any) -> None:
-    """The caller's graph, tasks and hooks are as they were, also when two runs shared the graph."""
+def test_the_graph_is_unchanged(workflows: Any, oneiric_dag: Any, sink: Any) -> None:
+    """The caller's graph, tasks and hooks are unchanged, also after two runs shared the graph."""
     task = oneiric_dag.DAGTask(key="a", runner=passes)
     graph, hooks = oneiric_dag.build_graph([task]), oneiric_dag.DAGExecutionHooks()
 
@@ -295,10 +301,10 @@ def test_the_graph_is_as_it_was(workflows: Any, oneiric_dag: Any, sink: Any) -> 
     assert sorted(event.run_id for event in sink.events) == ["r1"] * 4 + ["r2"] * 4
 
 
-def test_a_hook_that_fails_does_so_as_ever(
+def test_a_failing_hook_fails_as_unobserved(
     workflows: Any, oneiric_dag: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Oneiric logs the caller's hook that failed by its own name, and what it lets through comes out."""
+    """Oneiric logs the name of the caller's failing hook, or raises its exception."""
 
     def fails_softly(**_: Any) -> None:
         raise ValueError("soft")
@@ -340,32 +346,32 @@ def _other_hooks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("change", [_missing, _too_new, _other_arguments, _other_hooks])
-def test_an_unknown_oneiric_is_left_alone(
+def test_an_unknown_oneiric_is_not_changed(
     workflows: Any,
     sink: Any,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     change: Callable[[pytest.MonkeyPatch], None],
 ) -> None:
-    """A version or shape that is not known gives one warning that says what is wrong, and no change."""
+    """An unknown version or shape of Oneiric gives one warning, and nothing is changed."""
     before = workflows.execute_dag
-    known_oneiric.forget_checks()
+    known_oneiric._check.cache_clear()
     change(monkeypatch)
     with caplog.at_level(logging.WARNING, "eventbus"), observe_oneiric(sink) as observed:
         assert not observed
         assert workflows.execute_dag is before
     (record,) = caplog.records
-    assert record.getMessage().startswith("Oneiric is not observed, and runs as if nobody asked: ")
+    assert record.getMessage().startswith("Oneiric is not observed: ")
     with pytest.raises(IntegrationError):
         dag_hooks(sink)
-    known_oneiric.forget_checks()
+    known_oneiric._check.cache_clear()
 
 
-def test_bad_arguments_are_told_at_once(workflows: Any) -> None:
-    """What is no bus, or an empty session, is refused, and nothing is replaced."""
+def test_bad_arguments_raise_at_once(workflows: Any) -> None:
+    """A value that is not a bus, or an empty session id, raises, and nothing is replaced."""
     before = workflows.execute_dag
     with pytest.raises(TypeError, match="publish"), observe_oneiric("not a bus"):  # type: ignore[arg-type]
         pass
-    with pytest.raises(ValueError, match="empty session"), observe_oneiric(session_id=""):
+    with pytest.raises(ValueError, match="must not be empty"), observe_oneiric(session_id=""):
         pass
     assert workflows.execute_dag is before

@@ -1,4 +1,4 @@
-"""Acting on modules as they are imported: in any order, once, and unseen."""
+"""Actions on imported modules: in any order, once, and invisible."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from eventbus.integrations.post_import import when_imported
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A package that can be imported, with a module that imports another."""
+    """A package with modules to import."""
     directory = tmp_path / "sample_package"
     directory.mkdir()
     (directory / "__init__.py").write_text("")
@@ -31,8 +31,8 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         del sys.modules[name]
 
 
-def test_an_action_is_done_as_soon_as_its_module_is_imported(package: str) -> None:
-    """A module is acted on once, whoever imports it, before others take names from it."""
+def test_an_action_is_called_as_soon_as_its_module_is_imported(package: str) -> None:
+    """It is called once, before another module can take names from its module."""
     seen: list[str] = []
 
     def act(module: ModuleType) -> None:
@@ -47,7 +47,7 @@ def test_an_action_is_done_as_soon_as_its_module_is_imported(package: str) -> No
     assert second.value == 2
 
 
-def test_a_module_that_is_imported_is_acted_on_at_once(package: str) -> None:
+def test_the_action_of_an_imported_module_is_called_at_once(package: str) -> None:
     """The order of imports does not matter."""
     importlib.import_module(f"{package}.first")
     seen: list[ModuleType] = []
@@ -55,8 +55,8 @@ def test_a_module_that_is_imported_is_acted_on_at_once(package: str) -> None:
         assert [module.__name__ for module in seen] == [f"{package}.first"]
 
 
-def test_a_module_is_as_it_would_be(package: str) -> None:
-    """Loader, spec and source of a module that was acted on are those of any other."""
+def test_a_module_shows_no_trace_of_its_action(package: str) -> None:
+    """Its loader and its source are those of any other module."""
     with when_imported({f"{package}.first": lambda _: None}):
         first = importlib.import_module(f"{package}.first")
         second = importlib.import_module(f"{package}.second")
@@ -65,8 +65,8 @@ def test_a_module_is_as_it_would_be(package: str) -> None:
     assert inspect.getsource(first) == "value = 1\n"
 
 
-def test_after_the_block_nothing_is_left(package: str) -> None:
-    """No finder stays behind, and a module that is imported later is not acted on."""
+def test_after_the_block_the_finder_is_gone(package: str) -> None:
+    """The action of a module that is imported later is not called."""
     before = list(sys.meta_path)
     seen: list[ModuleType] = []
     with when_imported({f"{package}.first": seen.append, "no.such.module": seen.append}):
@@ -78,8 +78,8 @@ def test_after_the_block_nothing_is_left(package: str) -> None:
     assert seen == []
 
 
-def test_what_an_action_raises_is_logged(package: str, caplog: pytest.LogCaptureFixture) -> None:
-    """A failing action does not disturb the import; a failing import is as it would be."""
+def test_an_exception_of_an_action_is_logged(package: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A failing action does not disturb the import; a failing import raises its own exception."""
 
     def fail(module: ModuleType) -> None:
         raise KeyError(module.__name__)

@@ -1,4 +1,4 @@
-"""Replacing an attribute of somebody else's, and putting it back exactly."""
+"""Replacing an attribute of another library, and restoring it exactly."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class _Child(_Parent):
 
 def loud(method: Any, layer: Replacement) -> Any:
     def wrapper(*args: Any) -> str:
-        told: str = method(*args)
-        return told.upper() if layer.active else told
+        result: str = method(*args)
+        return result.upper() if layer.active else result
 
     return wrapper
 
 
-def test_a_method_is_put_back() -> None:
-    """An attribute of the class itself is the very one that it was, a static method, too."""
+def test_a_method_is_restored() -> None:
+    """The class has the same objects as before, also for a static method."""
     before = dict(vars(_Child))
     layers = [Replacement(_Child, "own", loud)]
     assert _Child().own() == "OWN"
@@ -42,7 +42,7 @@ def test_a_method_is_put_back() -> None:
 
 
 def test_an_inherited_method_is_inherited_again() -> None:
-    """What the class only inherited is taken out of it, not copied into it."""
+    """An inherited method is not copied into the class."""
     layer = Replacement(_Child, "inherited", loud)
     assert (_Child().inherited(), _Parent().inherited()) == ("INHERITED", "inherited")
     layer.restore()
@@ -50,8 +50,8 @@ def test_an_inherited_method_is_inherited_again() -> None:
     assert _Child().inherited() == "inherited"
 
 
-def test_what_others_put_over_it_stays() -> None:
-    """A later patch stays, and what it leads to does nothing any more; restoring twice is harmless."""
+def test_a_later_patch_stays() -> None:
+    """Our wrapper under it does nothing any more; restoring twice is harmless."""
     own = _Child.own
     layer = Replacement(_Child, "own", loud)
     ours = _Child.own

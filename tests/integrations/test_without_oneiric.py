@@ -1,4 +1,4 @@
-"""Where nothing is installed to be observed: one warning, and a program that runs as ever."""
+"""Without the observed library: one warning at most, and the program runs unchanged."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from eventbus.integrations.oneiric import dag_hooks, observe_oneiric
 
 @pytest.mark.skipif(importlib.util.find_spec("oneiric") is not None, reason="oneiric is installed")
 def test_a_missing_oneiric_gives_one_warning(caplog: pytest.LogCaptureFixture) -> None:
-    """`observe_oneiric` says that it observes nothing, and why, and lets the program run."""
+    """`observe_oneiric` logs the reason, yields False and lets the program run."""
     with caplog.at_level(logging.WARNING, "eventbus"), observe_oneiric(EventBus()) as observed:
         assert not observed
     (record,) = caplog.records
@@ -26,16 +26,16 @@ def test_a_missing_oneiric_gives_one_warning(caplog: pytest.LogCaptureFixture) -
         dag_hooks(EventBus())
 
 
-def test_a_missing_crackerjack_is_waited_for() -> None:
-    """`observe_crackerjack` imports nothing, warns of nothing, and leaves nothing behind."""
+def test_a_missing_crackerjack_gives_no_warning() -> None:
+    """`observe_crackerjack` waits for the import of crackerjack, and removes its finder afterwards."""
     before = list(sys.meta_path)
     with observe_crackerjack(EventBus()):
         assert len(sys.meta_path) == len(before) + 1
     assert sys.meta_path == before
 
 
-def test_integrations_import_nothing_of_what_they_observe() -> None:
-    """Importing an integration imports neither its library, nor, with `eventbus`, the integration."""
+def test_integrations_do_not_import_what_they_observe() -> None:
+    """Importing an integration does not import its library; `eventbus` imports no integration."""
     script = (
         "import sys, eventbus\n"
         "assert not any(name.startswith('eventbus.integrations') for name in sys.modules)\n"
@@ -46,7 +46,7 @@ def test_integrations_import_nothing_of_what_they_observe() -> None:
 
 
 @pytest.mark.parametrize("observe", [observe_oneiric, observe_crackerjack])
-def test_what_is_no_bus_is_refused(observe: Callable[..., object]) -> None:
-    """A value without `publish` is told at once, and by its type."""
-    with pytest.raises(TypeError, match="str is no bus"), observe("not a bus"):  # type: ignore[attr-defined]
+def test_a_value_that_is_not_a_bus_raises(observe: Callable[..., object]) -> None:
+    """The error names the type of a value without `publish`."""
+    with pytest.raises(TypeError, match="str is not a bus"), observe("not a bus"):  # type: ignore[attr-defined]
         pass

@@ -1,17 +1,16 @@
-"""What the reliability tests share: the checker, seeds that are printed, and the two sizes.
+"""Fixtures of the reliability tests: the checker, printed seeds, and the nightly selection.
 
-An event of these tests is known by its *item*: who published it, and as which of its events. All
-that a run is asked is what became of its items; `check` answers, and `test_checker.py` plants each
-fault that it must find.
+An event of these tests stands for an *item*: its publisher, and its number among that publisher's events.
+`check` compares the published items with the received ones; `test_checker.py` plants each fault that it must
+find.
 """
 
 from __future__ import annotations
 
 import os
 import random
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
 import pytest
@@ -19,7 +18,7 @@ import pytest
 from eventbus import Event, NodeProgress
 
 Item: TypeAlias = tuple[str, int]
-"""A publisher's name, and the number of its event: each publisher counts from 0."""
+"""A publisher's name and the number of its event; each publisher counts from 0."""
 
 Faults: TypeAlias = dict[str, list[Item]]
 Check: TypeAlias = Callable[..., Faults]
@@ -33,18 +32,18 @@ def find_faults(
     delivered: Sequence[Item],
     on_disk: Sequence[Item] | None = None,
 ) -> Faults:
-    """Return what went wrong between publishing items and receiving them; four empty lists if nothing.
+    """Return the faults between publishing items and receiving them; four empty lists if none.
 
     Args:
-        attempted: Each item that somebody tried to publish, once.
-        accepted: Each item of those that the bus accepted, once.
-        delivered: What one subscription received, in its order.
-        on_disk: What was read back from a log of the same events, if there is one.
+        attempted: Each item passed to `publish`, once.
+        accepted: Each item that the bus accepted, once.
+        delivered: The items that one subscription received, in order.
+        on_disk: The items read back from a log of the same events, if there is one.
 
     Returns:
         ``lost``: accepted, but not received. ``duplicated``: received more than once. ``reordered``:
-        received after a later item of the same publisher. ``unexpected``: received without having
-        been accepted, or accepted without having been attempted.
+        received after a later item of the same publisher. ``unexpected``: received but not
+        accepted, or accepted but not attempted.
     """
     tried, wanted = _each_once(attempted), _each_once(accepted)
     faults: Faults = {"lost": [], "duplicated": [], "reordered": [], "unexpected": sorted(wanted - tried)}
@@ -62,7 +61,7 @@ def _each_once(items: Iterable[Item]) -> set[Item]:
     counted = Counter(items)
     twice = [item for item, times in counted.items() if times > 1]
     if twice:
-        raise ValueError(f"the test counted {twice[:5]} twice: it could not tell a duplicate")
+        raise ValueError(f"the test counts {twice[:5]} twice, which would hide a duplicate")
     return set(counted)
 
 
@@ -78,7 +77,7 @@ def _reordered(first_seen: Iterable[Item]) -> list[Item]:
 
 @pytest.fixture(scope="session")
 def check() -> Check:
-    """The checker; a run is sound when ``not any(check(...).values())``."""
+    """The checker; a run is sound if ``not any(check(...).values())``."""
     return find_faults
 
 
@@ -94,7 +93,7 @@ def numbered() -> Numbered:
 
 @pytest.fixture(scope="session")
 def items_of() -> ItemsOf:
-    """Return the items that events stand for; events of other classes stand for none."""
+    """Return the items that events stand for; events of other classes are skipped."""
 
     def items(events: Iterable[Event]) -> list[Item]:
         return [(event.node_id, event.attempt) for event in events if isinstance(event, NodeProgress)]
@@ -104,25 +103,7 @@ def items_of() -> ItemsOf:
 
 @pytest.fixture
 def seed() -> int:
-    """What this test's random choices follow from; printed, and set by ``EVENTBUS_TEST_SEED``."""
+    """The seed of this test's random choices; printed, and set by ``EVENTBUS_TEST_SEED``."""
     chosen = int(os.environ.get("EVENTBUS_TEST_SEED") or random.SystemRandom().getrandbits(32))
     print(f"EVENTBUS_TEST_SEED={chosen}")
     return chosen
-
-
-@pytest.fixture
-def _threads_interleave() -> Iterator[None]:
-    """Let threads take turns 500 times as often as usual: races become likely."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    yield
-    sys.setswitchinterval(before)
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the nightly figures out unless they are asked for with ``-m nightly``."""
-    if config.option.markexpr:
-        return
-    nightly = [item for item in items if item.get_closest_marker("nightly")]
-    items[:] = [item for item in items if item not in set(nightly)]
-    config.hook.pytest_deselected(items=nightly)

@@ -1,8 +1,8 @@
-"""Cancelled anywhere: at every suspension of every operation, in every way, nothing is lost.
+"""Cancellation at every suspension of every operation, in every way, loses nothing.
 
-`Interrupted` awaits an operation, counts how often it suspends, and cancels it at the k-th time:
-when it suspends, or when what it waits for has happened and it has not been resumed yet. The tests
-go through every k, until the operation is done before it comes to that.
+`Interrupted` awaits an operation, counts its suspensions, and cancels it at the k-th one: when it suspends,
+or when the awaited thing has happened and the operation has not been resumed yet. The tests try every k until
+the operation finishes first.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ pytestmark = pytest.mark.anyio
 PATIENCE_SECONDS = 10
 MOST_SUSPENSIONS = 200
 MOST_TURNS = 12
-"""More turns of a loop than any operation needs from what it waits for to its end."""
+"""More turns of a loop than any operation needs to end after it is resumed."""
 
 
 class Interrupted:
     """An operation that is cancelled at its k-th suspension.
 
     Args:
-        operation: What to await.
+        operation: The awaitable.
         k: At which suspension to cancel, from 1.
-        cancel: Does it.
-        late: Cancel when the future it suspends on is done, before it has been resumed; only asyncio
+        cancel: Cancels it.
+        late: Cancel when the awaited future is done and the operation not resumed yet; only asyncio
             suspends on futures.
     """
 
@@ -77,7 +77,7 @@ class Interrupted:
 
 
 class Attempt:
-    """One attempt at an operation, to be cancelled at its k-th suspension, and what became of it.
+    """One attempt at an operation, cancelled at its k-th suspension, and its outcome.
 
     Args:
         way: How to cancel it.
@@ -92,7 +92,7 @@ class Attempt:
         self.is_done = False
 
     async def __call__(self, operation: Callable[[], Awaitable[object]]) -> None:
-        """Make it, once."""
+        """Run it, once."""
         await self._way(self, operation)
         assert self.is_done is not self.was_cancelled
 
@@ -137,7 +137,7 @@ WAYS = {
 }
 in_every_way = pytest.mark.parametrize(
     ("anyio_backend", "way"),
-    # Cancelling a task natively, and a future to be late for, are asyncio's.
+    # Only asyncio can cancel a task natively, and only its futures make a late cancellation possible.
     [
         *(pytest.param("asyncio", way, id=f"asyncio, {name}") for name, way in WAYS.items()),
         pytest.param("trio", WAYS["scope"], id="trio, scope"),
@@ -146,7 +146,7 @@ in_every_way = pytest.mark.parametrize(
 
 
 async def every_suspension(way: Way, run: Callable[[Attempt], Awaitable[None]]) -> None:
-    """Run a case for each suspension of its operation, which must have one, and come to an end."""
+    """Run a case for each suspension of its operation, which must have at least one, and must end."""
     for k in range(1, MOST_SUSPENSIONS):
         attempt = Attempt(way, k)
         with anyio.fail_after(PATIENCE_SECONDS):
@@ -158,7 +158,7 @@ async def every_suspension(way: Way, run: Callable[[Attempt], Awaitable[None]]) 
 
 
 class GatedBus:
-    """A bus in this loop whose one subscriber takes its first event and then waits for a gate."""
+    """A bus in this loop whose only subscriber takes its first event, then waits for a gate."""
 
     def __init__(self, bus: EventBus, numbered: Numbered, capacity: int) -> None:
         self.bus = bus
@@ -172,13 +172,13 @@ class GatedBus:
         await self.gate.wait()
 
     def publish(self, number: int) -> None:
-        """Publish an event that finds room."""
+        """Publish an event that is accepted."""
         assert self.bus.publish(self.numbered("main", number))
 
 
 @asynccontextmanager
 async def gated_bus(numbered: Numbered, capacity: int = 100) -> AsyncGenerator[GatedBus]:
-    """Yield a bus whose handler is at its first event, number 0."""
+    """Yield a bus whose handler is handling its first event, number 0."""
     async with EventBus() as bus:
         gated = GatedBus(bus, numbered, capacity)
         gated.publish(0)
@@ -199,7 +199,7 @@ async def _after(turns: int, then: Callable[[], object]) -> None:
 
 @in_every_way
 async def test_cancelled_publish_wait(way: Way, check: Check, numbered: Numbered, items_of: ItemsOf) -> None:
-    """A `publish_wait` that is cancelled while it waits has published nothing."""
+    """A `publish_wait` that is cancelled while it waits publishes nothing."""
 
     async def run(attempt: Attempt) -> None:
         async with gated_bus(numbered, capacity=1) as gated, anyio.create_task_group() as tasks:
@@ -215,7 +215,7 @@ async def test_cancelled_publish_wait(way: Way, check: Check, numbered: Numbered
 
 @pytest.mark.parametrize("first_leaves", [True, False])
 async def test_one_of_two_who_wait_is_cancelled(first_leaves: bool, numbered: Numbered) -> None:
-    """A place that becomes free while its `publish_wait` is being cancelled goes to the next who waits."""
+    """Room that becomes free while its `publish_wait` is cancelled goes to the next waiting one."""
     for turns in range(MOST_TURNS):
         scopes = [anyio.CancelScope(), anyio.CancelScope()]
         leaving = 0 if first_leaves else 1
@@ -246,7 +246,7 @@ async def _publish_within(scope: anyio.CancelScope, gated: GatedBus, number: int
 async def test_cancelled_reader_of_a_stream(
     way: Way, check: Check, numbered: Numbered, items_of: ItemsOf
 ) -> None:
-    """A stream that is cancelled while it waits has lost nothing."""
+    """A stream that is cancelled while it waits loses nothing."""
     count = 6
 
     async def publish_all(bus: EventBus) -> None:
@@ -277,7 +277,7 @@ async def test_cancelled_reader_of_a_stream(
 
 @pytest.mark.parametrize("host", ["own thread", "caller's loop"])
 async def test_reader_cancelled_just_as_mail_comes(host: str, numbered: Numbered) -> None:
-    """A reader that is cancelled between being woken and being resumed has taken nothing."""
+    """A reader that is cancelled after it is woken and before it is resumed takes nothing."""
     bus = EventBus()
     async with AsyncExitStack() as stack:
         if host == "own thread":
@@ -312,7 +312,7 @@ async def _read_one_within(
 
 @in_every_way
 async def test_cancelled_drain(way: Way, check: Check, numbered: Numbered, items_of: ItemsOf) -> None:
-    """A `drain` that is cancelled disturbs nobody: each event is delivered once, and the next drain waits."""
+    """A `drain` that is cancelled affects nothing: each event is delivered once, and the next drain waits."""
 
     async def run(attempt: Attempt) -> None:
         async with gated_bus(numbered) as gated, anyio.create_task_group() as tasks:
@@ -360,13 +360,13 @@ async def _close_and_go_on(bus: EventBus) -> None:
 
 @in_every_way
 async def test_an_aclose_is_on_time_though_cancelled(way: Way, numbered: Numbered) -> None:
-    """A cancelled `aclose` of a bus whose handler hangs still reports what is undelivered."""
+    """A cancelled `aclose` of a bus whose handler hangs still reports the undelivered events."""
 
     async def run(attempt: Attempt) -> None:
         async with gated_bus(numbered) as gated:
             gated.publish(1)
             await attempt(partial(gated.bus.aclose, 0.01))
-            assert attempt.suspensions < 10  # it waits: it does not ask again and again
+            assert attempt.suspensions < 10  # it waits without polling
             report = gated.bus.report
             assert report is not None
             assert (report.complete, report.delivered, report.undelivered) == (False, 1, 1)
@@ -376,7 +376,7 @@ async def test_an_aclose_is_on_time_though_cancelled(way: Way, numbered: Numbere
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_a_closing_task_cancelled_again_and_again(numbered: Numbered) -> None:
-    """An `aclose` that is cancelled three times over drains all the same."""
+    """An `aclose` that is cancelled three times still drains."""
     async with gated_bus(numbered) as gated:
         gated.publish(1)
         task = asyncio.create_task(gated.bus.aclose())
@@ -395,7 +395,7 @@ async def test_a_closing_task_cancelled_again_and_again(numbered: Numbered) -> N
 
 @in_every_way
 async def test_cancelled_block(way: Way, check: Check, numbered: Numbered, items_of: ItemsOf) -> None:
-    """A cancelled ``async with`` block delivers what was published in it before the cancellation."""
+    """A cancelled ``async with`` block delivers the events published in it before the cancellation."""
 
     async def run(attempt: Attempt) -> None:
         got: list[Event] = []

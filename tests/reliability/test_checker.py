@@ -1,4 +1,4 @@
-"""The checker finds each fault when it is planted, and none when there is none."""
+"""The checker finds each planted fault, and no others."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ SOUND: dict[str, list[Item]] = {"lost": [], "duplicated": [], "reordered": [], "
 
 @st.composite
 def sound_runs(draw: st.DrawFn) -> list[Item]:
-    """Draw what a sound run delivers: each publisher's items in its order, mixed anyhow."""
+    """Draw a sound run: each publisher's items in its order, mixed in any way."""
     publishers = draw(st.lists(st.sampled_from("abcd"), min_size=2, max_size=30))
     return [(each, publishers[:place].count(each)) for place, each in enumerate(publishers)]
 
 
 @given(sound_runs())
 def test_a_sound_run(check: Check, run: list[Item]) -> None:
-    """Every item once, and each publisher's in its order: there is no fault, whoever came first."""
+    """Every item once, and each publisher's in its order, is sound in any mixture."""
     assert check(run, run, run) == SOUND
     assert check(sorted(run), sorted(run), run, run) == SOUND
 
 
 @given(sound_runs(), st.data())
 def test_lost(check: Check, run: list[Item], data: st.DataObject) -> None:
-    """An item that was accepted and not delivered is lost, and nothing else is wrong."""
+    """An item that was accepted and not delivered is lost; nothing else is reported."""
     missing = data.draw(st.sampled_from(run))
     rest = [item for item in run if item != missing]
     assert check(run, run, rest) == {**SOUND, "lost": [missing]}
@@ -40,7 +40,7 @@ def test_lost(check: Check, run: list[Item], data: st.DataObject) -> None:
 
 @given(sound_runs(), st.data())
 def test_duplicated(check: Check, run: list[Item], data: st.DataObject) -> None:
-    """An item that was delivered twice is duplicated, wherever the second one stands."""
+    """An item that was delivered twice is duplicated, wherever the second one is."""
     place = data.draw(st.integers(0, len(run) - 1))
     twice = [*run]
     twice.insert(data.draw(st.integers(place, len(run))), run[place])
@@ -60,14 +60,14 @@ def test_reordered(check: Check, run: list[Item], data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("stranger", [("a", 2), ("c", 0)])
 def test_unexpected(check: Check, stranger: Item) -> None:
-    """An item that nobody published is unexpected, and so is one that the bus had refused."""
+    """An item that was not published is unexpected, and so is one that the bus rejected."""
     assert check(ITEMS, ITEMS, [*ITEMS, stranger]) == {**SOUND, "unexpected": [stranger]}
     assert check([*ITEMS, stranger], ITEMS, [*ITEMS, stranger]) == {**SOUND, "unexpected": [stranger]}
     assert check(ITEMS, ITEMS, ITEMS, [*ITEMS, stranger]) == {**SOUND, "unexpected": [stranger]}
 
 
 def test_accepted_without_being_attempted(check: Check) -> None:
-    """An item that was accepted though nobody tried to publish it is unexpected."""
+    """An item that was accepted but never attempted is unexpected."""
     assert check(ITEMS[1:], ITEMS, ITEMS) == {**SOUND, "unexpected": [ITEMS[0]]}
 
 
@@ -83,7 +83,7 @@ def test_several_faults_at_once(check: Check) -> None:
 
 
 def test_a_test_that_counts_badly(check: Check) -> None:
-    """A test that counts an item twice is told so: its duplicates could not be told apart."""
+    """A test that counts an item twice gets an error: duplicates would be hidden."""
     with pytest.raises(ValueError, match="twice"):
         check([*ITEMS, ITEMS[0]], ITEMS, ITEMS)
     with pytest.raises(ValueError, match="twice"):

@@ -1,4 +1,4 @@
-"""The wall clock may jump or stand still: durations and deadlines do not notice, and order is the bus's."""
+"""Durations, deadlines and order do not depend on the wall clock, which may jump or stand still."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ from eventbus import (
     SkillTracker,
     WorkflowCompleted,
     WorkflowEventTracker,
-    events,
 )
+from eventbus.events import event as event_module
+from tests.vocabulary import ListSink
 
 if TYPE_CHECKING:
     from tests.reliability.conftest import Numbered
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 PATIENCE_SECONDS = 10
 START = datetime(2024, 2, 29, 23, 59, 59, tzinfo=UTC)
 
-# What the clock says when it is asked for the n-th time.
+# What the clock returns at its n-th reading.
 CLOCKS: dict[str, Callable[[int], datetime]] = {
     "back": lambda asked: START - timedelta(hours=asked),
     "forward": lambda asked: START + timedelta(days=365 * asked),
@@ -43,15 +44,15 @@ CLOCKS: dict[str, Callable[[int], datetime]] = {
 
 @pytest.fixture(params=CLOCKS, autouse=True)
 def _wall_clock(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Generator[None]:
-    """Give events and `time.time` a wall clock that cannot be trusted."""
+    """Replace the wall clock of events and of `time.time` with one that jumps."""
     clock = CLOCKS[request.param]
     asked = itertools.count(1)
 
     def now(_: tzinfo) -> datetime:
         return clock(next(asked))
 
-    # The event classes hold this very function, in C: it can be changed, but not replaced.
-    stamp: Any = events.vocabulary._utc_now
+    # The event classes hold this C function: its behaviour can be changed, but it cannot be replaced.
+    stamp: Any = event_module.utc_now
     genuine = stamp.__reduce__()[2]
     stamp.__setstate__((now, (UTC,), {}, {}))
     monkeypatch.setattr(time, "time", lambda: clock(next(asked)).timestamp())
@@ -60,14 +61,14 @@ def _wall_clock(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_the_clock_of_these_tests(numbered: Numbered) -> None:
-    """These tests do move the clock that events are stamped with."""
+    """These tests really change the clock that events are stamped with."""
     first, second = numbered("main", 0).timestamp, numbered("main", 1).timestamp
     assert {first.year, second.year} <= {2023, 2024, 2025, 2026, 2027}
     assert abs(first - second) >= timedelta(hours=1) or first == second == START
 
 
 def test_order_is_that_of_the_numbers(numbered: Numbered) -> None:
-    """Events come in the order in which the bus accepted them, whatever their timestamps say."""
+    """Events come in the order in which the bus accepted them, whatever their timestamps are."""
     live: list[int] = []
     replayed: list[int] = []
     with EventBus() as bus:
@@ -80,7 +81,7 @@ def test_order_is_that_of_the_numbers(numbered: Numbered) -> None:
 
 
 def test_lag_and_drain_are_never_negative(numbered: Numbered) -> None:
-    """A lag, and the duration of a drain or a close, is never less than nothing."""
+    """A lag, and the duration of a drain or a close, is never negative."""
     released = threading.Event()
     with EventBus() as bus:
         bus.subscribe(lambda _: released.wait(PATIENCE_SECONDS), NodeProgress, name="slow")
@@ -95,7 +96,7 @@ def test_lag_and_drain_are_never_negative(numbered: Numbered) -> None:
 
 
 def test_deadline_of_a_close(numbered: Numbered) -> None:
-    """A close is neither cut short nor drawn out by what the wall clock does."""
+    """A jump of the wall clock neither shortens nor lengthens a close."""
     handled: list[Event] = []
 
     async def handle_slowly(event: NodeProgress) -> None:
@@ -117,7 +118,7 @@ def test_deadline_of_a_close(numbered: Numbered) -> None:
 
 
 def test_failures_are_not_logged_more_often(numbered: Numbered, caplog: pytest.LogCaptureFixture) -> None:
-    """A failure is logged once per cause and 20 s, and those are seconds that have passed."""
+    """A failure is logged at most once per cause every 20 s of real time."""
 
     def fail(event: NodeProgress) -> None:
         raise ValueError("no")
@@ -128,18 +129,6 @@ def test_failures_are_not_logged_more_often(numbered: Numbered, caplog: pytest.L
     assert len([record for record in caplog.records if "ValueError" in record.getMessage()]) == 1
 
 
-class ListSink:
-    """Keeps what is published."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def publish(self, event: Event) -> bool:
-        """Keep it."""
-        self.events.append(event)
-        return True
-
-
 def test_durations_of_trackers() -> None:
     """Durations of skills, nodes and runs come from the monotonic clock: never negative, never a year."""
     sink = ListSink()
@@ -147,8 +136,8 @@ def test_durations_of_trackers() -> None:
         pass
     workflows = WorkflowEventTracker(sink)
     run = workflows.workflow_started("ci")
-    workflows.node_started("told", run_id=run)
-    workflows.node_completed("told", run_id=run)
+    workflows.node_started("lint", run_id=run)
+    workflows.node_completed("lint", run_id=run)
     anyio.run(PhaseTask("phase", lambda: True, workflows).run)
     workflows.workflow_completed(run_id=run)
     ends = [

@@ -1,8 +1,8 @@
-"""Closing at any moment, from anywhere: no event is lost without being counted.
+"""Closing at any moment, from anywhere: every event is delivered or counted.
 
-A schedule is drawn from a seed: which host, which subscribers, who publishes, who closes, after how
-many events and with what patience. Whatever was drawn, the books must balance, what handlers saw
-must be what the report says, and the close must be on time.
+A schedule is drawn from a seed: the host, the subscribers, the publishers, the closers, the number of events
+and the timeout. In each schedule the books must balance, the handlers must have seen the events that the
+report counts, and the close must be on time.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 SIZES = [pytest.param(100, id="quick"), pytest.param(1_000, id="nightly", marks=pytest.mark.nightly)]
 GRACE_SECONDS = 0.1
 NOISE_SECONDS = 0.4
-"""What a machine that runs other things may add; the schedules share two cores with everything else."""
+"""What other programs on the machine may add: the schedules share two cores with everything else."""
 PATIENCE_SECONDS = 30
 
 CLOSERS = (
@@ -46,7 +46,7 @@ KINDS = ("plain", "async", "sleepy", "hung", "deaf", "raising", "batch", "slow s
 
 @dataclass
 class Reader(Subscriber[NodeProgress]):
-    """A subscriber of some kind, and what it was handed."""
+    """A subscriber of one kind, and the events it got."""
 
     kind: str
     capacity: int
@@ -61,12 +61,12 @@ class Reader(Subscriber[NodeProgress]):
         self.name = self.kind
 
     async def start(self, bus: EventBus) -> None:
-        """Begin, slowly if it is of that kind."""
+        """Start, slowly if it is of that kind."""
         if self.kind == "slow start":
             await anyio.sleep(0.01)
 
     async def handle(self, event: NodeProgress) -> None:
-        """Keep it, close the bus if this is the moment, and be what it is."""
+        """Keep the event, close the bus if this is the moment, and behave like its kind."""
         self.got.append(event)
         if self.close is not None and len(self.got) == self.close_at:
             closing = self.close()
@@ -75,7 +75,7 @@ class Reader(Subscriber[NodeProgress]):
         await self._behave()
 
     async def stop(self) -> None:
-        """End, slowly if it is of that kind."""
+        """Stop, slowly if it is of that kind."""
         if self.kind == "slow stop":
             await anyio.sleep(0.01)
 
@@ -94,17 +94,17 @@ class Reader(Subscriber[NodeProgress]):
 
 
 class BatchReader(Reader):
-    """A subscriber that is handed batches."""
+    """A subscriber that gets batches."""
 
     async def handle_batch(self, events: Sequence[NodeProgress]) -> None:
-        """Keep them one by one."""
+        """Handle them one by one."""
         for event in events:
             await self.handle(event)
 
 
 @dataclass
 class Schedule:
-    """What one run does, all of it drawn from a seed."""
+    """One run, drawn from a seed."""
 
     seed: int
     rng: random.Random
@@ -148,7 +148,7 @@ class Schedule:
     # Publishing.
 
     def publish(self, publisher: str, number: int) -> None:
-        """Publish one event; at the drawn moment, say that it has come."""
+        """Publish one event; set the moment when it has come."""
         self.attempted.append((publisher, number))
         if self.bus.publish(self.numbered(publisher, number)):
             self.accepted.append((publisher, number))
@@ -180,7 +180,7 @@ class Schedule:
     # Running.
 
     def run(self) -> None:
-        """Do what was drawn, and leave the bus closed."""
+        """Run the schedule, and leave the bus closed."""
         if self.host == "own thread":
             with self.bus:
                 anyio.run(self._run_in_loop, backend=self.backend)
@@ -264,10 +264,10 @@ class Schedule:
 def test_random_schedules(
     count: int, part: int, seed: int, check: Check, numbered: Numbered, items_of: ItemsOf
 ) -> None:
-    """Nothing is lost on close: accepted is delivered, plus what is reported undelivered, plus lost.
+    """Every event accepted before a close is delivered, reported as undelivered, or counted as lost.
 
-    A close returns within its timeout and 100 ms, whatever handlers do; what is left is reported as
-    undelivered. Closing twice, from anywhere, gives the same report.
+    A close returns at most 100 ms after its timeout, whatever handlers do; the remaining events are reported
+    as undelivered. Closing twice, from anywhere, gives the same report.
     """
     for number in range(count):
         own_seed = seed + number
@@ -288,7 +288,7 @@ def _check_books(schedule: Schedule, check: Check, items_of: ItemsOf) -> None:
     for reader, books in zip(schedule.readers, report.subscriptions.values(), strict=True):
         faults = check(schedule.attempted, schedule.accepted, items_of(reader.got))
         assert not faults["duplicated"] + faults["reordered"] + faults["unexpected"]
-        assert books.delivered >= len(reader.got)  # a batch counts when it is handed over
+        assert books.delivered >= len(reader.got)  # a batch counts when it is passed to the handler
         if reader.kind != "batch":
             assert books.delivered == len(reader.got)
         assert len(faults["lost"]) == books.accepted - len(reader.got)

@@ -1,7 +1,7 @@
-"""The end of the interpreter, and forks of it: what was accepted is delivered, once, by who accepted it.
+"""Interpreter exit, and forks: each accepted event is delivered once, by the process that accepted it.
 
-Each case is a real process that runs a small script. Its subscriber writes a line for each event,
-with the id of the process it runs in.
+Each case is a real process that runs a small script. Its subscriber writes a line for each event, with the id
+of its process.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ ENDS = {
 
 @dataclass(frozen=True)
 class Ended:
-    """What a process left."""
+    """The results of a process."""
 
     code: int
     errors: str
@@ -125,6 +125,7 @@ def test_exit(bus: str, end: str, tmp_path: Path) -> None:
     assert bool(ended.errors) == (end in ("exception", "SIGINT"))
 
 
+@pytest.mark.alone
 @pytest.mark.nightly
 @pytest.mark.parametrize("end", ENDS)
 def test_exit_takes_no_longer(end: str, tmp_path: Path) -> None:
@@ -143,9 +144,9 @@ def _seconds_from_ending(ended: Ended) -> float:
 
 
 def test_exit_while_a_thread_publishes(tmp_path: Path) -> None:
-    """A daemon thread that publishes to the last moment neither crashes nor holds up the exit.
+    """A daemon thread that publishes until the end neither crashes nor delays the exit.
 
-    And what it was told is accepted has been delivered.
+    Every event that was accepted is delivered.
     """
     ended = run_script(
         tmp_path,
@@ -173,7 +174,7 @@ def test_exit_while_a_thread_publishes(tmp_path: Path) -> None:
 
 
 def test_exit_with_handlers_that_use_threads(tmp_path: Path) -> None:
-    """A handler may still hand work to a thread while the interpreter exits."""
+    """A handler may still run work in a thread while the interpreter exits."""
     ended = run_script(
         tmp_path,
         """
@@ -191,7 +192,7 @@ def test_exit_with_handlers_that_use_threads(tmp_path: Path) -> None:
 
 
 def test_exit_with_a_failing_handler(tmp_path: Path) -> None:
-    """What a handler raises while the interpreter exits does not change the exit: not even SystemExit."""
+    """An exception of a handler during the exit does not change the exit, not even SystemExit."""
     ended = run_script(
         tmp_path,
         """
@@ -209,7 +210,7 @@ def test_exit_with_a_failing_handler(tmp_path: Path) -> None:
 
 @pytest.mark.nightly
 def test_exit_with_a_hung_handler(tmp_path: Path) -> None:
-    """A handler that hangs holds the exit up for no longer than a close takes: 5 seconds."""
+    """A handler that hangs delays the exit by at most the timeout of a close: 5 seconds."""
     ended = run_script(
         tmp_path,
         """
@@ -293,9 +294,8 @@ FORKS = """
 
 @pytest.mark.parametrize("forks", [40, pytest.param(500, id="nightly", marks=pytest.mark.nightly)])
 def test_fork(forks: int, seed: int, tmp_path: Path) -> None:
-    """A forked child has the subscriptions, but no host and nothing queued.
-
-    The parent's events are delivered by the parent only; the child may enter the bus anew.
+    """A forked child has the subscriptions, but no host and no queued events; only the parent delivers the
+    parent's events. The child may enter the bus again.
     """
     script = FORKS.replace("int(sys.argv[2]), int(sys.argv[3])", f"{seed}, {forks}")
     ended = run_script(tmp_path, script)
@@ -310,68 +310,74 @@ def test_fork(forks: int, seed: int, tmp_path: Path) -> None:
     assert len(others) > forks / 8
 
 
-@pytest.mark.parametrize("where", ["a handler", "a thread", "inside async with"])
-def test_fork_elsewhere(where: str, tmp_path: Path) -> None:
-    """A child that was forked in a handler, in a thread or in a task may use the bus as one of its own."""
-    scripts = {
-        "a handler": """
-            forked = threading.Event()
+FORK_AND_USE = """
+    parent = os.getpid()
 
-            def fork_in_handler(event: NodeProgress) -> None:
+    def fork():
+        if os.getpid() != parent:  # a handler that forks is the child's, too
+            return
+        pid = os.fork()
+        if pid:
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+            return
+        signal.alarm(20)
+        try:
+            bus.subscribe(store, name="child only")
+            assert bus.statistics().accepted == 0
+            thread = threading.Thread(target=use_in_child)
+            thread.start()
+            thread.join()
+            assert bus.report.complete and bus.report.delivered >= 2, bus.report
+        except BaseException:
+            import traceback
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+
+    def publish(number):
+        bus.publish(NodeProgress(workflow_id="fork", node_id="parent", attempt=number))
+
+    def use_in_child():
+        with bus:
+            publish(1)
+"""
+
+FORKING_PLACES = {
+    "a handler": """
+        forked = threading.Event()
+
+        def fork_in_handler(event: NodeProgress) -> None:
+            fork()
+            forked.set()
+
+        bus = EventBus([fork_in_handler, store])
+        with bus:
+            publish(0)
+            forked.wait(20)
+    """,
+    "a thread": """
+        bus = EventBus([store])
+        with bus:
+            publish(0)
+            thread = threading.Thread(target=fork)
+            thread.start()
+            thread.join()
+    """,
+    "inside async with": """
+        bus = EventBus([store])
+        async def main():
+            async with bus:
+                publish(0)
                 fork()
-                forked.set()
+        anyio.run(main)
+    """,
+}
 
-            bus = EventBus([fork_in_handler, store])
-            with bus:
-                bus.publish(NodeProgress(workflow_id="fork", node_id="parent", attempt=0))
-                forked.wait(20)
-        """,
-        "a thread": """
-            bus = EventBus([store])
-            with bus:
-                bus.publish(NodeProgress(workflow_id="fork", node_id="parent", attempt=0))
-                thread = threading.Thread(target=fork)
-                thread.start()
-                thread.join()
-        """,
-        "inside async with": """
-            bus = EventBus([store])
-            async def main():
-                async with bus:
-                    bus.publish(NodeProgress(workflow_id="fork", node_id="parent", attempt=0))
-                    fork()
-            anyio.run(main)
-        """,
-    }
-    fork = """
-        def fork():
-            pid = os.fork()
-            if pid:
-                assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-                return
-            signal.alarm(20)
-            try:
-                bus.subscribe(store, name="child only")
-                assert bus.statistics().accepted == 0
-                thread = threading.Thread(target=use_in_child)
-                thread.start()
-                thread.join()
-                assert bus.report.complete and bus.report.delivered >= 2, bus.report
-            except BaseException:
-                import traceback
-                traceback.print_exc()
-                os._exit(1)
-            os._exit(0)
 
-        def use_in_child():
-            with bus:
-                bus.publish(NodeProgress(workflow_id="fork", node_id="parent", attempt=1))
-    """
-    if where == "a handler":  # that handler is the child's too, and must not fork once more
-        fork = fork.replace("def fork():\n", "def fork():\n            if os.getpid() != PARENT: return\n")
-    ended = run_script(
-        tmp_path, "PARENT = os.getpid()\n" + textwrap.dedent(fork) + textwrap.dedent(scripts[where])
-    )
+@pytest.mark.parametrize("where", FORKING_PLACES)
+def test_fork_elsewhere(where: str, tmp_path: Path) -> None:
+    """A child forked in a handler, in a thread or in a task may enter and use the bus."""
+    ended = run_script(tmp_path, textwrap.dedent(FORK_AND_USE) + textwrap.dedent(FORKING_PLACES[where]))
     assert (ended.code, ended.errors) == (0, "")
     numbers = Counter(number for _, _, number in ended.lines)
     assert numbers == {0: 1, 1: 2}
@@ -381,7 +387,7 @@ def test_fork_elsewhere(where: str, tmp_path: Path) -> None:
 
 
 def test_fork_while_draining(tmp_path: Path) -> None:
-    """A child that was forked while the parent's bus drains has nothing to drain, and waits for nobody."""
+    """A child forked while the parent's bus drains has nothing to drain, and closes at once."""
     ended = run_script(
         tmp_path,
         """

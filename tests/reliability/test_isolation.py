@@ -1,4 +1,4 @@
-"""Whatever one subscriber does, the others get all their events, in order, and in time."""
+"""Whatever one subscriber does, the others get all their events, in order and in time."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import asyncio
 import statistics
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import anyio
@@ -25,6 +24,7 @@ from eventbus import (
     SubscriberFailed,
     Subscription,
 )
+from tests.vocabulary import PATIENCE_SECONDS, HostileError, in_every_host, running, until
 
 if TYPE_CHECKING:
     from tests.reliability.conftest import Check, ItemsOf, Numbered
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 COUNT = 40
-PATIENCE_SECONDS = 10
 
 
 def _recurse(depth: int = 0) -> int:
@@ -56,17 +55,8 @@ FAILURES: dict[str, Callable[[], object]] = {
 DRASTIC = (KeyboardInterrupt, GeneratorExit, BaseExceptionGroup)
 
 
-class HostileError(Exception):
-    """Cannot even be printed."""
-
-    def __str__(self) -> str:
-        raise RuntimeError("no text")
-
-    __repr__ = __str__
-
-
 class Failing(Subscriber[NodeProgress]):
-    """Fails at one of the four things that a subscriber is asked to do."""
+    """Fails in one of its four calls."""
 
     events = NodeProgress
     name = "failing"
@@ -77,12 +67,12 @@ class Failing(Subscriber[NodeProgress]):
         self.handled = 0
 
     async def start(self, bus: EventBus) -> None:
-        """Fail, if it is to."""
+        """Fail, if this is the call."""
         if self._at == "start":
             self._fail()
 
     async def handle(self, event: NodeProgress) -> None:
-        """Fail, if it is to."""
+        """Fail, if this is the call."""
         self.handled += 1
         if self._at == "handle":
             self._fail()
@@ -91,27 +81,11 @@ class Failing(Subscriber[NodeProgress]):
             self._fail()
 
     async def stop(self) -> None:
-        """Fail, if it is to."""
+        """Fail, if this is the call."""
         if self._at == "stop":
             self._fail()
 
 
-@asynccontextmanager
-async def running(bus: EventBus, host: str) -> AsyncGenerator[EventBus]:
-    """Enter a bus in its own thread or in this loop."""
-    if host == "own thread":
-        with bus:
-            yield bus
-    else:
-        async with bus:
-            yield bus
-
-
-in_every_host = pytest.mark.parametrize(
-    ("anyio_backend", "host"),
-    # The bus's own thread runs asyncio, whatever the caller does.
-    [("asyncio", "own thread"), ("asyncio", "caller's loop"), ("trio", "caller's loop")],
-)
 CALLS = ["start", "handle", "handle, later", "stop"]
 at_every_call = pytest.mark.parametrize("at", CALLS)
 
@@ -141,7 +115,9 @@ class Neighbours:
 async def test_failing_subscribers(
     at: str, host: str, check: Check, numbered: Numbered, items_of: ItemsOf
 ) -> None:
-    """A handler that raises harms nobody else: its subscription gets the next event, others all of theirs."""
+    """A handler that raises affects nothing else: its subscription gets the next event, and other
+    subscriptions get all of theirs.
+    """
     bus = EventBus()
     neighbours = Neighbours(bus)
     subscribers = [Failing(at, fail) for fail in FAILURES.values()]
@@ -167,12 +143,11 @@ async def test_failing_subscribers(
 @pytest.mark.parametrize(
     ("drastic", "at"), [*((SystemExit, at) for at in CALLS), *((each, "handle") for each in DRASTIC)]
 )
-async def test_subscriber_that_raises_what_no_subscriber_may(
+async def test_subscriber_that_raises_a_base_exception(
     drastic: type[BaseException], at: str, host: str, check: Check, numbered: Numbered, items_of: ItemsOf
 ) -> None:
-    """A handler that raises `KeyboardInterrupt` or `SystemExit` ends its subscription.
-
-    The exception comes out of the bus once, after the others have drained.
+    """A handler that raises `KeyboardInterrupt` or `SystemExit` ends its subscription; the bus raises the
+    exception once, after the other subscriptions have drained.
     """
     error = (
         BaseExceptionGroup("both", [KeyboardInterrupt()]) if drastic is BaseExceptionGroup else drastic("out")
@@ -204,9 +179,8 @@ async def test_subscriber_that_raises_what_no_subscriber_may(
 async def test_subscriber_that_cancels_itself(
     at: str, host: str, check: Check, numbered: Numbered, items_of: ItemsOf
 ) -> None:
-    """A handler that is cancelled from outside, or raises `CancelledError` itself, ends its own subscription.
-
-    And no other.
+    """A handler that is cancelled from outside, or raises `CancelledError` itself, ends its own subscription
+    and no other.
     """
     bus = EventBus()
     neighbours = Neighbours(bus)
@@ -227,7 +201,7 @@ async def test_subscriber_that_cancels_itself(
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_subscription_whose_task_is_cancelled(numbered: Numbered) -> None:
-    """A handler that is cancelled from outside ends its own subscription, and no other."""
+    """A handler that is cancelled from outside ends its own subscription and no other."""
     tasks: list[asyncio.Task[object]] = []
     got: list[Event] = []
 
@@ -241,8 +215,7 @@ async def test_subscription_whose_task_is_cancelled(numbered: Numbered) -> None:
         bus.subscribe(hang, name="hang")
         bus.subscribe(got.append, NodeProgress)
         bus.publish(numbered("main", 0))
-        while not tasks:
-            await anyio.lowlevel.checkpoint()
+        await until(lambda: tasks)
         tasks[0].cancel()
         with anyio.fail_after(PATIENCE_SECONDS):
             await bus.drain()
@@ -252,31 +225,30 @@ async def test_subscription_whose_task_is_cancelled(numbered: Numbered) -> None:
 
 
 @in_every_host
-async def test_failures_are_told(host: str, numbered: Numbered) -> None:
-    """A failure is counted, logged once per cause and 20 s, and published as `SubscriberFailed`."""
-    told: list[SubscriberFailed] = []
+async def test_failures_are_reported(host: str, numbered: Numbered) -> None:
+    """A failure is counted, logged at most once per cause every 20 s, and published as `SubscriberFailed`."""
+    failures: list[SubscriberFailed] = []
     bus = EventBus()
     async with running(bus, host):
-        bus.subscribe(told.append, SubscriberFailed)
+        bus.subscribe(failures.append, SubscriberFailed)
         bad = bus.subscribe(Failing("handle", FAILURES["ExceptionGroup"]))
         for number in range(3):
             bus.publish(numbered("main", number))
         await bus.drain()
-        await bus.drain()  # what the failures published
-    assert [(each.subscriber, each.error_type) for each in told] == [("failing", "ExceptionGroup")] * 3
+        await bus.drain()  # the events published for the failures
+    assert [(each.subscriber, each.error_type) for each in failures] == [("failing", "ExceptionGroup")] * 3
     assert bad.statistics().failed == 3
 
 
 @in_every_host
 async def test_hung_subscriber(host: str, check: Check, numbered: Numbered, items_of: ItemsOf) -> None:
-    """While one handler hangs, the others get everything; what the hung one loses is told exactly."""
-    told: list[Event] = []
+    """While one handler hangs, the others get everything; the losses of the hung one are reported exactly."""
+    got_by_hung: list[Event] = []
     released = threading.Event()
 
     async def hang(event: Event) -> None:
-        told.append(event)
-        while not released.is_set():
-            await anyio.lowlevel.checkpoint()
+        got_by_hung.append(event)
+        await until(lambda: released.is_set())
 
     bus = EventBus()
     neighbours = Neighbours(bus)
@@ -285,33 +257,29 @@ async def test_hung_subscriber(host: str, check: Check, numbered: Numbered, item
         neighbours.bus.subscribe(hang, NodeProgress | EventsLost, name="hung", capacity=8)
         neighbours.subscribe_around(Failing("never", int))
         bus.publish(numbered(*everything[0]))
-        while not told:
-            await anyio.lowlevel.checkpoint()
+        await until(lambda: got_by_hung)
         for item in everything[1:]:
             bus.publish(numbered(*item))
-        with anyio.fail_after(PATIENCE_SECONDS):
-            while len(neighbours.first) + len(neighbours.second) < 2 * len(everything):
-                await anyio.lowlevel.checkpoint()
-        assert len(told) == 1  # it hangs still
+        await until(lambda: len(neighbours.first) + len(neighbours.second) == 2 * len(everything))
+        assert len(got_by_hung) == 1  # it still hangs
         books = bus.statistics().subscriptions["hung"]
         assert (books.accepted, books.delivered, books.lost, books.queued) == (500, 1, 491, 8)
         released.set()
     for got in (neighbours.first, neighbours.second):
         assert not any(check(everything, everything, items_of(got)).values())
-    gap = told[1]
+    gap = got_by_hung[1]
     assert isinstance(gap, EventsLost)
     assert (gap.count, gap.first_seq, gap.last_seq) == (491, 2, 492)
-    assert items_of(told[2:]) == everything[-8:]
+    assert items_of(got_by_hung[2:]) == everything[-8:]
 
 
 @in_every_host
-async def test_hung_subscriber_and_publishers_that_wait(host: str, numbered: Numbered) -> None:
-    """A hung subscriber stops nobody who waits to publish what it does not get."""
+async def test_hung_subscriber_and_publish_wait(host: str, numbered: Numbered) -> None:
+    """A hung subscriber does not block a `publish_wait` of events that it does not get."""
     gate = threading.Event()
 
     async def wait_for_the_gate(event: Event) -> None:
-        while not gate.is_set():
-            await anyio.lowlevel.checkpoint()
+        await until(lambda: gate.is_set())
 
     async def hang(event: Event) -> None:
         await anyio.sleep_forever()
@@ -325,8 +293,7 @@ async def test_hung_subscriber_and_publishers_that_wait(host: str, numbered: Num
         bus.subscribe(wait_for_the_gate, NodeProgress | NodeCompleted, capacity=1, overflow=Overflow.WAIT)
         bus.subscribe(hang, NodeCompleted, name="hung", capacity=1, overflow=Overflow.WAIT)
         await bus.publish_wait(for_both)
-        while any(each.queued for each in bus.statistics().subscriptions.values()):
-            await anyio.lowlevel.checkpoint()
+        await until(lambda: not any(each.queued for each in bus.statistics().subscriptions.values()))
         await bus.publish_wait(for_both)  # both mailboxes are full now
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(publish, for_both)
@@ -341,7 +308,7 @@ async def test_hung_subscriber_and_publishers_that_wait(host: str, numbered: Num
 
 @in_every_host
 async def test_slow_subscriber_and_a_stream(host: str, numbered: Numbered) -> None:
-    """A stream's reader is not held up by a handler that hangs."""
+    """A handler that hangs does not delay the reader of a stream."""
 
     async def hang(event: Event) -> None:
         await anyio.sleep_forever()
@@ -356,9 +323,10 @@ async def test_slow_subscriber_and_a_stream(host: str, numbered: Numbered) -> No
         await bus.aclose(0.01)
 
 
+@pytest.mark.alone
 @pytest.mark.nightly
 async def test_latency_beside_a_failing_one(numbered: Numbered) -> None:
-    """The others are not slower beside one that hangs and one that fails; compared by their medians."""
+    """A hanging and a failing subscriber do not slow down the others, by their medians."""
     alone = await _median_latency(numbered, [])
     beside = await _median_latency(numbered, [Failing("handle", FAILURES["Exception"])])
     assert beside <= 1.5 * alone + 0.000_2

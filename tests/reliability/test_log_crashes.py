@@ -1,7 +1,7 @@
-"""A process that writes the log and is killed: what it had acknowledged is in the log, whole.
+"""A process that is killed while it writes the log: acknowledged records are in the log, whole.
 
-The writers are forked by a small server, without an interpreter's start for each, and are killed for
-real. A writer says over a pipe which records are stored, after the write returned.
+The writers are forked by a small server, which saves starting an interpreter for each, and are killed with a
+real signal. A writer reports over a pipe which records are stored, after the write returned.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
+from uuid import uuid4
 
 import anyio
 import msgspec
@@ -26,6 +27,7 @@ from eventbus_subscribers.segment import Segment
 
 from eventbus import NodeProgress, encode
 from eventbus.history import EventLog
+from tests.vocabulary import TooSlowError, attempts
 
 PATIENCE_SECONDS = 900
 
@@ -81,7 +83,7 @@ for kill in range(kills):
 
 
 def written_by(log: EventLog) -> dict[str, list[int]]:
-    """Return the numbers of the events in a log, by who wrote them."""
+    """Return the numbers of the events in a log, by writer."""
     found: defaultdict[str, list[int]] = defaultdict(list)
     for record in log.records():
         assert isinstance(record.event, NodeProgress)
@@ -97,13 +99,12 @@ def torn_places(log: EventLog) -> Iterator[tuple[Path, int, int]]:
 
 
 @pytest.mark.parametrize(
-    "kills", [pytest.param(40, id="quick"), pytest.param(1_000, id="nightly", marks=pytest.mark.nightly)]
+    "kills", [pytest.param(24, id="quick"), pytest.param(1_000, id="nightly", marks=pytest.mark.nightly)]
 )
 def test_kills(kills: int, seed: int, tmp_path: Path) -> None:
-    """A process killed at any moment has lost no acknowledged record, and left no bad line but its last.
+    """A process killed at any moment loses no acknowledged record, and only its last line may be torn.
 
-    A thousand times, two writers at a time, with all policies of syncing and with segments that are
-    full after a few records.
+    Two writers at a time, with every sync policy, and with segments that are full after a few records.
     """
     servers = [
         subprocess.Popen(
@@ -131,6 +132,13 @@ def test_kills(kills: int, seed: int, tmp_path: Path) -> None:
 FOUR = SERVER.replace(
     SERVER[SERVER.index("def be_killed") :],
     """
+def wait_for_batches(writers, least):
+    names = [f"{number:012x}" for number in range(4)]
+    paths = [os.path.join(directory, name) for name in names]
+    stored = lambda: sum(os.path.exists(path) and os.path.getsize(path) >= 8 * least for path in paths)
+    while stored() < writers:
+        time.sleep(0.005)
+
 pids = []
 for number in range(4):
     bus_id = f"{number:012x}"
@@ -142,9 +150,9 @@ for number in range(4):
         finally:
             os._exit(1)
     pids.append(pid)
-time.sleep(0.5)
+wait_for_batches(4, 5)
 os.kill(pids.pop(seed % 4), signal.SIGKILL)
-time.sleep(0.5)
+wait_for_batches(3, 15)
 for pid in pids:
     os.kill(pid, signal.SIGKILL)
 for _ in range(4):
@@ -154,7 +162,7 @@ for _ in range(4):
 
 
 def test_four_at_once(seed: int, tmp_path: Path) -> None:
-    """Four processes that write at once, of which one is killed, lose and interleave nothing."""
+    """Four processes that write at once, one of which is killed, lose and interleave nothing."""
     done = subprocess.run(
         [sys.executable, "-c", FOUR, str(tmp_path), "0", str(seed)], timeout=60, check=False
     )
@@ -189,7 +197,7 @@ def _progress(number: int) -> NodeProgress:
 
 
 def test_every_crash_prefix(tmp_path: Path) -> None:
-    """Cut at every byte of the writes that made it, a segment gives every record that is whole in it."""
+    """A segment that is cut at any byte yields every record that is whole in it."""
     writes: list[bytes] = []
     real_write = os.write
 
@@ -207,14 +215,14 @@ def test_every_crash_prefix(tmp_path: Path) -> None:
     for length in range(len(content) + 1):
         cut.write_bytes(content[:length])
         log = EventLog(tmp_path / "cut")
-        # The header is no record; and a record that lacks only its line feed may count as whole.
+        # The header is not a record; a record that lacks only its line feed may count as whole.
         ended, whole = (max(0, content[:end].count(b"\n") - 1) for end in (length, length + 1))
         found = [record.seq for record in log.records()]
         assert found in (list(range(1, ended + 1)), list(range(1, whole + 1))), length
 
 
 def test_a_cut_segment_is_never_written_to_again(tmp_path: Path) -> None:
-    """Whoever writes next begins a segment of its own: the torn tail of another stays as it is."""
+    """The next writer begins a segment of its own: a torn tail is left as it is."""
     log = Segment(tmp_path, "0123456789ab", 1)
     log.append(b'{"seq":1,' + encode(_progress(1))[1:] + b'\n{"seq":2,"event_ty')
     log.close()
@@ -276,7 +284,9 @@ FORKS = """
 
 @pytest.mark.parametrize("forks", [40, pytest.param(500, id="nightly", marks=pytest.mark.nightly)])
 def test_fork(forks: int, seed: int, tmp_path: Path) -> None:
-    """Forked at random moments, a program's records are in its segments once, a child's in the child's."""
+    """With forks at random moments, a program's records are in its segments once, a child's in the
+    child's.
+    """
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(FORKS)]
     done = subprocess.run(
         [*command, str(tmp_path), str(forks), str(seed)],
@@ -318,34 +328,40 @@ print(time.monotonic_ns(), flush=True)
 """
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("end", ENDS)
 def test_ends(end: str, tmp_path: Path) -> None:
-    """However a program ends: 1,000 of 1,000 records stored, its own exit code, 200 ms longer at most."""
+    """Every way to end a program stores all 1,000 records, keeps its exit code, and takes at most 200 ms
+    more.
+    """
+    for attempt in attempts():
+        with attempt:
+            without, stored = (_seconds_to_end(end, tmp_path, stored=stored) for stored in (False, True))
+            if stored > without + 0.2:
+                raise TooSlowError(f"{stored:.3f} s instead of {without:.3f} s")
+
+
+def _seconds_to_end(end: str, directory: Path, *, stored: bool) -> float:
+    """Return how long a program takes from its last statement to its end; check what it stored."""
     ending, code = ENDS[end]
-    best: dict[bool, float] = {}
-    for stored in (False, True):
-        took: list[float] = []
-        for attempt in range(3):
-            directory = tmp_path / str(attempt)
-            program = ENDING.format(end=ending, stored=stored)
-            process = subprocess.Popen(
-                [sys.executable, "-c", program, str(directory)],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                text=True,
-            )
-            output, _ = process.communicate(timeout=60)
-            took.append(time.monotonic() - int(output) / 1e9)
-            assert process.returncode == code
-            if stored:
-                ((_, numbers),) = written_by(EventLog(directory)).items()
-                assert numbers == list(range(1, 1_001))
-        best[stored] = min(took)
-    assert best[True] < best[False] + 0.2
+    place = directory / uuid4().hex
+    process = subprocess.Popen(
+        [sys.executable, "-c", ENDING.format(end=ending, stored=stored), str(place)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    output, _ = process.communicate(timeout=60)
+    took = time.monotonic() - int(output) / 1e9
+    assert process.returncode == code
+    if stored:
+        ((_, numbers),) = written_by(EventLog(place)).items()
+        assert numbers == list(range(1, 1_001))
+    return took
 
 
 def test_seqs_rise(tmp_path: Path) -> None:
-    """Over many segments of one writer the numbers rise by one, from each segment to the next."""
+    """Over many segments of one writer, sequence numbers rise by one, across segments too."""
     with patch("eventbus_subscribers.json_persister._EVENTS_AT_ONCE", 7):
         anyio.run(_store_small, tmp_path)
     numbers = [record.seq for record in EventLog(tmp_path).records()]

@@ -1,4 +1,4 @@
-"""Publishing costs the same whatever subscribers do: nothing to hand over, nobody to wait for."""
+"""Publishing costs the same whatever subscribers do."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ from eventbus import Event, EventBus, NodeCompleted, NodeProgress, Overflow
 if TYPE_CHECKING:
     from tests.reliability.conftest import Numbered
 
+pytestmark = pytest.mark.alone
+
 PATIENCE_SECONDS = 30
 
 
 @contextmanager
-def nobody() -> Generator[EventBus]:
+def no_subscription() -> Generator[EventBus]:
     """Yield a bus with no subscription to what is published."""
     with EventBus() as bus:
         bus.subscribe(lambda _: None, NodeCompleted)
@@ -34,7 +36,7 @@ def nobody() -> Generator[EventBus]:
 
 @contextmanager
 def a_hung_handler() -> Generator[EventBus]:
-    """Yield a bus whose handler waits for ever."""
+    """Yield a bus whose handler waits forever."""
 
     async def hang(event: Event) -> None:
         await anyio.sleep_forever()
@@ -47,7 +49,7 @@ def a_hung_handler() -> Generator[EventBus]:
 
 @contextmanager
 def a_blocked_thread() -> Generator[EventBus]:
-    """Yield a bus whose own thread is in a call that blocks it."""
+    """Yield a bus whose own thread is blocked in a call."""
     blocked, released = threading.Event(), threading.Event()
 
     def block(event: Event) -> None:
@@ -78,7 +80,7 @@ def full_mailboxes() -> Generator[EventBus]:
 
 @contextmanager
 def a_disk_that_hangs() -> Generator[EventBus]:
-    """Yield a bus whose persister is in a write that does not return: to a full pipe that nobody reads."""
+    """Yield a bus whose persister is in a write that does not return: to a full pipe without a reader."""
     reading, writing = os.pipe2(os.O_NONBLOCK)
     with suppress(BlockingIOError):
         while True:
@@ -92,7 +94,7 @@ def a_disk_that_hangs() -> Generator[EventBus]:
         opened.set()
         return os.dup(writing)
 
-    # When the disk answers again, the persister's thread may be writing there for a moment.
+    # When the disk works again, the persister's thread may still write there for a moment.
     place = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
     with place as directory, EventBus([JsonPersister(directory)]) as bus:
         with patch.object(os, "open", open_pipe):
@@ -104,7 +106,7 @@ def a_disk_that_hangs() -> Generator[EventBus]:
     os.close(writing)
 
 
-SITUATIONS = [nobody, a_hung_handler, a_blocked_thread, full_mailboxes, a_disk_that_hangs]
+SITUATIONS = [no_subscription, a_hung_handler, a_blocked_thread, full_mailboxes, a_disk_that_hangs]
 
 
 def _time_publishing(bus: EventBus, event: Event, count: int) -> list[float]:
@@ -138,17 +140,17 @@ def test_publish_never_waits(
 def test_medians_lie_close_together(numbered: Numbered) -> None:
     """Medians of a million publishes lie within 20 % of each other, and p99.9 is under 1 ms.
 
-    What nobody subscribed to may cost more than what a full mailbox drops, but not a system call.
+    An event without a subscription may cost more than one that a full mailbox drops, but not a system call.
     """
     event = numbered("main", 0)
     medians: dict[str, float] = {}
     for situation in SITUATIONS:
-        # The best of three: what other programs do to this one is not the bus's.
+        # The best of three: delays by other programs do not count against the bus.
         rounds: list[list[float]] = []
         for _ in range(3):
             with situation() as bus:
                 rounds.append(_time_publishing(bus, event, 1_000_000))
         medians[situation.__name__] = min(took[500_000] for took in rounds)
         assert min(took[999_000] for took in rounds) < 0.001, situation.__name__
-    assert medians.pop("nobody") < 0.000_002
+    assert medians.pop("no_subscription") < 0.000_002
     assert max(medians.values()) < 1.2 * min(medians.values())

@@ -14,12 +14,13 @@ from typing import Any, cast
 
 import pytest
 from eventbus_subscribers import plain_progress
-from eventbus_subscribers.console_progress import ConsoleProgress, Mode, choose_mode
+from eventbus_subscribers.console_progress import ConsoleProgress, choose_mode
 from eventbus_subscribers.plain_progress import PlainProgress
 from hypothesis import given
 from hypothesis import strategies as st
 
 from eventbus import (
+    DEFAULT_DIRECTORY,
     Event,
     EventBus,
     EventsLost,
@@ -27,6 +28,7 @@ from eventbus import (
     NodeProgress,
     NodeStarted,
     PatternDetected,
+    ProgressMode,
     SkillCompleted,
     SkillEvent,
     SkillStarted,
@@ -335,7 +337,7 @@ def test_no_event_is_more_than_one_printable_line(texts: tuple[str, str, str, st
     ],
 )
 def test_the_mode(
-    flag: str | None, environ: dict[str, str], is_terminal: bool, columns: int, mode: Mode
+    flag: str | None, environ: dict[str, str], is_terminal: bool, columns: int, mode: ProgressMode
 ) -> None:
     """The flag overrides the variable, which overrides the mode that fits the stream."""
     assert choose_mode(flag, environ, is_terminal, columns) == mode
@@ -357,10 +359,10 @@ RUN_SHOWN = (
 
 
 @pytest.mark.parametrize("mode", ["auto", "plain", "tty"])
-def test_a_bus_shows_its_events_on_the_stream(mode: Mode) -> None:
+def test_a_bus_shows_its_events_on_the_stream(mode: ProgressMode) -> None:
     """Published events are on the stream when the bus has closed."""
     stream = io.StringIO()
-    publish_to(ConsoleProgress(stream, mode=mode, clock=lambda: 7.0), RUN)
+    publish_to(ConsoleProgress(stream, mode=mode, clock=lambda: 7.0, directory=DEFAULT_DIRECTORY), RUN)
     assert stream.getvalue() == RUN_SHOWN
 
 
@@ -376,13 +378,13 @@ def test_each_line_is_one_write_and_is_flushed() -> None:
         def flush(self) -> None:
             calls.append("flush")
 
-    publish_to(ConsoleProgress(Stream(), clock=lambda: 7.0), RUN)
+    publish_to(ConsoleProgress(Stream(), clock=lambda: 7.0, directory=DEFAULT_DIRECTORY), RUN)
     assert calls == [part for line in RUN_SHOWN.splitlines(keepends=True) for part in (line, "flush")]
 
 
 def test_stderr_is_looked_up_when_a_line_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
     """If `sys.stderr` is replaced, even after the start, lines go to the new one."""
-    console = ConsoleProgress(clock=lambda: 7.0)
+    console = ConsoleProgress(clock=lambda: 7.0, directory=DEFAULT_DIRECTORY)
     first, second = io.StringIO(), io.StringIO()
     monkeypatch.setattr(sys, "stderr", first)
     with EventBus([console]) as bus:

@@ -1,10 +1,8 @@
-"""Nothing that a tracker is handed, or publishes to, raises or waits."""
+"""Nothing that a tracker is given, or publishes to, raises or waits."""
 
 from __future__ import annotations
 
 import logging
-import os
-import threading
 from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any, NoReturn
@@ -14,85 +12,63 @@ import pytest
 from eventbus.contracts import EventSink
 from eventbus.events import Event
 from eventbus.trackers.guards import (
-    ForkSafeLock,
-    QuietSink,
+    GuardedSink,
+    as_bool,
     as_text,
     as_texts,
-    copied,
+    attempt_number,
     finite,
-    ordinal,
-    truth,
+    metadata_copy,
 )
-
-
-class Raising:
-    """A bus that raises one error."""
-
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
-
-    def publish(self, event: Event) -> bool:
-        """Accept the event."""
-        raise self.error
-
-
-class Hostile:
-    """Raises whatever is asked of it."""
-
-    def __str__(self) -> NoReturn:
-        raise KeyError("no")
-
-    __repr__ = __str__
-    __bool__: Any = __str__
-    __iter__: Any = __str__
-    keys: Any = __str__
+from tests.trackers.conftest import Hostile, RaisingSink
 
 
 class Color(StrEnum):
-    """Texts that are no exact `str`."""
+    """Texts that are not exact `str`."""
 
     RED = "red"
 
 
-def test_a_sink_that_raises_answers_false_and_is_counted(caplog: pytest.LogCaptureFixture) -> None:
-    """Whatever a bus does, the observed work goes on; each cause is logged once."""
-    quiet = QuietSink(Raising(KeyError("private")))
+def test_publishing_to_a_sink_that_raises_returns_false_and_counts(caplog: pytest.LogCaptureFixture) -> None:
+    """The observed work continues whatever the bus does; each type of exception is logged once in 20 s."""
+    guarded = GuardedSink(RaisingSink(KeyError("private")))
     with caplog.at_level(logging.WARNING, "eventbus.trackers"):
-        assert [quiet.publish(Event()) for _ in range(3)] == [False, False, False]
-    assert quiet.failures == 3
+        assert [guarded.publish(Event()) for _ in range(3)] == [False, False, False]
+    assert guarded.failures == 3
     assert [record.getMessage() for record in caplog.records] == [
-        "observing failed: KeyError; what is observed goes on"
+        "observing failed: KeyError; the observed work continues"
     ]
+    assert not any(record.exc_info for record in caplog.records)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3), GeneratorExit()])
-def test_what_is_no_exception_of_the_sink_passes_through(error: BaseException) -> None:
-    """Ctrl-C while publishing still ends the program."""
+def test_a_base_exception_of_the_sink_passes_through(error: BaseException) -> None:
+    """Ctrl-C during publishing still ends the program."""
     with pytest.raises(type(error)):
-        QuietSink(Raising(error)).publish(Event())
+        GuardedSink(RaisingSink(error)).publish(Event())
 
 
-def test_a_broken_logging_handler_does_not_harm_either(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not even telling of a failure may raise."""
+def test_a_broken_logging_handler_does_not_raise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logging a failure does not raise either."""
 
     def broken(*args: Any, **kwargs: Any) -> NoReturn:
         raise OSError("no space")
 
     monkeypatch.setattr(logging.getLogger("eventbus.trackers"), "warning", broken)
-    quiet = QuietSink(Raising(ValueError()))
-    assert quiet.publish(Event()) is False
-    assert quiet.failures == 1
+    guarded = GuardedSink(RaisingSink(ValueError()))
+    assert guarded.publish(Event()) is False
+    assert guarded.failures == 1
 
 
-def test_without_any_bus_nothing_is_published(published: list[Event], sink: EventSink) -> None:
-    """No bus is no failure; a bus that was given is used."""
-    quiet = QuietSink(None)
-    assert (quiet.publish(Event()), quiet.failures) == (False, 0)
-    assert QuietSink(sink).publish(Event()) is True
+def test_without_a_bus_nothing_is_published(published: list[Event], sink: EventSink) -> None:
+    """Without a bus `publish` returns False and counts no failure; a given bus is used."""
+    guarded = GuardedSink(None)
+    assert (guarded.publish(Event()), guarded.failures) == (False, 0)
+    assert GuardedSink(sink).publish(Event()) is True
     assert len(published) == 1
 
 
-def test_a_falsy_sink_is_a_sink(published: list[Event]) -> None:
+def test_a_falsy_sink_is_used(published: list[Event]) -> None:
     """Only None means the current bus."""
 
     class Falsy:
@@ -103,17 +79,17 @@ def test_a_falsy_sink_is_a_sink(published: list[Event]) -> None:
             published.append(event)
             return True
 
-    assert QuietSink(Falsy()).publish(Event()) is True
+    assert GuardedSink(Falsy()).publish(Event()) is True
 
 
-def test_what_cannot_publish_is_refused_at_once() -> None:
-    """A session in the place of the bus is a mistake to be told of before any work begins."""
+def test_a_sink_without_publish_is_refused() -> None:
+    """A session in the place of the bus raises before any work begins."""
     with pytest.raises(TypeError, match="session_id="):
-        QuietSink("abc123")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        GuardedSink("abc123")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 def test_names_become_exact_texts() -> None:
-    """Enumerations, numbers and hostile objects all give a plain `str`."""
+    """Enumerations, numbers and hostile objects all become a plain `str`."""
     assert [as_text(value) for value in ("a", Color.RED, 7, None, Hostile())] == [
         "a",
         "red",
@@ -124,8 +100,8 @@ def test_names_become_exact_texts() -> None:
     assert type(as_text(Color.RED)) is str
 
 
-def test_names_are_taken_from_any_iterable_or_none() -> None:
-    """A single text is one name; what cannot be iterated gives none; an endless one is cut."""
+def test_names_are_read_from_any_iterable() -> None:
+    """A single text is one name; a value that is not iterable gives none; an endless one is cut."""
 
     def endless() -> Iterator[str]:
         while True:
@@ -144,19 +120,36 @@ def test_names_are_taken_from_any_iterable_or_none() -> None:
     assert len(as_texts(endless())) == 4_096
 
 
-def test_metadata_is_copied_whatever_it_is() -> None:
-    """A caller's dict stays its own; what is no mapping is replaced by a mark."""
+def test_metadata_is_copied() -> None:
+    """The caller's mapping is never changed; a mark replaces a value that is not a mapping."""
     mine = {"a": 1}
-    copy = copied(mine)
+    copy = metadata_copy(mine)
     copy["b"] = 2
     assert mine == {"a": 1}
-    assert copied(None) == {}
-    hostile: Any = Hostile()
-    assert copied(hostile) == {"metadata": "<Hostile>"}
+    assert metadata_copy(None) == metadata_copy({}) == {}
+    for bad in (Hostile(), 7):
+        unreadable: Any = bad
+        assert metadata_copy(unreadable) == {"metadata": f"<{type(bad).__name__}>"}
+
+
+def test_keys_of_metadata_become_exact_texts() -> None:
+    """A tracker finds a key by its text, whatever its class and its hash."""
+
+    class Unequal(str):
+        __slots__ = ()
+        __hash__ = object.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            return self is other
+
+    odd: Any = {Unequal("error_message"): "private", 1: 2}
+    copy = metadata_copy(odd)
+    assert {type(key) for key in copy} == {str}
+    assert copy == {"error_message": "private", "1": 2}
 
 
 def test_only_finite_numbers_are_numbers() -> None:
-    """JSON cannot say NaN, and a text is no amount."""
+    """JSON has no NaN, and a text is not a number."""
     assert [finite(value) for value in (0, 1.5, 10**30, float("nan"), float("inf"), "3", 10**400)] == [
         0,
         1.5,
@@ -168,53 +161,12 @@ def test_only_finite_numbers_are_numbers() -> None:
     ]
 
 
-def test_an_ordinal_counts_from_one() -> None:
-    """Nothing else numbers an attempt."""
-    assert [ordinal(value) for value in (1, 7, 0, -1, 10**400, 1.0, True, "1")] == [1, 7] + [None] * 6
+def test_attempts_are_numbered_from_one() -> None:
+    """Only an `int` from 1 is the number of an attempt."""
+    values = (1, 7, 0, -1, 10**400, 1.0, True, "1")
+    assert [attempt_number(value) for value in values] == [1, 7] + [None] * 6
 
 
-def test_what_cannot_say_whether_it_is_true_is_not() -> None:
-    """Such as an array of several values."""
-    assert [truth(value) for value in (True, 1, 0, "", Hostile())] == [True, True, False, False, False]
-
-
-def test_a_lock_is_entered_at_once_only_as_the_outermost_and_when_free() -> None:
-    """A finalizer that interrupts the holder, or meets another one, does not wait."""
-    lock = ForkSafeLock()
-    answers: list[bool] = []
-    with lock as outermost:
-        assert outermost
-        with lock as inner:
-            assert not inner
-        assert not lock.enter_at_once()
-        other = threading.Thread(target=lambda: answers.append(lock.enter_at_once()))
-        other.start()
-        other.join()
-    assert answers == [False]
-    assert lock.enter_at_once()
-    lock.leave()
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning")
-def test_a_forked_child_finds_a_lock_open_that_a_thread_of_its_parent_held() -> None:
-    """No thread of the child could ever give it back."""
-    lock = ForkSafeLock()
-    held, done = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with lock:
-            held.set()
-            done.wait()
-
-    holder = threading.Thread(target=hold)
-    holder.start()
-    held.wait()
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if lock.enter_at_once() else 1)
-    _, status = os.waitpid(child, 0)
-    assert not lock.enter_at_once()
-    done.set()
-    holder.join()
-    assert os.waitstatus_to_exitcode(status) == 0
+def test_a_value_whose_truth_raises_is_false() -> None:
+    """An array of several values is one."""
+    assert [as_bool(value) for value in (True, 1, 0, "", Hostile())] == [True, True, False, False, False]

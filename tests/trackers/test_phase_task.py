@@ -1,4 +1,4 @@
-"""An observed phase has the outcome of an unobserved one, and tells of it once."""
+"""An observed phase has the outcome of an unobserved one, and publishes it once."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import pytest
 from eventbus.contracts import EventSink
 from eventbus.events import Event, NodeCompleted, NodeStarted
 from eventbus.trackers import PhaseTask, WorkflowEventTracker
+from tests.trackers.conftest import RaisingSink
 
 pytestmark = pytest.mark.anyio
 
@@ -29,7 +30,7 @@ def ends(published: list[Event]) -> list[NodeCompleted]:
 
 
 def only_end(published: list[Event]) -> NodeCompleted:
-    """The end of the one attempt there was, which was started once, before it."""
+    """Return the only end, after a check that its attempt was started once."""
     started, ended = published
     assert isinstance(started, NodeStarted)
     assert isinstance(ended, NodeCompleted)
@@ -38,7 +39,7 @@ def only_end(published: list[Event]) -> NodeCompleted:
 
 
 async def unobserved(runner: Callable[[], Any], name: str = "phase") -> Any:
-    """What Oneiric's task does, to compare with."""
+    """Run a phase as Oneiric's own task does."""
     result = runner()
     if inspect.isawaitable(result):
         result = await result
@@ -56,11 +57,11 @@ def returning(value: Any) -> tuple[Callable[[], Any], Callable[[], Awaitable[Any
 
 
 @pytest.mark.parametrize("which", [0, 1], ids=["sync", "async"])
-@pytest.mark.parametrize("value", [True, None, 0, "", [], object()], ids=repr)
+@pytest.mark.parametrize("value", [True, None, 0, "", [], pytest.param(object(), id="object")], ids=repr)
 async def test_a_phase_that_returns_succeeds_with_the_same_object(
     tracker: WorkflowEventTracker, published: list[Event], which: int, value: object
 ) -> None:
-    """Everything but False is a success, and comes out as it went in."""
+    """Every result except False is a success, and is returned unchanged."""
     runner = returning(value)[which]
     assert await PhaseTask("phase", runner, tracker).run({"payload": 1}) is value
     ended = only_end(published)
@@ -69,10 +70,10 @@ async def test_a_phase_that_returns_succeeds_with_the_same_object(
 
 
 @pytest.mark.parametrize("which", [0, 1], ids=["sync", "async"])
-async def test_a_phase_that_answers_false_fails_as_oneiric_says(
+async def test_a_phase_that_returns_false_fails_as_in_oneiric(
     tracker: WorkflowEventTracker, published: list[Event], which: int
 ) -> None:
-    """With Oneiric's own error, and no cause."""
+    """It raises Oneiric's own error, without a cause."""
     with pytest.raises(RuntimeError) as raised:
         await PhaseTask("tests", returning(False)[which], tracker).run()
     assert raised.value.args == ("workflow-task-failed: tests",)
@@ -81,17 +82,17 @@ async def test_a_phase_that_answers_false_fails_as_oneiric_says(
     assert (ended.status, ended.success, ended.error_type) == ("failed", False, "RuntimeError")
 
 
-class Answering:
-    """Awaitable, but no coroutine."""
+class CustomAwaitable:
+    """Awaitable, but not a coroutine."""
 
     def __await__(self) -> Generator[Any, Any, str]:
         yield from anyio.lowlevel.checkpoint().__await__()
-        return "answer"
+        return "result"
 
 
 async def test_any_awaitable_is_awaited(tracker: WorkflowEventTracker, published: list[Event]) -> None:
-    """Not only coroutines."""
-    assert await PhaseTask("phase", Answering, tracker).run() == "answer"
+    """The result need not be a coroutine."""
+    assert await PhaseTask("phase", CustomAwaitable, tracker).run() == "result"
     assert only_end(published).success
 
 
@@ -107,7 +108,7 @@ def raising(error: BaseException) -> tuple[Callable[[], Any], Callable[[], Await
 
 
 class CustomError(Exception):
-    """Has more to it than its arguments."""
+    """Has an attribute beside its arguments."""
 
     def __init__(self, code: int) -> None:
         super().__init__("text", code)
@@ -123,10 +124,10 @@ def with_cause() -> BaseException:
 
 @pytest.mark.parametrize("which", [0, 1], ids=["sync", "async"])
 @pytest.mark.parametrize("broken", [False, True], ids=["working", "broken"])
-async def test_an_exception_passes_through_untouched(
+async def test_an_exception_passes_through_unchanged(
     sink: EventSink, published: list[Event], which: int, broken: bool
 ) -> None:
-    """The same object, arguments, cause, context and frames as from an unobserved phase."""
+    """Object, arguments, cause, context and frames are those of an unobserved phase."""
     error, plain = with_cause(), with_cause()
     cause, context = error.__cause__, error.__context__
     tracker = WorkflowEventTracker(RaisingSink() if broken else sink)
@@ -145,10 +146,10 @@ async def test_an_exception_passes_through_untouched(
         assert (ended.status, ended.error_type, ended.error_message) == ("failed", "CustomError", None)
 
 
-async def test_the_text_of_an_exception_is_told_only_where_it_is_asked_for(
+async def test_the_text_of_an_exception_is_published_only_on_request(
     sink: EventSink, published: list[Event]
 ) -> None:
-    """By a tracker that was made so."""
+    """A tracker with `error_messages=True` publishes it."""
     tracker = WorkflowEventTracker(sink, error_messages=True)
     with pytest.raises(ValueError, match="secret"):
         await PhaseTask("phase", raising(ValueError("secret"))[0], tracker).run()
@@ -156,10 +157,10 @@ async def test_the_text_of_an_exception_is_told_only_where_it_is_asked_for(
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(2)], ids=repr)
-async def test_a_phase_that_is_cut_short_is_cancelled(
+async def test_a_phase_that_is_interrupted_is_cancelled(
     tracker: WorkflowEventTracker, published: list[Event], error: BaseException
 ) -> None:
-    """Ctrl-C and exit pass through, and say what they are."""
+    """Ctrl-C and exit pass through; the node's end has their type."""
     coroutine = PhaseTask("phase", raising(error)[0], tracker).run()
     with pytest.raises(type(error)) as raised:
         coroutine.send(None)
@@ -169,7 +170,7 @@ async def test_a_phase_that_is_cut_short_is_cancelled(
 
 
 async def test_a_cancelled_phase_is_cancelled(tracker: WorkflowEventTracker, published: list[Event]) -> None:
-    """The cancellation is told of, and not swallowed."""
+    """The cancellation is published and not swallowed."""
     after = False
     with anyio.CancelScope() as scope:
 
@@ -189,7 +190,7 @@ async def test_a_cancelled_phase_is_cancelled(tracker: WorkflowEventTracker, pub
 async def test_a_phase_that_is_closed_is_cancelled(
     tracker: WorkflowEventTracker, published: list[Event]
 ) -> None:
-    """A coroutine that is thrown away halfway still ends its node, and closes without a sound."""
+    """Closing a suspended coroutine ends its node and raises nothing."""
     coroutine = PhaseTask("phase", anyio.sleep_forever, tracker).run()
     suspended = _suspend(coroutine)
     suspended.close()
@@ -210,10 +211,10 @@ def _suspend(coroutine: Coroutine[Any, Any, Any]) -> Coroutine[Any, Any, Any]:
     ],
     ids=["exceptions", "mixed", "interrupts"],
 )
-async def test_a_group_has_failed_where_anything_in_it_has(
+async def test_a_group_that_holds_a_failure_has_failed(
     tracker: WorkflowEventTracker, published: list[Event], inner: list[BaseException], status: str
 ) -> None:
-    """Siblings that were cancelled because of a failure do not hide it."""
+    """Cancelled siblings do not hide the failure."""
     group = BaseExceptionGroup("several", inner)
     coroutine = PhaseTask("phase", raising(group)[0], tracker).run()
     with pytest.raises(BaseExceptionGroup) as raised:
@@ -222,10 +223,10 @@ async def test_a_group_has_failed_where_anything_in_it_has(
     assert only_end(published).status == status
 
 
-async def test_the_start_is_told_just_before_the_runner_runs(
+async def test_the_start_is_published_just_before_the_runner_runs(
     tracker: WorkflowEventTracker, published: list[Event]
 ) -> None:
-    """Not when the task is made, and not after."""
+    """Making the task publishes nothing."""
     seen: list[list[type[Event]]] = []
     task = PhaseTask("phase", lambda: seen.append([type(event) for event in published]), tracker)
     assert published == []
@@ -233,13 +234,13 @@ async def test_the_start_is_told_just_before_the_runner_runs(
     assert seen == [[NodeStarted]]
 
 
-async def test_runs_of_one_task_are_attempts_of_their_own(
+async def test_each_run_of_a_task_is_an_attempt(
     tracker: WorkflowEventTracker, published: list[Event]
 ) -> None:
     """A retry is another attempt in the same run."""
     tracker.workflow_started("w")
-    answers = iter([False, True])
-    task = PhaseTask("phase", lambda: next(answers), tracker)
+    results = iter([False, True])
+    task = PhaseTask("phase", lambda: next(results), tracker)
     with pytest.raises(RuntimeError):
         await task.run()
     await task.run()
@@ -249,7 +250,7 @@ async def test_runs_of_one_task_are_attempts_of_their_own(
 async def test_overlapping_phases_of_one_name_each_end_their_own_attempt(
     tracker: WorkflowEventTracker, published: list[Event]
 ) -> None:
-    """The first to start may be the first to end."""
+    """The first attempt to start may be the first to end."""
     tracker.workflow_started("w")
     first_may_end, second_may_end = anyio.Event(), anyio.Event()
 
@@ -282,7 +283,7 @@ async def test_overlapping_phases_of_one_name_each_end_their_own_attempt(
 async def test_a_phase_that_starts_a_node_of_its_own_name_ends_its_own_attempt(
     tracker: WorkflowEventTracker, published: list[Event]
 ) -> None:
-    """What the runner left open is not mistaken for the phase."""
+    """A node that the runner left open is not mistaken for the phase."""
     await PhaseTask("phase", lambda: tracker.node_started("phase"), tracker).run()
     assert [node.attempt for node in ends(published)] == [1]
 
@@ -290,7 +291,7 @@ async def test_a_phase_that_starts_a_node_of_its_own_name_ends_its_own_attempt(
 async def test_a_phase_ends_in_the_run_it_began_in(
     tracker: WorkflowEventTracker, published: list[Event]
 ) -> None:
-    """A later run does not take it away."""
+    """A later run does not take the node."""
     may_end = anyio.Event()
     async with anyio.create_task_group() as tasks:
         tracker.workflow_started("a")
@@ -304,14 +305,6 @@ async def test_a_phase_ends_in_the_run_it_began_in(
     assert ended.duration_seconds is not None
 
 
-class RaisingSink:
-    """A bus that is broken."""
-
-    def publish(self, event: Event) -> NoReturn:
-        """Raise."""
-        raise KeyError("broken")
-
-
 class RaisingTracker:
     """A tracker that raises."""
 
@@ -323,14 +316,14 @@ class RaisingTracker:
 
 
 class RefusingTracker:
-    """A tracker that has nothing."""
+    """A tracker without attributes."""
 
     def __getattribute__(self, name: str) -> NoReturn:
         raise AttributeError(name)
 
 
 class FalsyTracker(RaisingTracker):
-    """A tracker that cannot be asked whether it is true."""
+    """A tracker whose truth raises."""
 
     def __bool__(self) -> NoReturn:
         raise KeyError("broken")
@@ -347,7 +340,7 @@ BROKEN: list[Any] = [
 
 @pytest.mark.parametrize("make_tracker", BROKEN, ids=["sink", "methods", "attributes", "falsy", "object"])
 async def test_a_broken_tracker_never_changes_the_outcome(make_tracker: Callable[[], Any]) -> None:
-    """A phase that passes passes, one that fails fails with its own error, alone."""
+    """A phase returns its own result or raises its own error, without a context."""
     passes = PhaseTask("phase", lambda: "result", make_tracker())
     assert await passes.run() == "result"
     error = ValueError("mine")
@@ -357,38 +350,38 @@ async def test_a_broken_tracker_never_changes_the_outcome(make_tracker: Callable
     assert (error.__cause__, error.__context__) == (None, None)
 
 
-async def test_a_success_that_cannot_be_told_is_not_told_as_a_failure() -> None:
-    """Only one end is tried."""
-    told: list[bool] = []
+async def test_a_success_that_cannot_be_published_is_not_published_as_a_failure() -> None:
+    """The tracker is called with one end only."""
+    reported: list[bool] = []
 
     class Recorder(WorkflowEventTracker):
         def node_completed(self, node_id: str, success: bool = True, *args: Any, **kwargs: Any) -> None:
-            told.append(success)
+            reported.append(success)
             raise OSError("no space")
 
     await PhaseTask("phase", lambda: None, Recorder()).run()
-    assert told == [True]
+    assert reported == [True]
 
 
 async def test_without_a_tracker_a_phase_runs_unobserved() -> None:
-    """As Oneiric's own."""
+    """It has the outcome of Oneiric's own task."""
     assert await PhaseTask("phase", lambda: 1).run() == 1
     with pytest.raises(RuntimeError, match="workflow-task-failed: phase"):
         await PhaseTask("phase", lambda: False).run()
 
 
-async def test_the_historic_name_of_the_parameter_works(
+async def test_the_older_name_of_the_parameter_works(
     tracker: WorkflowEventTracker, published: list[Event]
 ) -> None:
-    """`event_tracker=` is `tracker=`, which wins."""
+    """`event_tracker=` means `tracker=`, which wins."""
     await PhaseTask("phase", lambda: None, event_tracker=tracker).run()
     assert only_end(published).success
     await PhaseTask("phase", lambda: None, WorkflowEventTracker(), event_tracker=tracker).run()
     assert len(published) == 2
 
 
-async def test_a_phase_that_ended_is_not_kept(tracker: WorkflowEventTracker) -> None:
-    """Neither its result nor its exception lives on in the tracker."""
+async def test_an_ended_phase_is_not_kept(tracker: WorkflowEventTracker) -> None:
+    """The tracker keeps neither its result nor its exception."""
 
     class Result:
         pass

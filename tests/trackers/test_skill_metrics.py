@@ -1,4 +1,4 @@
-"""What is counted of skills."""
+"""The metrics of skills."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def invoked(at: str = "2026-01-02T03:04:05+00:00", **fields: object) -> SkillInv
 
 
 def test_completed_and_abandoned_invocations_are_counted_apart() -> None:
-    """The completion rate is in per cent; only completed ones have a share in the mean duration."""
+    """The completion rate is in per cent; the mean duration is that of completed invocations."""
     metrics = metrics_of(
         invoked(completed=True, duration_seconds=2.0),
         invoked(completed=True, duration_seconds=4.0),
@@ -44,15 +44,15 @@ def test_an_instant_invocation_counts_in_the_mean() -> None:
     assert metrics.avg_duration_seconds() == 1.0
 
 
-def test_nothing_known_gives_zeros() -> None:
-    """No invocation divides nothing by nothing."""
+def test_without_invocations_the_ratios_are_zero() -> None:
+    """Nothing is divided by zero."""
     metrics = SkillMetrics("s")
     assert (metrics.completion_rate(), metrics.avg_duration_seconds()) == (0.0, 0.0)
     assert (metrics.first_invoked, metrics.last_invoked) == (None, None)
 
 
-def test_habits_are_counted_by_name() -> None:
-    """Paths, errors and follow-up actions each have their counts."""
+def test_paths_errors_and_actions_are_counted_by_name() -> None:
+    """Each name has its own count."""
     metrics = metrics_of(
         invoked(workflow_path="daily", follow_up_actions=["commit", "push"]),
         invoked(workflow_path="daily", error_type="ValueError", follow_up_actions=["commit"]),
@@ -64,28 +64,28 @@ def test_habits_are_counted_by_name() -> None:
 
 
 def test_first_and_last_are_instants_not_texts() -> None:
-    """03:00+05:00 is earlier than 01:00+00:00, whatever their texts say."""
+    """03:00+05:00 is earlier than 01:00+00:00, although its text sorts later."""
     early, late = "2026-01-02T03:00:00+05:00", "2026-01-02T01:00:00+00:00"
     metrics = metrics_of(invoked(late), invoked(early))
     assert (metrics.first_invoked, metrics.last_invoked) == (early, late)
 
 
 def test_a_time_that_cannot_be_read_is_counted_but_is_neither_first_nor_last() -> None:
-    """A damaged file does not keep its invocations from being counted."""
+    """The invocations of a damaged file are still counted."""
     metrics = metrics_of(invoked("yesterday"))
     assert (metrics.total_invocations, metrics.first_invoked) == (1, None)
 
 
-def test_generated_names_do_not_grow_memory_without_end() -> None:
-    """Beyond the limit, all other names are counted together."""
+def test_generated_names_do_not_fill_the_memory() -> None:
+    """Names beyond the limit are counted together."""
     metrics = metrics_of(*(invoked(follow_up_actions=[f"action {n}"]) for n in range(MAX_KINDS + 10)))
     assert len(metrics.follow_up_actions) == MAX_KINDS + 1
     assert metrics.follow_up_actions[OTHER] == 10
     assert sum(metrics.follow_up_actions.values()) == MAX_KINDS + 10
 
 
-def test_a_skill_is_written_in_its_historic_shape() -> None:
-    """The two ratios stand beside the counts, as the file has them."""
+def test_a_skill_is_written_in_its_legacy_shape() -> None:
+    """The two ratios stand beside the counts, as in `skill_metrics.json`."""
     shape = metrics_of(invoked(completed=True, duration_seconds=2.0)).to_dict()
     assert list(shape) == [
         "skill_name",
@@ -104,8 +104,8 @@ def test_a_skill_is_written_in_its_historic_shape() -> None:
     assert (shape["completion_rate"], shape["avg_duration_seconds"]) == (100.0, 2.0)
 
 
-def test_a_copy_shares_nothing() -> None:
-    """Counting on does not change a copy."""
+def test_a_copy_is_independent() -> None:
+    """Later invocations do not change it."""
     metrics = metrics_of(invoked(workflow_path="daily"))
     copy = metrics.copy()
     metrics.add(invoked(workflow_path="daily"))
@@ -114,7 +114,7 @@ def test_a_copy_shares_nothing() -> None:
 
 
 def test_the_summary_names_the_most_used_skill_first() -> None:
-    """Skills stand in the order of their use, equally used ones in that of their names."""
+    """Skills are sorted by their use, equally used ones by their names."""
     skills = {name: SkillMetrics(name) for name in ("c", "b", "a")}
     for name in ("b", "b", "a", "c"):
         skills[name].add(invoked(completed=name != "c", duration_seconds=3.0))
@@ -130,19 +130,19 @@ def test_the_summary_names_the_most_used_skill_first() -> None:
 
 
 def test_the_summary_of_nothing_has_the_same_keys() -> None:
-    """A reader need not ask first whether there is a skill."""
+    """A reader need not check first whether there is a skill."""
     empty = summarize({})
     assert empty.keys() == summarize({"s": metrics_of(invoked())}).keys()
     assert (empty["most_used_skill"], empty["most_used_count"], empty["skills_by_usage"]) == (None, 0, [])
 
 
 @pytest.mark.parametrize("expected", ["s: 1 invocations", "100.0 %", "daily (1)", "commit (1)"])
-def test_the_report_says_what_is_known(expected: str) -> None:
-    """Counts, rates, paths and actions of each skill are in the text."""
+def test_the_report_shows_the_metrics(expected: str) -> None:
+    """The text has the counts, rates, paths and actions of each skill."""
     used = invoked(completed=True, duration_seconds=1, workflow_path="daily", follow_up_actions=["commit"])
     assert expected in render_report({"s": metrics_of(used)})
 
 
-def test_the_report_of_nothing_says_so() -> None:
-    """Without a skill there is one line."""
+def test_the_report_without_a_skill_is_one_line() -> None:
+    """It says that there is no skill."""
     assert render_report({}) == "No skill was tracked."

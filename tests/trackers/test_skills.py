@@ -1,4 +1,4 @@
-"""A use of a skill is told of at its start and, once, at its end."""
+"""A skill invocation is published at its start and, once, at its end."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import anyio
 import pytest
@@ -21,6 +20,7 @@ from eventbus.events import Event, SkillCompleted, SkillEvent, SkillStarted
 from eventbus.session import session_scope
 from eventbus.trackers import SkillMetricsTracker, SkillTracker, get_tracker, track_skill
 from eventbus.trackers.skill_metrics import MAX_KINDS, OTHER
+from tests.trackers.conftest import Hostile, RaisingSink, run_in_threads
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def only_end(published: list[Event]) -> SkillCompleted:
 def test_a_block_that_is_left_normally_completes_the_skill(
     tracker: SkillTracker, published: list[Event]
 ) -> None:
-    """One start when tracking begins, one end when the block does, of one invocation."""
+    """Entering publishes the start and leaving the end of the same invocation."""
     with tracker.track("crackerjack-run", "comprehensive") as skill:
         assert [type(event) for event in published] == [SkillStarted]
         assert (skill.completed, skill.ended) == (False, False)
@@ -58,7 +58,7 @@ def test_a_block_that_is_left_normally_completes_the_skill(
 def test_a_block_that_is_left_by_an_exception_abandons_the_skill(
     tracker: SkillTracker, published: list[Event], error: BaseException
 ) -> None:
-    """The exception passes through as it is; only its type is told."""
+    """The exception passes through unchanged; only its type is published."""
     with pytest.raises(type(error)) as raised, tracker.track("s"):
         raise error
     assert raised.value is error
@@ -70,7 +70,7 @@ def test_a_block_that_is_left_by_an_exception_abandons_the_skill(
 
 @pytest.mark.anyio
 async def test_an_async_block_completes_the_skill(tracker: SkillTracker, published: list[Event]) -> None:
-    """`async with` is `with`."""
+    """`async with` does the same as `with`."""
     async with tracker.track("s") as skill:
         await anyio.lowlevel.checkpoint()
     assert only_end(published).completed
@@ -79,7 +79,7 @@ async def test_an_async_block_completes_the_skill(tracker: SkillTracker, publish
 
 @pytest.mark.anyio
 async def test_a_cancelled_block_abandons_the_skill(tracker: SkillTracker, published: list[Event]) -> None:
-    """Cancellation is told of, and not swallowed."""
+    """The cancellation is published and not swallowed."""
     after = False
     with anyio.CancelScope() as scope:
         async with tracker.track("s"):
@@ -94,7 +94,7 @@ async def test_a_cancelled_block_abandons_the_skill(tracker: SkillTracker, publi
 
 
 def test_completing_inside_the_block_ends_it_once(tracker: SkillTracker, published: list[Event]) -> None:
-    """What was said explicitly holds, not how the block is left."""
+    """The explicit call wins over how the block is left."""
     with tracker.track("s") as skill:
         skill.complete(completed=False, error_type="UserGaveUp")
         skill.follow_up("too late")
@@ -103,7 +103,7 @@ def test_completing_inside_the_block_ends_it_once(tracker: SkillTracker, publish
 
 
 def test_a_completer_ends_the_skill_once(tracker: SkillTracker, published: list[Event]) -> None:
-    """The second call publishes nothing and counts nothing."""
+    """A second call publishes nothing and counts nothing."""
     complete = tracker.track_invocation("s", "daily")
     complete(completed=True, follow_up_actions=["git commit"])
     complete(completed=False)
@@ -115,7 +115,7 @@ def test_a_completer_ends_the_skill_once(tracker: SkillTracker, published: list[
 
 
 def test_many_threads_complete_a_skill_once(tracker: SkillTracker, published: list[Event]) -> None:
-    """Whoever comes first ends it."""
+    """The first call ends it."""
     for _ in range(50):
         complete = tracker.track_invocation("s")
         run_in_threads(4, complete)
@@ -126,7 +126,7 @@ def test_many_threads_complete_a_skill_once(tracker: SkillTracker, published: li
 def test_follow_up_actions_given_at_the_end_come_after_those_noted_before(
     tracker: SkillTracker, published: list[Event]
 ) -> None:
-    """Both are kept, in order."""
+    """Both are published, in order."""
     with tracker.track("s") as skill:
         skill.follow_up("a")
         skill.complete(follow_up_actions=["b"])
@@ -134,17 +134,17 @@ def test_follow_up_actions_given_at_the_end_come_after_those_noted_before(
 
 
 def test_follow_up_actions_are_bounded(tracker: SkillTracker, published: list[Event]) -> None:
-    """A loop that notes too much does not grow memory without end."""
+    """At most 256 actions are kept."""
     with tracker.track("s") as skill:
         for n in range(1_000):
             skill.follow_up(str(n))
     assert len(only_end(published).follow_up_actions) == 256
 
 
-def test_a_completer_that_is_garbage_abandons_its_skill(
+def test_a_completer_that_is_garbage_collected_abandons_its_skill(
     tracker: SkillTracker, published: list[Event]
 ) -> None:
-    """Nobody can complete it any more."""
+    """The invocation can no longer be completed."""
     complete = tracker.track_invocation("s")
     gc.collect()
     assert tracker.invocations == []
@@ -157,7 +157,7 @@ def test_a_completer_that_is_garbage_abandons_its_skill(
 
 
 def test_a_completed_skill_is_not_abandoned_too(tracker: SkillTracker, published: list[Event]) -> None:
-    """Its handle becoming garbage afterwards says nothing."""
+    """Collecting the handle afterwards changes nothing."""
     complete = tracker.track_invocation("s")
     complete()
     del complete
@@ -166,18 +166,18 @@ def test_a_completed_skill_is_not_abandoned_too(tracker: SkillTracker, published
 
 
 def test_a_skill_abandoned_while_another_is_counted_is_counted_too(tracker: SkillTracker) -> None:
-    """A finalizer may interrupt the thread that counts; it neither waits nor is forgotten."""
+    """A finalizer may interrupt the thread that counts: it does not wait, and its invocation is not lost."""
     complete = tracker.track_invocation("inner")
     with tracker._counting:
         del complete
         gc.collect()
     tracker.track_invocation("outer")()
-    assert {use.skill_name for use in tracker.invocations} == {"inner", "outer"}
+    assert {each.skill_name for each in tracker.invocations} == {"inner", "outer"}
     assert tracker.get_summary()["total_invocations"] == 2
 
 
 def test_ending_does_not_wait_for_a_reader(tracker: SkillTracker) -> None:
-    """Another thread that holds the counts delays nobody."""
+    """A thread that reads the counts delays no other thread."""
     complete = tracker.track_invocation("s")
     with tracker._counting:
         ender = threading.Thread(target=complete)
@@ -211,10 +211,10 @@ complete = SkillTracker(Printing()).track_invocation("s")
         ("import os; os.fork() or sys.exit(0); os.wait()", 0, "SkillCompleted False"),
     ],
 )
-def test_the_end_of_the_interpreter_abandons_what_goes_on(then: str, code: int, end: str) -> None:
-    """However it ends, each invocation ends once, and the exit code is unchanged.
+def test_interpreter_exit_abandons_open_invocations(then: str, code: int, end: str) -> None:
+    """On any exit each invocation ends once, and the exit code is unchanged.
 
-    A forked child does not end what its parent began.
+    A forked child does not end its parent's invocations.
     """
     program = AT_EXIT.format(then=then)
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
@@ -241,8 +241,8 @@ complete = track_skill("s")
 """
 
 
-def test_a_bus_that_is_open_at_exit_still_delivers_what_was_abandoned() -> None:
-    """The end is told before the bus closes."""
+def test_a_bus_that_is_open_at_exit_delivers_abandoned_invocations() -> None:
+    """The end is published before the bus closes."""
     run = subprocess.run(
         [sys.executable, "-c", AT_EXIT_WITH_A_BUS], capture_output=True, text=True, check=False
     )
@@ -250,36 +250,36 @@ def test_a_bus_that_is_open_at_exit_still_delivers_what_was_abandoned() -> None:
 
 
 def test_a_skill_keeps_the_session_it_began_in(tracker: SkillTracker, published: list[Event]) -> None:
-    """Start and end carry the same session, wherever the end is told."""
+    """Start and end carry the same session, also if the end comes in another one."""
     with session_scope("begin"):
         complete = tracker.track_invocation("s")
     with session_scope("end"):
         complete()
     assert [event.session_id for event in published] == ["begin", "begin"]
-    assert [use.session_id for use in tracker.invocations] == ["begin"]
+    assert [each.session_id for each in tracker.invocations] == ["begin"]
 
 
 def test_a_skill_without_a_session_gets_none_later(tracker: SkillTracker, published: list[Event]) -> None:
-    """None is not filled in at the end."""
+    """The session of the end is not used."""
     complete = tracker.track_invocation("s")
     with session_scope("end"):
         complete()
     assert [event.session_id for event in published] == [None, None]
 
 
-def test_the_session_of_the_tracker_goes_before_that_of_the_context(
+def test_the_session_of_the_tracker_wins_over_that_of_the_context(
     sink: EventSink, published: list[Event]
 ) -> None:
-    """What was said explicitly holds."""
+    """An explicit session is used."""
     with session_scope("context"):
         SkillTracker(sink, session_id="explicit").track("s").complete()
     assert [event.session_id for event in published] == ["explicit", "explicit"]
 
 
-def test_without_a_bus_the_current_one_is_asked_for_at_each_event(
+def test_without_a_bus_the_current_one_is_looked_up_at_each_event(
     sink: EventSink, published: list[Event]
 ) -> None:
-    """A bus that comes up later gets what happens later; without one, uses are counted all the same."""
+    """A bus that starts later gets later events; without a bus, invocations are still counted."""
     tracker = SkillTracker()
     with tracker.track("s"):
         assert published == []
@@ -292,17 +292,9 @@ def test_without_a_bus_the_current_one_is_asked_for_at_each_event(
     assert tracker.get_summary()["total_invocations"] == 2
 
 
-class BrokenSink:
-    """A bus that is broken."""
-
-    def publish(self, event: Event) -> NoReturn:
-        """Raise."""
-        raise KeyError("broken")
-
-
 def test_a_broken_bus_changes_nothing_for_the_skill() -> None:
-    """It is counted, and the exceptions are."""
-    tracker = SkillTracker(BrokenSink())
+    """Its invocations are counted, and so are the exceptions."""
+    tracker = SkillTracker(RaisingSink())
     with tracker.track("s"):
         pass
     tracker.track_invocation("s")()
@@ -310,24 +302,14 @@ def test_a_broken_bus_changes_nothing_for_the_skill() -> None:
     assert tracker.publish_failures == 4
 
 
-def test_what_a_broken_bus_raises_does_not_hide_the_exception_of_the_block() -> None:
-    """The user sees the own error."""
-    with pytest.raises(ValueError, match="mine"), SkillTracker(BrokenSink()).track("s"):
+def test_the_exception_of_a_broken_bus_does_not_hide_that_of_the_block() -> None:
+    """The caller gets the exception of the block."""
+    with pytest.raises(ValueError, match="mine"), SkillTracker(RaisingSink()).track("s"):
         raise ValueError("mine")
 
 
 def test_hostile_arguments_do_not_raise(tracker: SkillTracker, published: list[Event]) -> None:
-    """Names that are no texts become some, and an event that can be written."""
-
-    class Hostile:
-        """Raises whatever is asked of it."""
-
-        def __str__(self) -> NoReturn:
-            raise KeyError
-
-        __bool__: Any = __str__
-        __iter__: Any = __str__
-
+    """Arguments that are not texts become texts."""
     bad: Any = Hostile()
     with tracker.track(bad, bad) as skill:
         skill.follow_up(bad)
@@ -337,24 +319,24 @@ def test_hostile_arguments_do_not_raise(tracker: SkillTracker, published: list[E
     assert tracker.publish_failures == 0
 
 
-def test_the_latest_ended_uses_are_kept_and_no_more(sink: EventSink) -> None:
-    """History is bounded; totals are not cut by it."""
+def test_only_the_latest_invocations_are_kept(sink: EventSink) -> None:
+    """The history is bounded; the totals count all invocations."""
     tracker = SkillTracker(sink, history=3)
     for n in range(5):
         tracker.track(f"s{n}").complete()
-    assert [use.skill_name for use in tracker.invocations] == ["s2", "s3", "s4"]
+    assert [each.skill_name for each in tracker.invocations] == ["s2", "s3", "s4"]
     assert tracker.get_summary()["total_invocations"] == 5
 
 
-def test_a_skill_that_goes_on_is_not_among_the_ended_ones(tracker: SkillTracker) -> None:
-    """Nothing is known yet of how it ends."""
+def test_an_open_invocation_is_not_counted(tracker: SkillTracker) -> None:
+    """It has no outcome yet."""
     with tracker.track("s"):
         assert tracker.invocations == []
         assert tracker.get_skill_metrics("s") is None
 
 
-def test_what_is_handed_out_is_a_copy(tracker: SkillTracker) -> None:
-    """Changing it changes nothing inside."""
+def test_returned_values_are_copies(tracker: SkillTracker) -> None:
+    """Changing them does not change the tracker."""
     tracker.track("s").complete(follow_up_actions=["a"])
     tracker.invocations[0].follow_up_actions.append("b")
     tracker.get_all_metrics()["s"].total_invocations = 99
@@ -365,8 +347,8 @@ def test_what_is_handed_out_is_a_copy(tracker: SkillTracker) -> None:
     assert metrics.total_invocations == 1
 
 
-def test_generated_skill_names_do_not_grow_memory_without_end(sink: EventSink) -> None:
-    """Beyond the limit, all other skills are counted together."""
+def test_generated_skill_names_do_not_fill_the_memory(sink: EventSink) -> None:
+    """Skills beyond the limit are counted together."""
     tracker = SkillTracker(sink)
     for n in range(MAX_KINDS + 5):
         tracker.track(f"s{n}").complete()
@@ -375,7 +357,7 @@ def test_generated_skill_names_do_not_grow_memory_without_end(sink: EventSink) -
     assert metrics[OTHER].total_invocations == 5
 
 
-def test_a_wall_clock_that_steps_back_gives_no_negative_duration(
+def test_a_wall_clock_that_is_set_back_gives_no_negative_duration(
     tracker: SkillTracker, published: list[Event], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Durations come from the monotonic clock."""
@@ -388,7 +370,7 @@ def test_a_wall_clock_that_steps_back_gives_no_negative_duration(
 
 
 def test_track_skill_uses_the_tracker_of_the_process(sink: EventSink, published: list[Event]) -> None:
-    """It publishes to the current bus, and is bound to none."""
+    """That tracker publishes to the current bus."""
     before = get_tracker().get_summary()["total_invocations"]
     current_bus.register(sink)
     token = current_bus.push(sink)
@@ -403,13 +385,13 @@ def test_track_skill_uses_the_tracker_of_the_process(sink: EventSink, published:
     assert get_tracker().get_summary()["total_invocations"] == before + 1
 
 
-def test_the_historic_name_is_the_same_class() -> None:
-    """Code that knows `SkillMetricsTracker` keeps working."""
+def test_the_older_name_is_the_same_class() -> None:
+    """Code that uses `SkillMetricsTracker` works."""
     assert SkillMetricsTracker is SkillTracker
 
 
-def test_metrics_are_exported_whole_and_privately(tracker: SkillTracker, tmp_path: Path) -> None:
-    """One JSON file, readable by its owner only, replaced at once, with nothing left beside it."""
+def test_metrics_are_exported_atomically_and_privately(tracker: SkillTracker, tmp_path: Path) -> None:
+    """The export is one JSON file that only its owner can read; no other file is left beside it."""
     tracker.track("s", "daily").complete()
     output = tmp_path / "new" / "metrics.json"
     tracker.export_metrics(output)
@@ -422,23 +404,23 @@ def test_metrics_are_exported_whole_and_privately(tracker: SkillTracker, tmp_pat
     assert list(output.parent.iterdir()) == [output]
 
 
-def test_an_export_that_fails_says_so_and_leaves_nothing(tracker: SkillTracker, tmp_path: Path) -> None:
-    """The directory's place is taken by a directory of the file's name."""
+def test_an_export_that_fails_raises_and_leaves_no_file(tracker: SkillTracker, tmp_path: Path) -> None:
+    """A directory has the name of the file."""
     (tmp_path / "metrics.json").mkdir()
     with pytest.raises(OSError, match=r"metrics\.json"):
         tracker.export_metrics(tmp_path / "metrics.json")
     assert list(tmp_path.iterdir()) == [tmp_path / "metrics.json"]
 
 
-def test_the_report_is_text_as_soon_as_there_is_a_skill(tracker: SkillTracker) -> None:
-    """With and without one it can be read."""
+def test_the_report_is_text(tracker: SkillTracker) -> None:
+    """It can be read with and without a skill."""
     assert tracker.generate_report() == "No skill was tracked."
     tracker.track("s").complete()
     assert "s: 1 invocations" in tracker.generate_report()
 
 
 def test_many_threads_lose_no_count(sink: EventSink, published: list[Event]) -> None:
-    """Every use is published twice and counted once."""
+    """Every invocation is published twice and counted once."""
     tracker = SkillTracker(sink)
 
     def work() -> None:
@@ -452,11 +434,3 @@ def test_many_threads_lose_no_count(sink: EventSink, published: list[Event]) -> 
     assert sum(metrics.follow_up_actions["a"] for metrics in tracker.get_all_metrics().values()) == 1_600
     ids = [event.invocation_id for event in published if isinstance(event, SkillEvent)]
     assert (len(ids), len(set(ids))) == (3_200, 1_600)
-
-
-def run_in_threads(count: int, work: Callable[[], object]) -> None:
-    threads = [threading.Thread(target=work) for _ in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()

@@ -1,4 +1,4 @@
-"""What holds of tracked runs, in whatever order they are told of."""
+"""Invariants of tracked runs, for calls in any order."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ statuses = st.sampled_from([None, "ok", "failed", "skipped", "cancelled"])
 
 
 class TrackedRuns(RuleBasedStateMachine):
-    """Runs, nodes and attempts, told of in any order, by id or without."""
+    """Runs, nodes and attempts begin and end in any order, with and without ids."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class TrackedRuns(RuleBasedStateMachine):
 
     @rule(node=nodes, run_id=run_ids, attempt=numbers)
     def progress(self, node: str, run_id: str | None, attempt: int | None) -> None:
-        """Tell how far an attempt got."""
+        """Publish the progress of an attempt."""
         self.tracker.node_progress(node, 1, run_id=run_id, attempt=attempt)
 
     @invariant()
@@ -73,8 +73,8 @@ class TrackedRuns(RuleBasedStateMachine):
                 seen.add(key)
 
     @invariant()
-    def durations_are_known_of_what_was_started_and_never_negative(self) -> None:
-        """An attempt has a duration just if it was started."""
+    def started_attempts_have_a_duration_that_is_not_negative(self) -> None:
+        """An attempt has a duration if, and only if, it was started."""
         started = {_key(event) for event in self.published if isinstance(event, NodeStarted)}
         for event in self.published:
             if isinstance(event, NodeCompleted):
@@ -82,8 +82,8 @@ class TrackedRuns(RuleBasedStateMachine):
                 assert (event.duration_seconds or 0) >= 0
 
     @invariant()
-    def a_run_ends_as_often_as_it_began_or_is_open(self) -> None:
-        """Ends of seen starts match the starts."""
+    def each_started_run_is_open_or_has_ended_once(self) -> None:
+        """At most one start of a run has no end yet."""
         begun = Counter(event.run_id for event in self.published if isinstance(event, WorkflowStarted))
         ended = Counter(
             event.run_id
@@ -94,18 +94,18 @@ class TrackedRuns(RuleBasedStateMachine):
         assert ended.keys() <= begun.keys()
 
     @invariant()
-    def the_session_is_active_just_while_a_run_is_open(self) -> None:
+    def the_session_is_active_exactly_while_a_run_is_open(self) -> None:
         """A session is active from the start of its first open run to the end of its last."""
         open_runs = any(run.began is not None for run in self.tracker._runs._open.values())
         assert current_session_id() == ("session" if open_runs else None)
 
     @invariant()
     def nothing_failed(self) -> None:
-        """No exception was kept from anybody."""
+        """The tracker has suppressed no exception."""
         assert self.tracker.publish_failures == 0
 
     def teardown(self) -> None:
-        """End all runs: then every node that was started has ended."""
+        """End all runs; then every started node has ended."""
         for run_id in list(self.tracker._runs._open):
             self.tracker.workflow_completed(run_id=run_id)
         self.nothing_ends_twice_or_before_its_start()
@@ -116,7 +116,7 @@ class TrackedRuns(RuleBasedStateMachine):
 
 
 class NumberedRuns(TrackedRuns):
-    """The same, where nobody gives numbers: attempts are numbered from 1, without a gap."""
+    """The same without explicit numbers: attempts are numbered from 1, without a gap."""
 
     @rule(node=nodes, run_id=run_ids, attempt=st.none(), status=statuses, success=st.booleans())
     def end_node(

@@ -1,10 +1,9 @@
-"""What is told of runs and nodes becomes the right events, and never raises."""
+"""Calls about runs and nodes become events, and never raise."""
 
 from __future__ import annotations
 
 import contextvars
 import gc
-import threading
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any, NoReturn, TypeVar
@@ -31,6 +30,7 @@ from eventbus.events import (
 from eventbus.session import current_session_id, session_scope
 from eventbus.trackers import WorkflowEventTracker
 from eventbus.trackers.open_runs import MAX_DURATIONS, MAX_ENDED_RUNS, MAX_OPEN_RUNS, UNKNOWN_WORKFLOW
+from tests.trackers.conftest import Hostile, RaisingSink, run_in_threads
 
 EventT = TypeVar("EventT", bound=Event)
 
@@ -49,12 +49,12 @@ def attempts(events: list[Event]) -> list[tuple[str, int]]:
 
 
 def elsewhere(work: Callable[[], object]) -> None:
-    """Run in a context that has begun nothing, as a thread of a pool does."""
+    """Call in an empty context, as in a thread of a pool."""
     contextvars.Context().run(work)
 
 
-def test_a_run_tells_of_itself_and_its_nodes(tracker: WorkflowEventTracker, published: list[Event]) -> None:
-    """Four calls are four events of one run, with durations."""
+def test_a_run_publishes_starts_and_ends(tracker: WorkflowEventTracker, published: list[Event]) -> None:
+    """Four calls publish four events of one run, with durations."""
     run_id = tracker.workflow_started("crackerjack", {"a": 1}, nodes=["fast_hooks"])
     assert tracker.node_started("fast_hooks") == 1
     tracker.node_completed("fast_hooks")
@@ -78,17 +78,15 @@ def test_a_run_tells_of_itself_and_its_nodes(tracker: WorkflowEventTracker, publ
     assert 0 <= node.duration_seconds <= ended.duration_seconds
 
 
-def test_the_workflow_is_the_one_that_was_started(
-    tracker: WorkflowEventTracker, published: list[Event]
-) -> None:
-    """No name is built in."""
+def test_the_workflow_is_the_started_one(tracker: WorkflowEventTracker, published: list[Event]) -> None:
+    """The name comes from the call."""
     tracker.workflow_started("mine")
     tracker.node_started("n")
     assert {event.workflow_id for event in of(published, WorkflowEvent)} == {"mine"}
 
 
-def test_events_are_kept_as_records_in_the_historic_shape() -> None:
-    """Without any bus, `get_events` still has them, with aware times."""
+def test_events_are_kept_as_records_in_the_legacy_shape() -> None:
+    """`get_events` returns them, with aware times, also without a bus."""
     tracker = WorkflowEventTracker(session_id="abc123")
     tracker.workflow_started("w")
     tracker.node_started("n")
@@ -123,7 +121,7 @@ def test_events_are_kept_as_records_in_the_historic_shape() -> None:
 def test_how_a_node_ended(
     tracker: WorkflowEventTracker, published: list[Event], given: dict[str, Any], status: str, success: bool
 ) -> None:
-    """The worse of status and success holds; a status the wire does not know is none."""
+    """The worse of status and success holds; an unknown status is ignored."""
     tracker.node_completed("n", **given)
     (ended,) = of(published, NodeCompleted)
     assert (ended.status, ended.success) == (status, success)
@@ -137,7 +135,7 @@ def test_how_a_node_ended(
 def test_how_a_run_ended(
     tracker: WorkflowEventTracker, published: list[Event], given: dict[str, Any], status: str
 ) -> None:
-    """A run has a status, too, and the type of what ended it."""
+    """A run has a status and the type of its error."""
     tracker.workflow_started("w")
     tracker.workflow_completed(**given, error_type="E")
     (ended,) = of(published, WorkflowCompleted)
@@ -147,7 +145,7 @@ def test_how_a_run_ended(
 def test_a_completion_without_a_start_has_no_duration(
     tracker: WorkflowEventTracker, published: list[Event]
 ) -> None:
-    """It is told of, and raises nothing."""
+    """It is published and raises nothing."""
     tracker.node_completed("n")
     tracker.workflow_completed()
     (node,), (run,) = of(published, NodeCompleted), of(published, WorkflowCompleted)
@@ -158,10 +156,10 @@ def test_a_completion_without_a_start_has_no_duration(
     assert tracker.publish_failures == 0
 
 
-def test_who_never_tells_of_starts_tells_of_one_more_each_time(
+def test_each_end_without_a_start_is_an_attempt_or_a_run(
     tracker: WorkflowEventTracker, published: list[Event]
 ) -> None:
-    """Ends of unseen starts are attempts, and runs, of their own."""
+    """A producer without start events ends one more attempt, and one more run, with each call."""
     tracker.node_completed("n")
     tracker.node_completed("n")
     tracker.workflow_completed()
@@ -170,8 +168,8 @@ def test_who_never_tells_of_starts_tells_of_one_more_each_time(
     assert len({run.run_id for run in of(published, WorkflowCompleted)}) == 2
 
 
-def test_ending_twice_is_ending_once(tracker: WorkflowEventTracker, published: list[Event]) -> None:
-    """A second end of an attempt that was started, and of a run, is ignored."""
+def test_a_second_end_is_ignored(tracker: WorkflowEventTracker, published: list[Event]) -> None:
+    """This holds for a started attempt and for a run."""
     run_id = tracker.workflow_started("w")
     tracker.node_started("n")
     tracker.node_completed("n")
@@ -184,8 +182,8 @@ def test_ending_twice_is_ending_once(tracker: WorkflowEventTracker, published: l
     assert [run.success for run in of(published, WorkflowCompleted)] == [True]
 
 
-def test_starting_twice_is_starting_once(tracker: WorkflowEventTracker, published: list[Event]) -> None:
-    """Two observers of one run may both tell of its beginning."""
+def test_a_second_start_is_ignored(tracker: WorkflowEventTracker, published: list[Event]) -> None:
+    """Two observers of one run may both report its start."""
     assert tracker.workflow_started("w", run_id="r") == "r"
     assert tracker.workflow_started("w", run_id="r") == "r"
     assert tracker.node_started("n", attempt=1) == 1
@@ -193,10 +191,10 @@ def test_starting_twice_is_starting_once(tracker: WorkflowEventTracker, publishe
     assert [type(event) for event in published] == [WorkflowStarted, NodeStarted]
 
 
-def test_repeated_and_retried_nodes_are_attempts_of_their_own(
+def test_each_repetition_of_a_node_is_an_attempt(
     tracker: WorkflowEventTracker, published: list[Event]
 ) -> None:
-    """Numbered from 1 per run and node; each has its own duration."""
+    """Attempts are numbered from 1 per run and node."""
     tracker.workflow_started("w")
     for expected in (1, 2):
         assert tracker.node_started("n") == expected
@@ -210,7 +208,7 @@ def test_repeated_and_retried_nodes_are_attempts_of_their_own(
 def test_overlapping_attempts_each_end_their_own(
     tracker: WorkflowEventTracker, published: list[Event]
 ) -> None:
-    """By number, in any order; without one, the latest that is open."""
+    """A number selects the attempt; without one, the latest open attempt ends."""
     tracker.workflow_started("w")
     first, second, third = (tracker.node_started("n") for _ in range(3))
     tracker.node_completed("n", attempt=first)
@@ -223,7 +221,7 @@ def test_overlapping_attempts_each_end_their_own(
 def test_an_end_without_context_or_number_means_the_latest_open_attempt(
     tracker: WorkflowEventTracker, published: list[Event]
 ) -> None:
-    """As of calls that enclose each other."""
+    """This fits nested calls."""
     for _ in range(2):
         elsewhere(lambda: tracker.node_started("n"))
     for _ in range(2):
@@ -235,7 +233,7 @@ def test_an_end_without_context_or_number_means_the_latest_open_attempt(
 async def test_an_end_without_a_number_means_the_attempt_begun_in_its_context(
     tracker: WorkflowEventTracker, published: list[Event]
 ) -> None:
-    """The first to start may be the first to end, and need not remember its number."""
+    """The first attempt to start may be the first to end, without its number."""
     first_may_end, second_may_end = anyio.Event(), anyio.Event()
 
     async def node(name: str, may_end: anyio.Event) -> None:
@@ -253,14 +251,14 @@ async def test_an_end_without_a_number_means_the_attempt_begun_in_its_context(
         await anyio.wait_all_tasks_blocked()
         first_may_end.set()
     for cls in (NodeProgress, NodeCompleted):
-        told = [(event.attempt, event.metadata["of"]) for event in of(published, cls)]
-        assert told == [(1, "first"), (2, "second")]
+        found = [(event.attempt, event.metadata["of"]) for event in of(published, cls)]
+        assert found == [(1, "first"), (2, "second")]
 
 
-def test_attempts_numbered_by_the_caller_are_counted_on_from_the_highest(
+def test_numbers_continue_from_the_highest_explicit_one(
     tracker: WorkflowEventTracker, published: list[Event]
 ) -> None:
-    """In whatever order they were given."""
+    """Explicit numbers may come in any order."""
     for attempt in (5, 2):
         assert tracker.node_started("n", attempt=attempt) == attempt
         tracker.node_completed("n", attempt=attempt)
@@ -270,7 +268,7 @@ def test_attempts_numbered_by_the_caller_are_counted_on_from_the_highest(
 def test_overlapping_runs_keep_their_nodes_apart(
     tracker: WorkflowEventTracker, published: list[Event]
 ) -> None:
-    """By explicit id, one node of two runs has two attempts numbered 1."""
+    """With explicit ids, one node in two runs has two attempts numbered 1."""
     tracker.workflow_started("a", run_id="ra")
     tracker.workflow_started("b", run_id="rb")
     for run_id in ("ra", "rb"):
@@ -287,7 +285,7 @@ def test_overlapping_runs_keep_their_nodes_apart(
 async def test_tasks_that_overlap_each_mean_their_own_run(
     tracker: WorkflowEventTracker, published: list[Event]
 ) -> None:
-    """Without any id, the run begun in this context is meant, whichever began last."""
+    """A call without an id means the run begun in this context, not the latest one."""
     both_started = anyio.Event()
     waiting = 0
 
@@ -314,10 +312,10 @@ async def test_tasks_that_overlap_each_mean_their_own_run(
         assert event.duration_seconds is not None
 
 
-def test_a_context_that_began_nothing_means_the_latest_open_run(
+def test_an_empty_context_means_the_latest_open_run(
     tracker: WorkflowEventTracker, published: list[Event]
 ) -> None:
-    """Such as a thread of a pool, which starts with an empty context."""
+    """A thread of a pool starts with an empty context."""
     tracker.workflow_started("a")
     tracker.workflow_started("b")
     elsewhere(lambda: tracker.node_started("n"))
@@ -329,7 +327,7 @@ def test_a_context_that_began_nothing_means_the_latest_open_run(
 def test_an_end_without_context_means_the_run_in_which_the_node_is_open(
     tracker: WorkflowEventTracker, published: list[Event]
 ) -> None:
-    """A later run does not take it away."""
+    """A later run does not take the node."""
     elsewhere(lambda: tracker.workflow_started("a"))
     elsewhere(lambda: tracker.node_started("n"))
     elsewhere(lambda: tracker.workflow_started("b"))
@@ -342,7 +340,7 @@ def test_an_end_without_context_means_the_run_in_which_the_node_is_open(
 def test_a_node_without_a_run_belongs_to_an_implicit_one(
     tracker: WorkflowEventTracker, published: list[Event]
 ) -> None:
-    """It keeps one id, is of an unknown workflow, and gives way to the first real run."""
+    """That run has one id and an unknown workflow, and is dropped when the first real run begins."""
     tracker.node_started("a")
     tracker.node_completed("a")
     tracker.node_started("b")
@@ -356,10 +354,8 @@ def test_a_node_without_a_run_belongs_to_an_implicit_one(
     assert [run.workflow_id for run in of(published, WorkflowCompleted)] == ["w"]
 
 
-def test_a_run_whose_node_was_told_of_first_is_that_run(
-    tracker: WorkflowEventTracker, published: list[Event]
-) -> None:
-    """An id that is known from a node is adopted when its run is told of."""
+def test_a_run_may_start_after_its_node(tracker: WorkflowEventTracker, published: list[Event]) -> None:
+    """A run whose id is known from a node takes over that node."""
     tracker.node_started("n", run_id="r")
     tracker.workflow_started("w", run_id="r")
     tracker.node_completed("n", run_id="r")
@@ -371,7 +367,7 @@ def test_a_run_whose_node_was_told_of_first_is_that_run(
 def test_nodes_that_are_open_when_their_run_ends_are_cancelled(
     tracker: WorkflowEventTracker, published: list[Event]
 ) -> None:
-    """In the order of their starts, before the run's own end; a late end of theirs is ignored."""
+    """They end in the order of their starts, before the run; their own late ends are ignored."""
     run_id = tracker.workflow_started("w")
     tracker.node_started("b")
     tracker.node_started("a")
@@ -389,10 +385,10 @@ def test_nodes_that_are_open_when_their_run_ends_are_cancelled(
 
 
 @pytest.mark.anyio
-async def test_a_task_that_outlives_its_run_tells_nothing_of_another(
+async def test_a_task_that_outlives_its_run_does_not_affect_another_run(
     tracker: WorkflowEventTracker, published: list[Event]
 ) -> None:
-    """Its node was cancelled with the run: the end that comes late belongs nowhere."""
+    """Its node was cancelled with its run; a late end is ignored."""
     run_ended = anyio.Event()
 
     async def phase() -> None:
@@ -415,10 +411,8 @@ async def test_a_task_that_outlives_its_run_tells_nothing_of_another(
     assert of(published, NodeProgress) == []
 
 
-def test_after_its_end_a_run_takes_no_more_nodes(
-    tracker: WorkflowEventTracker, published: list[Event]
-) -> None:
-    """What is started there could never end."""
+def test_an_ended_run_takes_no_more_nodes(tracker: WorkflowEventTracker, published: list[Event]) -> None:
+    """A node started there could never end."""
     run_id = tracker.workflow_started("w")
     tracker.workflow_completed()
     count = len(published)
@@ -428,10 +422,10 @@ def test_after_its_end_a_run_takes_no_more_nodes(
     assert len(published) == count
 
 
-def test_a_run_that_is_resumed_numbers_its_attempts_on(
+def test_a_resumed_run_continues_the_numbers_of_its_attempts(
     tracker: WorkflowEventTracker, published: list[Event]
 ) -> None:
-    """One id may be executed twice: no two attempts are called the same."""
+    """A run may be executed twice; no two of its attempts have the same number."""
     for expected in (1, 2):
         tracker.workflow_started("w", run_id="r")
         assert tracker.node_started("n") == expected
@@ -442,7 +436,7 @@ def test_a_run_that_is_resumed_numbers_its_attempts_on(
 def test_a_skipped_node_ends_with_or_without_a_start(
     tracker: WorkflowEventTracker, published: list[Event]
 ) -> None:
-    """A checkpointed node is started and then skipped; another is only skipped."""
+    """A node may be started and then skipped, or only skipped."""
     tracker.workflow_started("w")
     tracker.node_started("a")
     tracker.node_skipped("a")
@@ -457,8 +451,8 @@ def test_a_skipped_node_ends_with_or_without_a_start(
     )
 
 
-def test_progress_is_published_and_not_kept(tracker: WorkflowEventTracker, published: list[Event]) -> None:
-    """It belongs to the attempt that is open, and does not push ends out of `events`."""
+def test_progress_is_published_but_not_kept(tracker: WorkflowEventTracker, published: list[Event]) -> None:
+    """It belongs to the open attempt, and does not push ends out of `events`."""
     tracker.workflow_started("w")
     tracker.node_started("n")
     tracker.node_started("n")
@@ -469,10 +463,10 @@ def test_progress_is_published_and_not_kept(tracker: WorkflowEventTracker, publi
 
 
 @pytest.mark.parametrize("amount", [float("nan"), float("inf"), "three", None])
-def test_progress_that_is_no_number_can_still_be_read_back(
+def test_progress_that_is_not_a_number_can_be_decoded(
     tracker: WorkflowEventTracker, published: list[Event], amount: Any
 ) -> None:
-    """The wire cannot say NaN: it is none."""
+    """JSON has no NaN: it becomes None."""
     tracker.node_progress("n", amount, amount)
     (progress,) = of(published, NodeProgress)
     assert (progress.completed, progress.total) == (0, None)
@@ -480,7 +474,7 @@ def test_progress_that_is_no_number_can_still_be_read_back(
 
 
 def test_the_metadata_of_the_caller_is_never_changed(tracker: WorkflowEventTracker) -> None:
-    """Neither by what is taken out of it, nor by what the event adds."""
+    """Keys are removed from a copy only."""
     metadata: dict[str, Any] = {"error_type": "E", "error_message": "m", "mine": 1}
     before = dict(metadata)
     tracker.workflow_started("w", metadata)
@@ -491,16 +485,16 @@ def test_the_metadata_of_the_caller_is_never_changed(tracker: WorkflowEventTrack
     assert metadata == before
 
 
-def test_the_type_of_an_error_in_metadata_is_lifted_and_its_text_dropped(
+def test_an_error_in_metadata_gives_its_type_but_not_its_text(
     tracker: WorkflowEventTracker, published: list[Event]
 ) -> None:
-    """Texts of exceptions may be private: they are not kept unless asked for."""
-    told = {"error_type": "ValueError", "error_message": "secret", "mine": 1}
-    tracker.workflow_started("w", told)
-    tracker.node_started("n", told)
-    tracker.node_completed("n", False, told)
+    """Texts of exceptions may be private and are removed by default."""
+    metadata = {"error_type": "ValueError", "error_message": "secret", "mine": 1}
+    tracker.workflow_started("w", metadata)
+    tracker.node_started("n", metadata)
+    tracker.node_completed("n", False, metadata)
     tracker.node_completed("m", error=KeyError("secret"), error_message="secret")
-    tracker.workflow_completed(False, told)
+    tracker.workflow_completed(False, metadata)
     n, m = of(published, NodeCompleted)
     (run,) = of(published, WorkflowCompleted)
     assert (n.error_type, n.metadata, m.error_type) == ("ValueError", {"mine": 1}, "KeyError")
@@ -508,8 +502,8 @@ def test_the_type_of_an_error_in_metadata_is_lifted_and_its_text_dropped(
     assert b"secret" not in b"".join(encode(event) for event in published)
 
 
-def test_the_text_of_an_error_is_kept_where_it_is_asked_for(sink: EventSink, published: list[Event]) -> None:
-    """Its first 500 characters, wherever it was told."""
+def test_the_text_of_an_error_is_kept_on_request(sink: EventSink, published: list[Event]) -> None:
+    """Its first 500 characters are kept, from the metadata, the exception or the argument."""
     tracker = WorkflowEventTracker(sink, error_messages=True)
     tracker.node_completed("a", False, {"error_message": "x" * 600})
     tracker.node_completed("b", error=ValueError("from the exception"))
@@ -523,7 +517,7 @@ def test_the_text_of_an_error_is_kept_where_it_is_asked_for(sink: EventSink, pub
 def test_durations_of_nodes_are_found_by_name_and_by_run(
     tracker: WorkflowEventTracker, published: list[Event]
 ) -> None:
-    """The latest one, in any run or in one; also after the run has ended; None for an unknown one."""
+    """The latest duration is found, also after its run has ended; None for an unknown node."""
     for run_id in ("r1", "r2"):
         tracker.workflow_started("w", run_id=run_id)
         tracker.node_started("n")
@@ -536,10 +530,10 @@ def test_durations_of_nodes_are_found_by_name_and_by_run(
     assert tracker.get_node_duration("other") is None
 
 
-def test_an_instant_node_has_a_duration(
+def test_a_node_without_a_measurable_duration_has_zero(
     tracker: WorkflowEventTracker, published: list[Event], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """0.0 is one; and a clock that went back gives it, not a negative one."""
+    """The duration is 0.0, not None; also if the clock went back."""
     monkeypatch.setattr("time.perf_counter", iter([5.0, 5.0, 5.0, 5.0, 4.0, 3.0, 3.0]).__next__)
     tracker.workflow_started("w")
     tracker.node_started("n")
@@ -556,7 +550,7 @@ def test_an_instant_node_has_a_duration(
 def test_the_session_of_a_run_is_that_of_its_start(
     tracker: WorkflowEventTracker, published: list[Event]
 ) -> None:
-    """Whoever tells of its nodes and its end, and wherever."""
+    """Its nodes and its end have the same session, also in another scope."""
     with session_scope("begin"):
         tracker.workflow_started("w")
     with session_scope("other"):
@@ -567,7 +561,7 @@ def test_the_session_of_a_run_is_that_of_its_start(
 
 
 def test_a_run_without_a_session_stays_without(tracker: WorkflowEventTracker, published: list[Event]) -> None:
-    """None is not filled in later."""
+    """A later session is not used."""
     tracker.workflow_started("w")
     with session_scope("later"):
         tracker.node_started("n")
@@ -575,28 +569,28 @@ def test_a_run_without_a_session_stays_without(tracker: WorkflowEventTracker, pu
     assert {event.session_id for event in published} == {None}
 
 
-def test_the_session_of_the_tracker_goes_before_that_of_the_context(
+def test_the_session_of_the_tracker_wins_over_that_of_the_context(
     sink: EventSink, published: list[Event]
 ) -> None:
-    """What was said explicitly holds."""
+    """An explicit session is used."""
     with session_scope("context"):
         WorkflowEventTracker(sink, session_id="explicit").workflow_started("w")
     assert [event.session_id for event in published] == ["explicit"]
 
 
-def test_while_its_run_is_open_a_session_is_active() -> None:
-    """Events that nothing else attributes are attributed to it, until the run ends."""
+def test_a_session_is_active_while_its_run_is_open() -> None:
+    """Events without another session get it until the run ends."""
     tracker = WorkflowEventTracker(session_id="abc")
     run_id = tracker.workflow_started("w")
     assert Event().session_id == "abc"
-    kept_by_somebody = tracker._runs._open[run_id]
+    run = tracker._runs._open[run_id]
     tracker.workflow_completed()
-    assert kept_by_somebody.session_id == "abc"
+    assert run.session_id == "abc"
     assert Event().session_id is None
 
 
-def test_two_open_sessions_make_neither_the_active_one() -> None:
-    """There is no telling which one is meant; when one ends, it is the other."""
+def test_of_two_open_sessions_neither_is_active() -> None:
+    """Either could be meant; after one ends, the other is active."""
     first, second = WorkflowEventTracker(session_id="a"), WorkflowEventTracker(session_id="b")
     first.workflow_started("w")
     second.workflow_started("w")
@@ -607,7 +601,7 @@ def test_two_open_sessions_make_neither_the_active_one() -> None:
 
 
 def test_a_run_that_is_never_completed_does_not_keep_its_session_active() -> None:
-    """A tracker that is garbage has no open run; nor has an implicit run ever a mark."""
+    """A garbage-collected tracker and an implicit run have no active session."""
     tracker = WorkflowEventTracker(session_id="leaked")
     tracker.workflow_started("w")
     assert current_session_id() == "leaked"
@@ -617,14 +611,6 @@ def test_a_run_that_is_never_completed_does_not_keep_its_session_active() -> Non
     implicit = WorkflowEventTracker(session_id="implicit")
     implicit.node_started("n")
     assert current_session_id() is None
-
-
-class BrokenSink:
-    """A bus that is broken."""
-
-    def publish(self, event: Event) -> NoReturn:
-        """Raise."""
-        raise KeyError("broken")
 
 
 def call_everything(tracker: WorkflowEventTracker, value: Any) -> None:
@@ -639,27 +625,8 @@ def call_everything(tracker: WorkflowEventTracker, value: Any) -> None:
     tracker.get_events()
 
 
-class Hostile:
-    """Raises whatever is asked of it."""
-
-    def __getattribute__(self, name: str) -> NoReturn:
-        raise KeyError(name)
-
-    def __str__(self) -> NoReturn:
-        raise KeyError
-
-    __repr__ = __str__
-    __bool__: Any = __str__
-    __iter__: Any = __str__
-    __len__: Any = __str__
-    __hash__: Any = __str__
-
-    def __eq__(self, other: object) -> NoReturn:
-        raise KeyError
-
-
 class HostileKey:
-    """A key that can be hashed, and nothing else."""
+    """A key that can be hashed, but raises otherwise."""
 
     def __str__(self) -> NoReturn:
         raise KeyError
@@ -668,7 +635,7 @@ class HostileKey:
 
 
 class HostileText(str):
-    """A text that is no exact `str`, and no key."""
+    """A text that is not an exact `str` and cannot be hashed."""
 
     __slots__ = ()
 
@@ -716,8 +683,8 @@ class HostileText(str):
 def test_no_method_ever_raises(
     sink: EventSink, published: list[Event], make: Callable[[], Any], broken: bool
 ) -> None:
-    """Whatever the arguments hold, and whatever the bus does; and what is published can be written."""
-    tracker = WorkflowEventTracker(BrokenSink() if broken else sink, error_messages=True)
+    """This holds for any arguments and for a broken bus; the published events can be encoded."""
+    tracker = WorkflowEventTracker(RaisingSink() if broken else sink, error_messages=True)
     call_everything(tracker, make())
     assert bool(tracker.publish_failures) is broken
     assert bool(published) is not broken
@@ -725,8 +692,8 @@ def test_no_method_ever_raises(
         decode(encode(event))
 
 
-def test_attempts_and_runs_have_an_id_even_when_all_else_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A failure inside the tracker is kept inside, counted, and answered with something usable."""
+def test_a_failure_inside_the_tracker_still_returns_ids(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is counted and not raised; runs and attempts have usable ids."""
     tracker = WorkflowEventTracker()
 
     def fail(*args: object) -> NoReturn:
@@ -744,15 +711,15 @@ def test_attempts_and_runs_have_an_id_even_when_all_else_fails(monkeypatch: pyte
 
 
 def test_a_session_in_the_place_of_the_bus_is_refused() -> None:
-    """It would be a tracker that never publishes."""
+    """Such a tracker would never publish."""
     with pytest.raises(TypeError, match="session_id="):
         WorkflowEventTracker("abc123")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
-def test_without_a_bus_the_current_one_is_asked_for_at_each_event(
+def test_without_a_bus_the_current_one_is_looked_up_at_each_event(
     sink: EventSink, published: list[Event]
 ) -> None:
-    """Events before it came up are kept, not published."""
+    """Events before its start are kept, not published."""
     tracker = WorkflowEventTracker()
     tracker.workflow_started("w")
     current_bus.register(sink)
@@ -765,7 +732,7 @@ def test_without_a_bus_the_current_one_is_asked_for_at_each_event(
 
 
 def test_memory_is_bounded(sink: EventSink, published: list[Event]) -> None:
-    """Events, durations, ended runs and runs that never end: each has a limit."""
+    """Events, durations, ended runs and open runs each have a limit."""
     tracker = WorkflowEventTracker(sink, history=10)
     for n in range(MAX_DURATIONS + 50):
         tracker.workflow_started("w", run_id=f"r{n}")
@@ -779,10 +746,8 @@ def test_memory_is_bounded(sink: EventSink, published: list[Event]) -> None:
     assert tracker.get_node_duration(f"n{MAX_DURATIONS}") is not None
 
 
-def test_the_oldest_of_too_many_open_runs_is_ended(
-    tracker: WorkflowEventTracker, published: list[Event]
-) -> None:
-    """It says that it was abandoned, and its node ends; nothing grows for ever."""
+def test_the_oldest_of_too_many_open_runs_ends(tracker: WorkflowEventTracker, published: list[Event]) -> None:
+    """Its end is marked as abandoned, and its node is cancelled."""
     tracker.workflow_started("w", run_id="first")
     tracker.node_started("n")
     for _ in range(MAX_OPEN_RUNS):
@@ -791,25 +756,21 @@ def test_the_oldest_of_too_many_open_runs_is_ended(
     assert (node.run_id, node.status) == ("first", "cancelled")
     assert (run.run_id, run.status, run.metadata) == ("first", "cancelled", {"abandoned": True})
     for n in range(2 * MAX_OPEN_RUNS):
-        tracker.node_completed("n", run_id=f"never told of {n}")
+        tracker.node_completed("n", run_id=f"unknown {n}")
     assert len(tracker._runs._open) == MAX_OPEN_RUNS
 
 
 def test_many_threads_number_the_attempts_at_one_node(
     tracker: WorkflowEventTracker, published: list[Event]
 ) -> None:
-    """No number is given twice, and each attempt ends once."""
+    """No number is used twice, and each attempt ends once."""
     tracker.workflow_started("w")
 
     def work() -> None:
         for _ in range(100):
             tracker.node_completed("n", attempt=tracker.node_started("n"))
 
-    threads = [threading.Thread(target=work) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    run_in_threads(8, work)
     tracker.workflow_completed()
     for cls in (NodeStarted, NodeCompleted):
         assert sorted(event.attempt for event in of(published, cls)) == list(range(1, 801))
@@ -817,7 +778,7 @@ def test_many_threads_number_the_attempts_at_one_node(
 
 
 def test_a_real_bus_delivers_what_a_tracker_publishes() -> None:
-    """Through a bus on its own thread, in order."""
+    """A bus in its own thread delivers them in order."""
     received: list[Event] = []
     with EventBus() as bus:
         bus.subscribe(received.append, WorkflowEvent)

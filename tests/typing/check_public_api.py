@@ -16,8 +16,10 @@ from eventbus import (
     EventSink,
     EventsLost,
     EventStream,
+    EventTypes,
     NodeCompleted,
     NodeEvent,
+    NodeStarted,
     Overflow,
     SkillCompleted,
     SkillEvent,
@@ -57,6 +59,30 @@ async def handle_node(event: NodeCompleted) -> None:
 def handle_either(event: NodeCompleted | SkillCompleted) -> None: ...
 
 
+def handle_anything(event: object) -> None: ...
+
+
+class NodeCallable:
+    """An object that can be called."""
+
+    def __call__(self, event: NodeEvent) -> None:
+        """Take an event."""
+
+
+class Nodes(Subscriber[NodeEvent]):
+    """A subscriber gets the events of its type argument."""
+
+
+async def use_events_in_a_variable(
+    bus: EventBus, events: EventTypes, event_class: type[NodeEvent], overflow: Overflow
+) -> None:
+    """Events that are known at run time only may be any of `EventTypes`."""
+    assert_type(bus.subscribe(handle_anything, events), Subscription)
+    assert_type(bus.subscribe(handle_anything, event_class, overflow=overflow), Subscription)
+    assert_type(bus.stream(events), EventStream[Event])
+    assert_type(bus.stream(event_class), EventStream[NodeEvent])
+
+
 async def use(bus: EventBus) -> None:
     assert_type(bus.publish(DeployFinished(target="staging")), bool)
     assert_type(await bus.publish_wait(DeployFinished(target="staging", session_id="abc")), bool)
@@ -69,13 +95,33 @@ async def use(bus: EventBus) -> None:
         ),
         Subscription,
     )
+    assert_type(bus.subscribe(handle_node), Subscription)
+    assert_type(bus.subscribe(handle_anything, NodeCompleted), Subscription)
+    assert_type(bus.subscribe(handle_either, NodeCompleted), Subscription)
+    assert_type(bus.subscribe(handle_either, (NodeCompleted, SkillCompleted)), Subscription)
+    assert_type(bus.subscribe(Nodes(), NodeCompleted), Subscription)
+    assert_type(bus.subscribe(Nodes(), NodeCompleted | NodeStarted), Subscription)
+    assert_type(bus.subscribe(NodeCallable(), NodeCompleted), Subscription)
+    assert_type(bus.subscribe(lambda event: event.node_id, NodeCompleted, name="ids"), Subscription)
+    assert_type(bus.subscribe(print, NodeCompleted), Subscription)
+    received: list[Event] = []
+    assert_type(bus.subscribe(received.append, NodeCompleted), Subscription)
+    assert_type(bus.subscribe(received.append), Subscription)
+    with bus.subscribe(handle_node, NodeCompleted) as subscription:
+        assert_type(subscription, Subscription)
     assert_type(bus.stream(NodeEvent), EventStream[NodeEvent])
+    assert_type(bus.stream((NodeEvent, SkillEvent)), EventStream[NodeEvent | SkillEvent])
+    assert_type(
+        bus.stream((NodeEvent, SkillEvent, EventsLost)), EventStream[NodeEvent | SkillEvent | EventsLost]
+    )
     both = bus.stream(NodeEvent | SkillEvent)
     assert_type((await both.receive()).timestamp, datetime)
     assert_type(bus.stream(), EventStream[Event])
     async with bus.stream(NodeCompleted, replay=5) as events:
         async for event in events:
             assert_type(event, NodeCompleted)
+        assert_type(await events.wait_for(lambda event: not event.success, timeout=1), NodeCompleted)
+        assert_type(await events.wait_for(lambda event: not event.success), NodeCompleted)
     assert_type(bus.tap(NodeCompleted), blinker.Signal)
     assert_type(bus.statistics(), BusStatistics)
     assert_type(bus.statistics().subscriptions, dict[str, SubscriptionStatistics])
@@ -86,15 +132,37 @@ async def use(bus: EventBus) -> None:
     sink: EventSink = bus
     assert_type(sink.publish(EventsLost(count=1, first_seq=1, last_seq=1)), bool)
 
-    @bus.on(NodeCompleted)
-    async def tell(event: NodeCompleted) -> None: ...
+
+async def decorate(bus: EventBus) -> None:
+    """A decorated function keeps its type."""
+
+    @bus.on(NodeCompleted, capacity=10)
+    async def later(event: NodeCompleted) -> str:
+        return event.node_id
 
     @bus.on
-    def tell_too(event: NodeCompleted) -> int:
+    def bare(event: NodeCompleted) -> int:
         return event.attempt
 
-    assert_type(tell_too(NodeCompleted(workflow_id="ci", node_id="tests")), int)
-    await tell(NodeCompleted(workflow_id="ci", node_id="tests"))
+    @bus.on()
+    def annotated(event: NodeCompleted) -> int:
+        return event.attempt
+
+    @bus.on(NodeCompleted | SkillCompleted)
+    def of_a_union(event: NodeCompleted | SkillCompleted) -> int:
+        return len(event.metadata)
+
+    @bus.on(SkillCompleted)
+    @bus.on(NodeCompleted)
+    def twice(event: Event) -> int:
+        return len(event.metadata)
+
+    completed = NodeCompleted(workflow_id="ci", node_id="tests")
+    assert_type(await later(event=completed), str)
+    assert_type(bare(event=completed), int)
+    assert_type(annotated(event=completed), int)
+    assert_type(of_a_union(event=completed), int)
+    assert_type(twice(event=Event()), int)
 
 
 def use_the_rest(bus: EventBus) -> None:

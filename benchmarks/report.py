@@ -1,4 +1,4 @@
-"""Show what was measured: as text, JSON and a picture."""
+"""Format the results as text, JSON and a bar chart."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _figures(measured: Measured, entry: str) -> dict[str, float]:
 
 
 def as_json(all_measured: Iterable[Measured], outcomes: Iterable[Outcome], scale: Scale) -> bytes:
-    """Return everything as one JSON object."""
+    """Return all results as one JSON object."""
     document = {
         **_machine(scale),
         "contests": [
@@ -57,11 +57,11 @@ def as_json(all_measured: Iterable[Measured], outcomes: Iterable[Outcome], scale
         "targets": [
             {
                 **outcome.target._asdict(),
-                "lenience": None if math.isinf(outcome.target.lenience) else outcome.target.lenience,
+                "tolerance": None if math.isinf(outcome.target.tolerance) else outcome.target.tolerance,
                 "figure": outcome.figure,
-                "min": outcome.low,
-                "q1": outcome.spread[0],
-                "q3": outcome.spread[1],
+                "min": outcome.lowest,
+                "q1": outcome.middle_half[0],
+                "q3": outcome.middle_half[1],
                 "verdict": outcome.verdict,
             }
             for outcome in outcomes
@@ -81,11 +81,11 @@ def as_text(all_measured: Iterable[Measured], outcomes: Sequence[Outcome], scale
             figures = _figures(measured, entry)
             cells = "".join(f"{_short(figures[column]):>10}" for column in columns)
             lines.append(f"  {entry}".ljust(56) + cells)
-    lines += ["", "targets".ljust(52) + "".join(f"{c:>9}" for c in ("reach", "median", "min", "q1", "q3"))]
+    lines += ["", "targets".ljust(52) + "".join(f"{c:>9}" for c in ("goal", "median", "min", "q1", "q3"))]
     for outcome in outcomes:
-        figures_of = (outcome.target.reach, outcome.figure, outcome.low, *outcome.spread)
+        figures_of = (outcome.target.goal, outcome.figure, outcome.lowest, *outcome.middle_half)
         cells = "".join(f"{_short(figure):>9}" for figure in figures_of)
-        lines.append(f"  {outcome.target.what}".ljust(52) + cells + f"  {outcome.verdict}")
+        lines.append(f"  {outcome.target.name}".ljust(52) + cells + f"  {outcome.verdict}")
     return "\n".join(lines)
 
 
@@ -96,7 +96,7 @@ def _short(figure: float) -> str:
 
 
 def as_svg(all_measured: Iterable[Measured]) -> str:
-    """Return bars, on a logarithmic scale, of what an event costs end to end."""
+    """Return a bar chart, on a logarithmic scale, of the time per event end to end."""
     bars: dict[str, float] = {}
     for measured in all_measured:
         if measured.name in ("end to end, 3 handlers", "end to end, 3 handlers, slower peers"):
@@ -108,7 +108,7 @@ def as_svg(all_measured: Iterable[Measured]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" width="760" height="{height}"',
         ' font-family="sans-serif" font-size="12">',
         '<rect width="100%" height="100%" fill="white"/>',
-        '<text x="10" y="20">microseconds an event, published and handled by 3 handlers</text>',
+        '<text x="10" y="20">Microseconds per event, published and handled by 3 handlers</text>',
     ]
     for place, (entry, cost) in enumerate(ordered):
         top, width = 32 + 24 * place, 80 * math.log10(max(cost, 101) / 100)

@@ -1,4 +1,4 @@
-"""The event that is published, handlers that do nothing with it, and timed loops over many of it."""
+"""The published event, handlers that do nothing, and timed loops over many events."""
 
 from __future__ import annotations
 
@@ -14,46 +14,46 @@ from eventbus import Event, Subscriber
 
 __all__ = [
     "Events",
+    "NoopBatches",
     "Pace",
-    "SilentBatches",
     "Ticked",
-    "awaits",
     "built",
-    "calls",
+    "noop",
+    "noop_async",
     "prebuilt",
-    "silent",
-    "silent_async",
-    "steadily",
-    "to_the_end",
+    "timed_awaits",
+    "timed_calls",
+    "until_handled",
+    "yielding",
 ]
 
 
 class Ticked(Event, frozen=True, kw_only=True):
-    """A clock ticked."""
+    """The event of the benchmarks."""
 
     number: int = 0
 
 
 class Events(NamedTuple):
-    """What one round publishes."""
+    """The events of one round."""
 
     number: int
     each: Callable[[], Iterable[Any]]
 
 
 def prebuilt(count: int) -> Events:
-    """Return events that are built before the clock runs."""
+    """Return events that are built before the measurement."""
     events = [Ticked(number=number) for number in range(count)]
     return Events(count, lambda: events)
 
 
 def built(count: int, build: Callable[..., object] = Ticked) -> Events:
-    """Return events that are built while the clock runs."""
+    """Return events that are built during the measurement."""
     return Events(count, lambda: (build(number=number) for number in range(count)))
 
 
-def silent() -> Callable[[Ticked], None]:
-    """Return a new function: some peers connect the same one only once."""
+def noop() -> Callable[[Ticked], None]:
+    """Return a new function, because some peers connect the same function only once."""
 
     def handle(event: Ticked) -> None:
         del event
@@ -61,7 +61,7 @@ def silent() -> Callable[[Ticked], None]:
     return handle
 
 
-def silent_async() -> Callable[[Ticked], Awaitable[None]]:
+def noop_async() -> Callable[[Ticked], Awaitable[None]]:
     """Return a new async function."""
 
     async def handle(event: Ticked) -> None:
@@ -70,34 +70,34 @@ def silent_async() -> Callable[[Ticked], Awaitable[None]]:
     return handle
 
 
-class SilentBatches(Subscriber[Ticked]):
-    """Takes batches and does nothing with them."""
+class NoopBatches(Subscriber[Ticked]):
+    """A subscriber that discards batches."""
 
     events = Ticked
 
     async def handle_batch(self, events: Sequence[Ticked]) -> None:
-        """Take a batch."""
+        """Discard a batch."""
 
 
-async def _at_once() -> None:
-    """Stand in where nothing has to be waited for."""
+async def _no_wait() -> None:
+    """Return at once, for calls without asynchronous work."""
 
 
-def calls(
+def timed_calls(
     call: Callable[[Any], object],
     events: Events,
-    settle: Callable[[], Awaitable[object]] = _at_once,
+    settle: Callable[[], Awaitable[object]] = _no_wait,
     *,
-    to_the_end: bool = False,
+    until_handled: bool = False,
     clock: Callable[[], int] = time.perf_counter_ns,
 ) -> Round:
-    """Time ``call(event)``; and `settle` too, if it is timed `to_the_end`."""
+    """Time ``call(event)``, and also `settle` if `until_handled`."""
 
     async def take() -> Samples:
         began = clock()
         for event in events.each():
             call(event)
-        if to_the_end:
+        if until_handled:
             await settle()
             return elapsed(began, events.number, clock)
         taken = elapsed(began, events.number, clock)
@@ -108,10 +108,10 @@ def calls(
 
 
 Pace: TypeAlias = Callable[[Callable[[Any], object], Events, Callable[[], Awaitable[object]]], Round]
-"""How events are handed over: to what, which, and what to await at the end."""
+"""Makes a round from the function to call, the events, and the function to await at the end."""
 
 
-def awaits(call: Callable[[Any], Awaitable[object]], events: Events) -> Round:
+def timed_awaits(call: Callable[[Any], Awaitable[object]], events: Events) -> Round:
     """Time ``await call(event)``."""
 
     async def take() -> Samples:
@@ -123,13 +123,13 @@ def awaits(call: Callable[[Any], Awaitable[object]], events: Events) -> Round:
     return take
 
 
-to_the_end: Pace = partial(calls, to_the_end=True)
+until_handled: Pace = partial(timed_calls, until_handled=True)
 
 
-def steadily(
+def yielding(
     call: Callable[[Any], object], events: Events, settle: Callable[[], Awaitable[object]], every: int = 10
 ) -> Round:
-    """Time ``call(event)`` to the end, where after each few events the loop has its turn."""
+    """Time ``call(event)`` and `settle`, yielding to the loop every few events."""
 
     async def take() -> Samples:
         began = time.perf_counter_ns()

@@ -1,0 +1,115 @@
+"""Fold the skill invocations of one session into counts and records."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import field
+
+from eventbus.correlation.bounded_memory import BoundedMap
+from eventbus.correlation.span import Span, before, finite_seconds
+from eventbus.events import SkillCompleted, SkillStarted
+from eventbus.events.records import skill_invocation, skill_invocation_record
+
+__all__ = ["SkillFold", "skill_records"]
+
+
+class _Invocation(msgspec.Struct, gc=False):
+    number: int
+    # Without records only whether there was one.
+    started: SkillStarted | bool | None = None
+    ended: SkillCompleted | bool | None = None
+
+
+class _Invocations(BoundedMap[str, _Invocation], gc=False):
+    """Invocations by id."""
+
+
+class SkillFold(msgspec.Struct, gc=False):
+    """The counts of one session's skill invocations, and their events.
+
+    The methods that fold an event return False for a repeat.
+
+    Attributes:
+        limit: How many invocations are remembered; None for all.
+        keeps_records: False to keep no events.
+        span: From the first start to the last end.
+        is_open: True while an invocation is still going.
+        dropped: How many records are counted but no longer kept.
+        seen: How many invocations were seen.
+        ended: How many invocations ended.
+        completed: How many invocations ended completed.
+        seconds: The total duration of the ended ones.
+    """
+
+    limit: int | None
+    keeps_records: bool
+    span: Span
+    is_open: bool = False
+    dropped: int = 0
+    seen: int = 0
+    ended: int = 0
+    completed: int = 0
+    seconds: float = 0.0
+    _invocations: _Invocations = field(default_factory=_Invocations)
+
+    def skill_started(self, event: SkillStarted) -> bool:
+        """Fold the start of an invocation."""
+        invocation = self._invocation(event.invocation_id)
+        if invocation.started is not None:
+            return False
+        invocation.started = event if self.keeps_records else True
+        self.span.begin(event.invocation_id, event.timestamp)
+        self._put(event.invocation_id, invocation)
+        return True
+
+    def skill_completed(self, event: SkillCompleted) -> bool:
+        """Fold the end of an invocation, completed or abandoned."""
+        invocation = self._invocation(event.invocation_id)
+        if invocation.ended is not None:
+            return False
+        invocation.ended = event if self.keeps_records else True
+        self.ended += 1
+        self.completed += bool(event.completed)
+        seconds = finite_seconds(event.duration_seconds)
+        self.seconds += seconds
+        self.span.end(event.timestamp)
+        if not invocation.started:
+            self.span.compute_start(event.invocation_id, event.timestamp, seconds)
+        self._put(event.invocation_id, invocation)
+        return True
+
+    def _invocation(self, invocation_id: str) -> _Invocation:
+        invocation = self._invocations.get(invocation_id)
+        if invocation is None:
+            self.seen += 1
+            invocation = _Invocation(self.seen)
+        return invocation
+
+    def _put(self, invocation_id: str, invocation: _Invocation) -> None:
+        is_open = invocation.ended is None
+        evicted = self._invocations.put(invocation_id, invocation, is_open=is_open, limit=self.limit)
+        if self.keeps_records:
+            self.dropped += len(evicted)
+        self.is_open = bool(self._invocations.open_items)
+
+    def captured(self) -> list[tuple[int, Any, Any]]:
+        """Return the number, the start and the end of each invocation, for `skill_records`."""
+        invocations = [*self._invocations.closed_items.values(), *self._invocations.open_items.values()]
+        return [(each.number, each.started, each.ended) for each in invocations]
+
+
+def skill_records(captured: list[tuple[int, Any, Any]]) -> list[dict[str, Any]]:
+    """Return the records of captured invocations, in the order in which they were first seen."""
+    return [_record(started, ended) for _, started, ended in sorted(captured, key=lambda each: each[0])]
+
+
+def _record(started: SkillStarted | None, ended: SkillCompleted | None) -> dict[str, Any]:
+    event = ended or started
+    assert event is not None  # noqa: S101 - an invocation is made for one of them
+    began = before(event.timestamp, finite_seconds(ended.duration_seconds)) if ended else event.timestamp
+    record = skill_invocation_record(skill_invocation(event, started.timestamp if started else began))
+    if record["workflow_path"] is None and started is not None:
+        record["workflow_path"] = started.workflow_path
+    return record

@@ -1,0 +1,36 @@
+"""When the close of a bus has to end."""
+
+from __future__ import annotations
+
+import time
+
+__all__ = ["Deadline"]
+
+_NEVER = float("inf")
+
+
+class Deadline:
+    """The end of a bus's close, on the monotonic clock; infinitely far until the close begins.
+
+    Attributes:
+        began: When the close began; 0.0 before.
+    """
+
+    __slots__ = ("_at", "began")
+
+    def __init__(self) -> None:
+        self._at = _NEVER
+        self.began: float = 0.0
+
+    def begin(self, timeout: float | None) -> None:
+        """Begin the close, which may last this many seconds; None for no limit."""
+        self.began = time.monotonic()
+        self._at = _NEVER if timeout is None else self.began + max(0.0, timeout)
+
+    def seconds_left(self) -> float:
+        """Return the seconds until the deadline, 0.0 after it."""
+        return max(0.0, self._at - time.monotonic())
+
+    def has_passed(self) -> bool:
+        """Whether the deadline has passed."""
+        return self._at != _NEVER and time.monotonic() >= self._at

@@ -1,0 +1,258 @@
+"""The task that delivers a subscription's events.
+
+The rules:
+
+- Events are handed to the handler one at a time (or one batch at a time), in order, in one task.
+- An exception of the handler is counted and reported, and the next event is delivered. After ten
+  failures in a row the subscription is quarantined: ended, with a warning and an event.
+- `KeyboardInterrupt`, `SystemExit` and the like end the subscription, and the bus raises them, once,
+  when the others have drained. Cancellation is never swallowed.
+- The handler does not run in its publishers' context: it sees no session scope, and its events are
+  one step deeper in the chain of events caused by events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from itertools import repeat
+from typing import Any, TypeAlias, cast
+
+import anyio
+import anyio.lowlevel
+
+from eventbus.delivery.causality import MAX_CHAIN_DEPTH, depth_here, handling
+from eventbus.delivery.deadline import Deadline
+from eventbus.delivery.doorbell import Doorbell, Sleeper, is_cancellation, new_sleeper
+from eventbus.delivery.handlers import call_maybe_async, ensure_async
+from eventbus.delivery.mailbox import Envelope, event_of
+from eventbus.delivery.router import Router
+from eventbus.delivery.statistics import SubscriptionState
+from eventbus.delivery.subscription import Subscription
+from eventbus.events import Event, EventsLost, SubscriberFailed
+from eventbus.session import leave_all_scopes
+
+__all__ = ["EVENTS_PER_TURN", "FAILURES_BEFORE_QUARANTINE", "Worker"]
+
+FAILURES_BEFORE_QUARANTINE = 10
+"""After this many handler calls in a row that raised, a subscription is quarantined."""
+
+EVENTS_PER_TURN = 256
+"""After this many events a task yields to the loop's other tasks, even if its handler never waits."""
+
+STOP_GRACE_SECONDS = 0.05
+"""How long a subscriber may take to stop once the deadline of the close has passed."""
+
+_Handle: TypeAlias = Callable[[Any], Awaitable[object]]
+
+
+class Worker:
+    """Hands a subscription's events to its subscriber.
+
+    Args:
+        subscription: The subscription.
+        router: The router that fills its mailbox.
+        deadline: When the close of the bus has to end.
+        raise_on_close: Called with an exception of the subscriber that the close must raise.
+    """
+
+    __slots__ = ("_deadline", "_failures_in_row", "_raise_on_close", "_router", "_subscription")
+
+    def __init__(
+        self,
+        subscription: Subscription,
+        router: Router,
+        deadline: Deadline,
+        raise_on_close: Callable[[BaseException], None],
+    ) -> None:
+        self._subscription = subscription
+        self._router = router
+        self._deadline = deadline
+        self._raise_on_close = raise_on_close
+        self._failures_in_row = 0
+
+    async def run(self, doorbell: Doorbell, scope: anyio.CancelScope) -> None:
+        """Start the subscriber, hand it its events until no more will come, stop it.
+
+        Args:
+            doorbell: The doorbell of the host's loop.
+            scope: The host's, cancelled at the deadline of the close.
+        """
+        subscription = self._subscription
+        if subscription.state != "waiting":
+            return  # unsubscribed before the bus was entered
+        leave_all_scopes()
+        handling.set(subscription)
+        depth_here.set(1)
+        sleeper = new_sleeper()
+        subscription.wake = partial(doorbell.wake, sleeper)
+        subscription.state = "running"
+        try:
+            await call_maybe_async(subscription.subscriber.start, subscription.bus)
+            await self._deliver_until_closed(sleeper)
+            self._end("ended")
+        except BaseException as error:  # it harms no other subscription
+            self._end_for(error, scope)
+            if is_cancellation(error) and scope.cancel_called:
+                raise
+        finally:
+            subscription.notify_drains()
+            await self._stop(scope)
+
+    async def _deliver_until_closed(self, sleeper: Sleeper) -> None:
+        subscription = self._subscription
+        mailbox = subscription.mailbox
+        deliver = self._delivery()
+        while subscription.state == "running":
+            await deliver()
+            subscription.notify_drains()
+            # Read before the look: nothing is put afterwards.
+            is_last_look = mailbox.closed or self._router.queue.is_sealed
+            # Set before looking once more: it is called for an event that is put after the look.
+            mailbox.on_ready = subscription.wake
+            if mailbox.contents:
+                mailbox.on_ready = None  # not at rest
+                continue
+            if is_last_look:
+                return
+            await sleeper.sleep()
+
+    def _delivery(self) -> Callable[[], Awaitable[None]]:
+        subscriber = self._subscription.subscriber
+        if subscriber.handles_batches:
+            return partial(self._deliver_batches, ensure_async(subscriber.handle_batch))
+        return partial(self._deliver_singly, ensure_async(subscriber.handle))
+
+    async def _deliver_singly(self, handle: _Handle) -> None:  # noqa: C901 - a call for each event would cost a fifth of it
+        """Hand over event by event until none is queued. The hot loop: every step in it counts."""
+        subscription = self._subscription
+        mailbox = subscription.mailbox
+        depth = 0
+        while mailbox.contents:
+            subscription.needs_attention = self._failures_in_row > 0  # the rest is looked at here
+            for _ in repeat(None, self._events_until_check()):
+                try:
+                    event: Any = mailbox.take()
+                except IndexError:
+                    break  # all taken, or just unsubscribed
+                if type(event) is Envelope:
+                    depth = event.depth
+                    depth_here.set(depth + 1)
+                    event = event.event
+                elif depth:
+                    depth = 0
+                    depth_here.set(1)
+                try:
+                    await handle(event)
+                except Exception as error:  # noqa: BLE001
+                    self._fail(error, [event])
+                else:
+                    if subscription.needs_attention:
+                        subscription.needs_attention = False
+                        self._failures_in_row = 0
+                        break
+            if mailbox.contents:
+                await self._yield_to_loop()
+        if depth:
+            depth_here.set(1)
+
+    async def _deliver_batches(self, handle_batch: _Handle) -> None:
+        """Hand over batch by batch until nothing is queued."""
+        subscription = self._subscription
+        mailbox = subscription.mailbox
+        while mailbox.contents:
+            batch = mailbox.take_batch(subscription.subscriber.max_batch)
+            if not batch:
+                break  # just unsubscribed
+            events = cast("list[Event]", batch)
+            depth = 0
+            if Envelope in set(map(type, batch)):
+                events = list(map(event_of, batch))
+                depth = max(each.depth for each in batch if type(each) is Envelope)
+            depth_here.set(depth + 1)
+            try:
+                await handle_batch(events)
+            except Exception as error:  # noqa: BLE001
+                self._fail(error, events)
+            else:
+                self._failures_in_row = 0
+            subscription.notify_drains()
+            await self._yield_to_loop()
+
+    def _events_until_check(self) -> int:
+        """Notify the drains that are done; return after how many events to check again."""
+        self._subscription.notify_drains()
+        if self._router.is_closed:
+            return 1  # no handler call may start after the deadline
+        return self._subscription.events_until_drained(EVENTS_PER_TURN)
+
+    async def _yield_to_loop(self) -> None:
+        await anyio.lowlevel.checkpoint()
+        # The deadline of a close cancels this task at a checkpoint. A handler that never suspends
+        # may keep the loop from noticing in time that it has passed.
+        while self._deadline.has_passed():
+            await anyio.lowlevel.checkpoint()
+
+    async def _stop(self, scope: anyio.CancelScope) -> None:
+        is_late = scope.cancel_called  # then everything is being cancelled, and it has this long left
+        try:
+            with anyio.move_on_after(STOP_GRACE_SECONDS if is_late else None, shield=is_late):
+                await call_maybe_async(self._subscription.subscriber.stop)
+        except BaseException as error:  # it harms no other subscription
+            self._end_for(error, scope)
+            if is_cancellation(error) and scope.cancel_called:
+                raise
+
+    # Failure.
+
+    def _fail(self, error: Exception, events: Sequence[Event]) -> None:
+        subscription = self._subscription
+        subscription.failed += 1
+        subscription.needs_attention = True
+        self._failures_in_row += 1
+        is_quarantined = self._failures_in_row >= FAILURES_BEFORE_QUARANTINE
+        name = type(error).__name__
+        subscription.failure_log.warn(name, f"failed to handle a {type(events[-1]).__name__}: {name}", error)
+        if is_quarantined:
+            self._end("quarantined")
+            times = f"it failed {self._failures_in_row} times in a row"
+            subscription.failure_log.warn("quarantine", f"is quarantined: {times}")
+        if is_quarantined or not all(isinstance(event, EventsLost | SubscriberFailed) for event in events):
+            self._publish_failure(name, events[-1].session_id, quarantined=is_quarantined)
+        if is_quarantined:
+            subscription.notify_drains()  # only now: a drain waits for the event about the quarantine, too
+
+    def _end_for(self, error: BaseException, scope: anyio.CancelScope) -> None:
+        """End because of an exception of the subscriber, or because the host cancelled it."""
+        if is_cancellation(error):
+            self._end("cancelled")
+            if scope.cancel_called:
+                return
+            # Otherwise asyncio's own Task.cancel was called, or the handler raised it. It was meant
+            # for this task alone, which ends here: passed on, it would end the host's others.
+        else:
+            self._end("failed")
+        subscription = self._subscription
+        subscription.failed += 1
+        name = type(error).__name__
+        subscription.failure_log.warn(name, f"is ended: {name}", error)
+        self._publish_failure(name, None, quarantined=False)
+        if not isinstance(error, Exception) and not is_cancellation(error):
+            self._raise_on_close(error)
+
+    def _publish_failure(self, error_type: str, session_id: str | None, *, quarantined: bool) -> None:
+        failure = SubscriberFailed(
+            session_id=session_id,
+            subscriber=self._subscription.name,
+            error_type=error_type,
+            quarantined=quarantined,
+        )
+        # Published even at the depth limit: the events of its handlers are then cut.
+        token = depth_here.set(min(depth_here.get(), MAX_CHAIN_DEPTH))
+        self._subscription.bus.publish(failure)
+        depth_here.reset(token)
+
+    def _end(self, state: SubscriptionState) -> None:
+        self._subscription.end(state)
+        if not self._router.is_closed or state != "cancelled":
+            self._router.detach(self._subscription)  # otherwise queued events are reported as undelivered
