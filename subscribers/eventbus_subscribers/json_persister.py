@@ -48,14 +48,13 @@ MAX_PENDING_LINES = 65_536
 MAX_PENDING_BYTES = 16 * 1024 * 1024
 """The same, in bytes."""
 
-
 _EVENTS_AT_ONCE = 256  # their lines fit the processor's cache, and are worth a system call
 
 _logger = logging.getLogger("eventbus.persister")
 
 
 class PersisterStatistics(msgspec.Struct, frozen=True, kw_only=True):
-    """A persister's counts; ``written + pending + lost`` equals the number of events it received.
+    """A persister's counts. Events read from the same log are in none of them.
 
     Attributes:
         path: The segment being written; None before the first event.
@@ -117,7 +116,7 @@ class JsonPersister(Subscriber[Event]):
                 f"keep_bytes={keep_bytes!r} must not be negative"
             )
         self._given_directory = directory
-        self._sync_policy = sync
+        self._sync_policy: SyncPolicy = sync
         self._segment_bytes = segment_bytes
         self._keep_days = keep_days
         self._keep_bytes = keep_bytes

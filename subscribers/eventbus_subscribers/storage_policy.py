@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from operator import attrgetter
 
-from eventbus import Event, SkillCompleted, WorkflowCompleted
+from eventbus import Event, SkillCompleted, SyncPolicy, WorkflowCompleted
 
 __all__ = ["StoragePolicy"]
 
@@ -33,7 +33,7 @@ class StoragePolicy:
 
     __slots__ = ("_clock", "_no_sync_before", "_retry_at", "_sync", "_sync_at", "is_prune_due")
 
-    def __init__(self, sync: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, sync: SyncPolicy, clock: Callable[[], float] = time.monotonic) -> None:
         self._sync = sync
         self._clock = clock
         self._sync_at: float | None = None

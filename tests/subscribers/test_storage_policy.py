@@ -12,7 +12,7 @@ from eventbus_subscribers.storage_policy import (
     StoragePolicy,
 )
 
-from eventbus import Event, SkillCompleted, WorkflowCompleted
+from eventbus import Event, SkillCompleted, SyncPolicy, WorkflowCompleted
 from tests.subscribers.examples import STARTED, node
 
 OK = node()
@@ -62,13 +62,13 @@ def test_failures_and_ends_are_urgent(events: list[Event], is_urgent: bool) -> N
 
 
 @pytest.mark.parametrize(("sync", "wanted"), [("never", False), ("interval", True), ("always", True)])
-def test_a_segment_is_synced_before_it_is_closed(sync: str, wanted: bool) -> None:
+def test_a_segment_is_synced_before_it_is_closed(sync: SyncPolicy, wanted: bool) -> None:
     """Every policy except "never" syncs a segment before it is closed."""
     assert StoragePolicy(sync).wants_sync_before_close() is wanted
 
 
 @pytest.mark.parametrize("sync", ["interval", "always"])
-def test_a_sync_is_due_one_interval_after_the_first_write(clock: Clock, sync: str) -> None:
+def test_a_sync_is_due_one_interval_after_the_first_write(clock: Clock, sync: SyncPolicy) -> None:
     """The interval begins with the first write after a sync; later writes do not extend it."""
     policy = StoragePolicy(sync, clock)
     assert policy.seconds_until_due(is_pending=False) is None
