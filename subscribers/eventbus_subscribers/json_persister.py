@@ -84,7 +84,7 @@ class JsonPersister(Subscriber[Event]):
         sync: ``"interval"``: within a second, and at once after a failure, the end of a workflow or a
             skill, and on closing. ``"always"``: after each batch. ``"never"``: leave it to the
             operating system.
-        segment_bytes: The largest size of a segment in bytes; a larger batch gets a segment of its own.
+        segment_bytes: The largest size of a segment in bytes, unless a single write is larger.
         keep_days: Segments last written to longer ago are removed; 0: no limit. This limit and the
             next are applied whenever a segment is begun, to the segments of all processes, except
             those still being written.
