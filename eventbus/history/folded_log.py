@@ -1,6 +1,6 @@
 """Compute the figures of all sessions from one pass over the log, without an index.
 
-Where there is no index yet, this takes half the time of making one.
+Where there is no index yet, this is faster than making one.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Group events by a partition key, so that a session is known from the events of one key.
 
 The key of an event is its session; of an event without a session, its run or its skill invocation.
-Runs without a session and without an id can only be told apart by their order, so all such runs of
-one workflow have the same key, and several buckets (see `eventbus.correlation`) are known from it.
+Runs without a session and without an id differ only in their order, so all such runs of one workflow
+have the same key, and several buckets (see `eventbus.correlation`) are known from it.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""The index of a log: an SQLite file beside the segments, for sessions of logs of any length.
+"""The index of a log: an SQLite file beside the segments.
 
-With it, one session of a log of a million events is read in milliseconds instead of seconds, and
-memory stays bounded by the largest session. For each session it stores the *figures* (a
-`CorrelatedSession` without records), and for each partition key, which groups the events that have to
-be read together to know a session (`grouping`), the *extents*: the byte ranges of segments that contain
-these events. A reader goes this way:
+With it, reading one session of a million events takes milliseconds instead of seconds. It stores:
+
+    figures    of each session: a `CorrelatedSession` without records
+    extents    of each partition key: the byte ranges of segments with the events of this key
+
+A partition key groups the events that have to be read together to know a session (`grouping`).
 
     session_history   opens the index and updates it, then returns figures, or reads extents
     indexing          updates the index: reads only what was appended, once
@@ -14,10 +15,9 @@ these events. A reader goes this way:
     folded_log        does without an index where reading the whole log once is faster
 
 The index contains nothing that the log does not, so it can be deleted at any time; the next reader
-makes it again. It is checked before it is believed: a segment by its identity, size, time and the last
-bytes that were indexed; a row of figures by a checksum; a table by its number of rows; and a session
-that is read with its records by comparing them with its figures. An index that fails a check is thrown
-away, and a temporary one is made on the spot.
+makes it again. It is checked before it is used: segments by identity, size, time and the last indexed
+bytes; rows by a checksum; tables by their numbers of rows; and a session that is read with its records
+by comparing them with its figures. An index that fails a check is replaced.
 """
 
 from __future__ import annotations

@@ -298,6 +298,8 @@ class JsonPersister(Subscriber[Event]):
     def _finish(self) -> None:
         self._leave_replaced_segment()
         self._flush()
+        if self._policy.is_prune_due:  # the thread was never idle since the segment was begun
+            self._prune()
         self._end_segment()
 
     def _close_segment(self) -> None:

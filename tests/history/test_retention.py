@@ -168,7 +168,7 @@ async def store(directory: Path, *, batches: int = 1, **options: float) -> JsonP
 def test_a_persister_prunes_when_it_begins_a_segment(tmp_path: Path) -> None:
     """A persister removes segments older than 30 days when it begins its first one."""
     old, young = segment(tmp_path, 1, days=31), segment(tmp_path, 2, days=29)
-    persister = anyio.run(lambda: store(tmp_path, batches=2))
+    persister = anyio.run(lambda: store(tmp_path))
     assert old not in left(tmp_path)
     assert young in left(tmp_path)
     assert persister.path in left(tmp_path)
