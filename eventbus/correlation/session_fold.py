@@ -57,12 +57,12 @@ class SessionFold(msgspec.Struct, gc=False):
 
     def figures(self) -> CorrelatedSession:
         """Return the session as it stands, without its records."""
-        skills, runs = self.skills, self.runs
+        skills, runs, start = self.skills, self.runs, self.start
         cancelled, failed, skipped, completed = runs.outcomes
         return CorrelatedSession(
             session_id=self.name,
-            start_time=self.start.isoformat(),
-            end_time=self._end_time(),
+            start_time=start.isoformat(),
+            end_time=self._end_time(start),
             total_skill_duration=skills.seconds,
             total_workflow_duration=runs.seconds,
             skills_completed=skills.completed,
@@ -79,11 +79,11 @@ class SessionFold(msgspec.Struct, gc=False):
             records_dropped=self.dropped,
         )
 
-    def _end_time(self) -> str | None:
+    def _end_time(self, start: datetime) -> str | None:
         if self.is_open:
             return None
         # Not before the start: the wall clock may have been set back in between.
-        return _in_utc(max(self.start, self.skills.span.latest, self.runs.span.latest)).isoformat()
+        return _in_utc(max(start, self.skills.span.latest, self.runs.span.latest)).isoformat()
 
     def capture(self) -> Callable[[], CorrelatedSession]:
         """Return a function that builds the session as it stands now, with its records.
