@@ -161,6 +161,8 @@ class Worker:
         subscription = self._subscription
         mailbox = subscription.mailbox
         while mailbox.contents:
+            if self._deadline.has_passed():  # no handler call may start after it
+                await self._yield_to_loop()
             batch = mailbox.take_batch(subscription.subscriber.max_batch)
             if not batch:
                 break  # just unsubscribed
@@ -182,8 +184,8 @@ class Worker:
     def _events_until_check(self) -> int:
         """Notify the drains that are done; return after how many events to check again."""
         self._subscription.notify_drains()
-        if self._router.is_closed:
-            return 1  # no handler call may start after the deadline
+        if self._router.is_closed:  # no handler call may start after the deadline
+            return 0 if self._deadline.has_passed() else 1
         return self._subscription.events_until_drained(EVENTS_PER_TURN)
 
     async def _yield_to_loop(self) -> None:

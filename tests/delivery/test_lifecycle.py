@@ -6,6 +6,7 @@ import logging
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from functools import partial
 
 import anyio
@@ -484,6 +485,35 @@ def test_close_while_a_handler_blocks_the_thread() -> None:
     _join_hosts()
     assert bus.close() is report
     assert bus.report is report
+
+
+@pytest.mark.parametrize("in_batches", [False, True])
+def test_no_call_starts_after_a_late_report(in_batches: bool) -> None:
+    """A subscriber that was about to be called when the thread was blocked gets nothing after the report."""
+    blocks, released = threading.Event(), threading.Event()
+    calls: list[object] = []
+
+    class Late(Subscriber[NodeStarted]):
+        async def handle(self, event: NodeStarted) -> None:
+            calls.append(event)
+
+    class LateBatches(Subscriber[NodeStarted]):
+        async def handle_batch(self, events: Sequence[NodeStarted]) -> None:
+            calls.append(events)
+
+    def block(_: NodeStarted) -> None:
+        blocks.set()
+        assert released.wait(PATIENCE_SECONDS)
+
+    bus = EventBus([block, LateBatches() if in_batches else Late()])
+    with bus:
+        bus.publish(event())  # both are woken in one turn of the loop, the one that blocks first
+        assert blocks.wait(PATIENCE_SECONDS)
+        report = bus.close(timeout=0)
+        released.set()
+    _join_hosts()
+    assert report.undelivered == 1
+    assert not calls
 
 
 def _join_hosts() -> None:
