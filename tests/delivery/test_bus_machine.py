@@ -201,9 +201,13 @@ class _Streams(RuleBasedStateMachine):
             stream.close()
             with pytest.raises(anyio.EndOfStream):
                 stream.receive_nowait()
-            books = stream.statistics()
-            assert (books.queued, books.accepted, books.delivered) == (0, model.accepted, model.delivered)
-            assert books.lost == model.lost + len(model.queued())
+            snapshot = stream.statistics()
+            assert (snapshot.queued, snapshot.accepted, snapshot.delivered) == (
+                0,
+                model.accepted,
+                model.delivered,
+            )
+            assert snapshot.lost == model.lost + len(model.queued())
 
     @precondition(lambda self: not self.is_tapped)
     @rule()
@@ -226,16 +230,16 @@ class _Streams(RuleBasedStateMachine):
         assert (statistics.accepted, statistics.rejected) == (len(self.accepted), self.rejected)
         assert len(statistics.subscriptions) == len(self.open)
         for stream, model in self.open:
-            books = stream.statistics()
-            assert statistics.subscriptions[books.name].accepted == books.accepted
-            assert (books.accepted, books.delivered, books.lost, books.queued) == (
+            snapshot = stream.statistics()
+            assert statistics.subscriptions[snapshot.name].accepted == snapshot.accepted
+            assert (snapshot.accepted, snapshot.delivered, snapshot.lost, snapshot.queued) == (
                 model.accepted,
                 model.delivered,
                 model.lost,
                 len(model.queued()),
             )
-            assert books.accepted == books.delivered + books.lost + books.queued
-            assert books.queued <= books.high_water <= model.capacity
+            assert snapshot.accepted == snapshot.delivered + snapshot.lost + snapshot.queued
+            assert snapshot.queued <= snapshot.high_water <= model.capacity
 
     @invariant()
     def taps_saw_all(self) -> None:
@@ -353,19 +357,19 @@ class _Handlers(RuleBasedStateMachine):
             expected, failed = handler.expected(self.accepted)
             if id(handler) in self.subscriptions:
                 assert handler.got == expected
-                books = self.subscriptions[id(handler)].statistics()
-                assert books.failed == failed
-                assert books.accepted == books.delivered + books.lost + books.queued
-                assert (books.delivered, books.queued) == (len(expected), 0)
+                snapshot = self.subscriptions[id(handler)].statistics()
+                assert snapshot.failed == failed
+                assert snapshot.accepted == snapshot.delivered + snapshot.lost + snapshot.queued
+                assert (snapshot.delivered, snapshot.queued) == (len(expected), 0)
             else:
                 assert handler.got == expected[: len(handler.got)]
 
     def _check_failures(self) -> None:
         for subscription in self.subscriptions.values():
-            books = subscription.statistics()
-            told = [each.quarantined for each in self.failures if each.subscriber == subscription.name]
-            assert len(told) == books.failed
-            assert told.count(True) == (books.state == "quarantined") == told[-1:].count(True)
+            snapshot = subscription.statistics()
+            reported = [each.quarantined for each in self.failures if each.subscriber == subscription.name]
+            assert len(reported) == snapshot.failed
+            assert reported.count(True) == (snapshot.state == "quarantined") == reported[-1:].count(True)
 
 
 QUICK = settings(stateful_step_count=60)

@@ -590,10 +590,10 @@ async def test_quarantine(cls: type[_Failing]) -> None:
         await settle(bus)
         publish(bus, 12)
         await settle(bus)
-        books = subscription.statistics()
-        assert (books.state, books.failed, books.delivered) == ("quarantined", 10, 10)
-        assert books.accepted == books.delivered + books.lost
-        assert bus.statistics().subscriptions["failing"] == books
+        snapshot = subscription.statistics()
+        assert (snapshot.state, snapshot.failed, snapshot.delivered) == ("quarantined", 10, 10)
+        assert snapshot.accepted == snapshot.delivered + snapshot.lost
+        assert bus.statistics().subscriptions["failing"] == snapshot
     assert failing.calls == [*range(10), "stop"]
     assert [each.quarantined for each in failures] == [*[False] * 9, True]
     assert recorder.trace == ["start", *map(str, range(13)), "stop"]
@@ -618,8 +618,8 @@ async def test_a_success_resets_the_count() -> None:
     async with EventBus([raising]) as bus:
         publish(bus, *range(100))
         await bus.drain()
-        books = bus.statistics().subscriptions["_Raising"]
-    assert (books.state, books.failed, books.delivered) == ("running", 90, 100)
+        snapshot = bus.statistics().subscriptions["_Raising"]
+    assert (snapshot.state, snapshot.failed, snapshot.delivered) == ("running", 90, 100)
 
 
 @pytest.mark.anyio
@@ -702,10 +702,10 @@ async def test_a_broken_log_changes_nothing() -> None:
             bus.subscribe(failures.append, SubscriberFailed)
             publish(bus, *range(12))
             await settle(bus)
-            books = bus.statistics().subscriptions["_Raising"]
+            snapshot = bus.statistics().subscriptions["_Raising"]
     finally:
         logger.removeHandler(broken)
-    assert (books.state, books.failed) == ("quarantined", 10)
+    assert (snapshot.state, snapshot.failed) == ("quarantined", 10)
     assert {each.error_type for each in failures} == {"ValueError"}
     assert failures[-1].quarantined
 
@@ -798,8 +798,8 @@ async def test_a_start_that_fails(caplog: pytest.LogCaptureFixture) -> None:
         await settle(bus)
         publish(bus, 3)
         await settle(bus)
-        books = bus.statistics().subscriptions["Unable"]
-    assert (books.state, books.delivered, books.lost, books.failed) == ("failed", 0, 2, 1)
+        snapshot = bus.statistics().subscriptions["Unable"]
+    assert (snapshot.state, snapshot.delivered, snapshot.lost, snapshot.failed) == ("failed", 0, 2, 1)
     assert "start" not in unable.trace
     assert not {"1", "2", "3"} & set(unable.trace)
     assert recorder.trace == ["start", "1", "2", "3", "stop"]
@@ -849,8 +849,8 @@ def test_no_call_starts_after_unsubscribe() -> None:
         publish(bus, 4)
         go_on.set()
         assert ended.wait(5)
-        books = subscription.statistics()
-        assert (books.accepted, books.delivered, books.lost, books.queued) == (3, 1, 2, 0)
+        snapshot = subscription.statistics()
+        assert (snapshot.accepted, snapshot.delivered, snapshot.lost, snapshot.queued) == (3, 1, 2, 0)
     assert trace == ["begin 1", "end 1"]
 
 
@@ -875,7 +875,7 @@ async def test_unsubscribing_in_the_handler() -> None:
 
 
 def test_unsubscribing_in_many_threads() -> None:
-    """A subscription may be ended from anywhere, any number of times, while other threads read the books."""
+    """A subscription may be ended from anywhere, any number of times, while threads read its statistics."""
     errors: list[BaseException] = []
 
     def end(barrier: threading.Barrier, bus: EventBus, subscriptions: list[Any]) -> None:

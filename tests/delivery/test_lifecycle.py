@@ -412,8 +412,11 @@ async def test_close_delivers_and_reports(host: str) -> None:
     assert other.stopped
     assert report
     assert (report.complete, report.delivered, report.undelivered, report.lost) == (True, 20, 0, 0)
-    assert {name: books.delivered for name, books in report.subscriptions.items()} == {"one": 10, "other": 10}
-    assert {books.state for books in report.subscriptions.values()} == {"ended"}
+    assert {name: snapshot.delivered for name, snapshot in report.subscriptions.items()} == {
+        "one": 10,
+        "other": 10,
+    }
+    assert {snapshot.state for snapshot in report.subscriptions.values()} == {"ended"}
 
 
 @pytest.mark.anyio

@@ -157,8 +157,8 @@ class _MailboxMachine(RuleBasedStateMachine):
         mailbox, model = self.mailbox, self.model
         assert len(mailbox) == len(model.queued()) <= mailbox.capacity
         assert mailbox.is_full() == (len(model.queued()) == model.capacity)
-        books = (mailbox.accepted, mailbox.lost, mailbox.high_water)
-        assert books == (model.accepted, model.lost, model.high_water)
+        snapshot = (mailbox.accepted, mailbox.lost, mailbox.high_water)
+        assert snapshot == (model.accepted, model.lost, model.high_water)
         assert mailbox.accepted == model.delivered + mailbox.lost + len(mailbox)
         if model.queued() or (model.places and model.reports_losses):
             assert mailbox.contents

@@ -249,30 +249,30 @@ async def test_loss_in_a_handler() -> None:
 
 @pytest.mark.usefixtures("_threads_interleave")
 @pytest.mark.parametrize("overflow", list(Overflow))
-def test_the_books_balance_at_every_instant(overflow: Overflow) -> None:
+def test_the_counts_balance_at_every_instant(overflow: Overflow) -> None:
     """`accepted == delivered + lost + queued` holds for every subscription at every instant."""
-    read_books = 0
+    times_read = 0
     with EventBus() as bus:
         key = _by_fiftieth if overflow is Overflow.COALESCE else None
         subscription = bus.subscribe(ignore, Tick, capacity=100, overflow=overflow, key=key)
         publisher = threading.Thread(target=publish, args=(bus, *range(8_000)))
         publisher.start()
         while publisher.is_alive() or subscription.statistics().queued:
-            for books in (subscription.statistics(), *bus.statistics().subscriptions.values()):
-                assert books.accepted == books.delivered + books.lost + books.queued
-                read_books += 1
+            for snapshot in (subscription.statistics(), *bus.statistics().subscriptions.values()):
+                assert snapshot.accepted == snapshot.delivered + snapshot.lost + snapshot.queued
+                times_read += 1
         publisher.join()
-        books = subscription.statistics()
-        assert (books.accepted, books.queued) == (8_000, 0)
-    assert read_books > 50
+        snapshot = subscription.statistics()
+        assert (snapshot.accepted, snapshot.queued) == (8_000, 0)
+    assert times_read > 50
 
 
 def _by_fiftieth(event: Tick) -> int:
     return event.n % 50
 
 
-def test_the_books_balance_while_a_consumer_takes_without_the_lock(bus: EventBus) -> None:
-    """`accepted == delivered + lost + queued` holds even if an event is taken while the books are read."""
+def test_the_counts_balance_while_a_consumer_takes_without_the_lock(bus: EventBus) -> None:
+    """`accepted == delivered + lost + queued` holds even if an event is taken during the reading."""
     stream = opened(bus)
     publish(bus, 1, 2, 3)
     frames_seen = 0
@@ -290,10 +290,10 @@ def test_the_books_balance_while_a_consumer_takes_without_the_lock(bus: EventBus
         frames_seen, steps = 0, {step}
         sys.setprofile(take_at_every_call)
         try:
-            books = stream.statistics()
+            snapshot = stream.statistics()
         finally:
             sys.setprofile(None)
-        assert books.accepted == books.delivered + books.lost + books.queued
+        assert snapshot.accepted == snapshot.delivered + snapshot.lost + snapshot.queued
 
 
 @pytest.mark.parametrize("capacity", [0, -1, 1.5, True, None, "many"])

@@ -417,14 +417,14 @@ def test_interrupted_at_every_step(what: str, overflow: Overflow, stride: int) -
             break
         assert len(answers) == 1
         assert [number(event) for event in read(large)].count(1_000) == sum(answers)
-        _check_books(bus)
+        _check_counts(bus)
     assert k >= 4
 
 
-def _check_books(bus: EventBus) -> None:
-    for books in bus.statistics().subscriptions.values():
-        assert books.accepted == books.delivered + books.lost + books.queued
-        assert books.accepted == bus.statistics().accepted
+def _check_counts(bus: EventBus) -> None:
+    for snapshot in bus.statistics().subscriptions.values():
+        assert snapshot.accepted == snapshot.delivered + snapshot.lost + snapshot.queued
+        assert snapshot.accepted == bus.statistics().accepted
 
 
 # 4, 5. Without waiting.
@@ -445,8 +445,8 @@ def test_publishing_to_a_handler_that_hangs() -> None:
         try:
             for n in range(20_000):
                 assert bus.publish(Tick(n=n))
-            books = subscription.statistics()
-            assert (books.accepted, books.delivered, books.queued) == (20_001, 1, 10)
+            snapshot = subscription.statistics()
+            assert (snapshot.accepted, snapshot.delivered, snapshot.queued) == (20_001, 1, 10)
         finally:
             let_go.set()
 

@@ -358,12 +358,12 @@ def test_replay_while_others_publish() -> None:
 
 
 def test_replay_beyond_the_capacity(bus: EventBus) -> None:
-    """A replay that exceeds the capacity overflows like any other events, and the books balance."""
+    """A replay that exceeds the capacity overflows like any other events, and the counts balance."""
     for n in range(10):
         bus.publish(Tick(n=n))
     stream = opened(bus, Tick, replay=10, capacity=4)
-    books = stream.statistics()
-    assert (books.accepted, books.lost, books.queued) == (10, 6, 4)
+    snapshot = stream.statistics()
+    assert (snapshot.accepted, snapshot.lost, snapshot.queued) == (10, 6, 4)
     assert numbers(stream) == [6, 7, 8, 9]
 
 

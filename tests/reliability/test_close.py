@@ -1,7 +1,7 @@
 """Closing at any moment, from anywhere: every event is delivered or counted.
 
 A schedule is drawn from a seed: the host, the subscribers, the publishers, the closers, the number of events
-and the timeout. In each schedule the books must balance, the handlers must have seen the events that the
+and the timeout. In each schedule the counts must balance, the handlers must have seen the events that the
 report counts, and the close must be on time.
 """
 
@@ -274,29 +274,33 @@ def test_random_schedules(
         schedule = Schedule(own_seed, random.Random(own_seed), numbered)
         try:
             schedule.run()
-            _check_books(schedule, check, items_of)
+            _check_counts(schedule, check, items_of)
             _check_closes(schedule)
         except BaseException as error:
             error.add_note(str(schedule))
             raise
 
 
-def _check_books(schedule: Schedule, check: Check, items_of: ItemsOf) -> None:
+def _check_counts(schedule: Schedule, check: Check, items_of: ItemsOf) -> None:
     report = schedule.bus.report
     assert report is not None
     delivered = undelivered = lost = 0
-    for reader, books in zip(schedule.readers, report.subscriptions.values(), strict=True):
+    for reader, snapshot in zip(schedule.readers, report.subscriptions.values(), strict=True):
         faults = check(schedule.attempted, schedule.accepted, items_of(reader.got))
         assert not faults["duplicated"] + faults["reordered"] + faults["unexpected"]
-        assert books.delivered >= len(reader.got)  # a batch counts when it is passed to the handler
+        assert snapshot.delivered >= len(reader.got)  # a batch counts when it is passed to the handler
         if reader.kind != "batch":
-            assert books.delivered == len(reader.got)
-        assert len(faults["lost"]) == books.accepted - len(reader.got)
-        assert books.accepted == len(schedule.accepted) == books.delivered + books.lost + books.queued
+            assert snapshot.delivered == len(reader.got)
+        assert len(faults["lost"]) == snapshot.accepted - len(reader.got)
+        assert (
+            snapshot.accepted
+            == len(schedule.accepted)
+            == snapshot.delivered + snapshot.lost + snapshot.queued
+        )
         delivered, undelivered, lost = (
-            delivered + books.delivered,
-            undelivered + books.queued,
-            lost + books.lost,
+            delivered + snapshot.delivered,
+            undelivered + snapshot.queued,
+            lost + snapshot.lost,
         )
     assert (report.delivered, report.undelivered, report.lost) == (delivered, undelivered, lost)
     assert not schedule.bus.publish(schedule.numbered("late", 0))

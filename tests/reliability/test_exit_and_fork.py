@@ -244,11 +244,11 @@ FORKS = """
 
     def be_a_child():
         signal.alarm(20)
-        books = bus.statistics()
-        assert books.accepted == 0, books
-        assert [(each.name, each.state, each.queued) for each in books.subscriptions.values()] == [
+        snapshot = bus.statistics()
+        assert snapshot.accepted == 0, snapshot
+        assert [(each.name, each.state, each.queued) for each in snapshot.subscriptions.values()] == [
             ("store", "waiting", 0)
-        ], books
+        ], snapshot
         assert current_bus() is None
         how = rng.randrange(4)
         number = os.getpid()

@@ -125,11 +125,11 @@ async def test_order_beyond_the_capacity(
         bus.subscribe(got.append, name="small", capacity=16, overflow=overflow)
         await publishers.run()
         report = await bus.aclose(PATIENCE_SECONDS)
-    books = report.subscriptions["small"]
+    snapshot = report.subscriptions["small"]
     faults = check(publishers.attempted, publishers.accepted, items_of(got))
     assert not faults["duplicated"] + faults["reordered"] + faults["unexpected"]
-    assert len(faults["lost"]) == books.lost == publishers.total - books.delivered
-    assert books.high_water <= 16
+    assert len(faults["lost"]) == snapshot.lost == publishers.total - snapshot.delivered
+    assert snapshot.high_water <= 16
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -262,8 +262,8 @@ async def test_hung_subscriber(host: str, check: Check, numbered: Numbered, item
             bus.publish(numbered(*item))
         await until(lambda: len(neighbours.first) + len(neighbours.second) == 2 * len(everything))
         assert len(got_by_hung) == 1  # it still hangs
-        books = bus.statistics().subscriptions["hung"]
-        assert (books.accepted, books.delivered, books.lost, books.queued) == (500, 1, 491, 8)
+        snapshot = bus.statistics().subscriptions["hung"]
+        assert (snapshot.accepted, snapshot.delivered, snapshot.lost, snapshot.queued) == (500, 1, 491, 8)
         released.set()
     for got in (neighbours.first, neighbours.second):
         assert not any(check(everything, everything, items_of(got)).values())

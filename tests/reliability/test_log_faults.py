@@ -146,8 +146,8 @@ def test_every_call_fails(
         caplog.clear()
         fault = Fault(name, at, number=number, once=once)
         persister = anyio.run(store_through, fault, directory)
-        books = persister.statistics()
-        assert (books.written, books.pending, books.lost) == (2 * BATCHES, 0, 0)
+        snapshot = persister.statistics()
+        assert (snapshot.written, snapshot.pending, snapshot.lost) == (2 * BATCHES, 0, 0)
         log = EventLog(directory)
         assert [record.seq for record in log.records()] == list(range(1, 2 * BATCHES + 1)), (name, at)
         assert number is None or not log.damage()
@@ -254,10 +254,10 @@ def test_a_full_disk(uid: int | None, small_disk: Path) -> None:
             await persister.start(cast("EventBus", SimpleNamespace(id=BUS_ID)))
             for number in range(1, 91, 3):
                 await persister.handle_batch([progress(number + i) for i in range(3)])
-            books = persister.statistics()
-            assert books.degraded
-            assert 0 < books.written < 90
-            assert books.written + books.pending == 90
+            snapshot = persister.statistics()
+            assert snapshot.degraded
+            assert 0 < snapshot.written < 90
+            assert snapshot.written + snapshot.pending == 90
             ballast.write_bytes(b"")
             await persister.handle_batch([progress(91)])
             assert not persister.statistics().degraded

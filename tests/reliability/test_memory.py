@@ -53,10 +53,14 @@ def test_stalled_subscriber(count: int, numbered: Numbered) -> None:
         before = _blocks()
         for number in range(count):
             bus.publish(numbered("main", number))
-        books = bus.statistics().subscriptions["stalled"]
+        snapshot = bus.statistics().subscriptions["stalled"]
         assert _blocks() - before < NOISE_BLOCKS
-        assert (books.queued, books.high_water) == (DEFAULT_CAPACITY, DEFAULT_CAPACITY)
-        assert books.lost == books.accepted - books.delivered - books.queued > count - DEFAULT_CAPACITY
+        assert (snapshot.queued, snapshot.high_water) == (DEFAULT_CAPACITY, DEFAULT_CAPACITY)
+        assert (
+            snapshot.lost
+            == snapshot.accepted - snapshot.delivered - snapshot.queued
+            > count - DEFAULT_CAPACITY
+        )
         bus.close(0)
 
 

@@ -315,14 +315,14 @@ async def test_after_a_failure_heals_everything_is_stored_once(
     faults.error = number
     persister = await started()
     await persister.handle_batch([node("a"), node("b")])
-    books = persister.statistics()
-    assert (books.written, books.pending, books.degraded) == (0, 2, True)
-    assert books.failed >= 1
+    snapshot = persister.statistics()
+    assert (snapshot.written, snapshot.pending, snapshot.degraded) == (0, 2, True)
+    assert snapshot.failed >= 1
     faults.error = None
     await persister.handle_batch([node("c")])
     assert names(persister.path) == ["a", "b", "c"]
-    books = persister.statistics()
-    assert (books.written, books.pending, books.lost, books.degraded) == (3, 0, 0, False)
+    snapshot = persister.statistics()
+    assert (snapshot.written, snapshot.pending, snapshot.lost, snapshot.degraded) == (3, 0, 0, False)
 
 
 @pytest.mark.anyio
@@ -420,8 +420,8 @@ async def test_pending_records_are_bounded_and_the_oldest_are_lost(
     faults.error = None
     await persister.stop()
     assert records(persister.path)[-1]["seq"] == 26
-    books = persister.statistics()
-    assert books.written + books.lost == 26
+    snapshot = persister.statistics()
+    assert snapshot.written + snapshot.lost == 26
 
 
 @pytest.mark.anyio
