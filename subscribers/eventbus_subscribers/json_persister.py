@@ -254,8 +254,7 @@ class JsonPersister(Subscriber[Event]):
         if self._segment is None:
             self._segment = Segment(self._directory, self._bus_id, block.first_seq)
             self._path = self._segment.path
-            if self._policy.is_prune_due:  # the thread was never idle since the last segment was begun
-                self._prune()
+            self._prune_if_due()  # the thread was never idle since the last segment was begun
             self._policy.segment_begun()
         return self._segment
 
@@ -282,12 +281,13 @@ class JsonPersister(Subscriber[Event]):
             self._flush()
         if self._policy.is_sync_due():
             self._sync()
-        if self._policy.is_prune_due:
-            self._prune()
+        self._prune_if_due()
         return self._policy.seconds_until_due(is_pending=self._pending.count > 0)
 
-    def _prune(self) -> None:
-        """Remove segments beyond the limits; in this thread, because deleting may block."""
+    def _prune_if_due(self) -> None:
+        """Remove segments beyond the limits, once per segment; in this thread, because deleting may block."""
+        if not self._policy.is_prune_due:
+            return
         self._policy.pruned()
         older_than = timedelta(days=self._keep_days) if self._keep_days else None
         try:
@@ -298,8 +298,7 @@ class JsonPersister(Subscriber[Event]):
     def _finish(self) -> None:
         self._leave_replaced_segment()
         self._flush()
-        if self._policy.is_prune_due:  # the thread was never idle since the segment was begun
-            self._prune()
+        self._prune_if_due()  # the thread was never idle since the segment was begun
         self._end_segment()
 
     def _close_segment(self) -> None:
