@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, cast
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from eventbus.correlation import CorrelatedSession, Correlation, correlation_report, detect_patterns
@@ -610,7 +610,6 @@ def split(all_events: Sequence[Event]) -> tuple[list[SkillEvent], list[WorkflowE
     )
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.lists(events(), max_size=40), st.data())
 def test_live_equals_on_demand(drawn: list[Event], data: st.DataObject) -> None:
     """Events folded live, in any batches, give the same sessions as correlating them on demand."""
@@ -624,7 +623,6 @@ def test_live_equals_on_demand(drawn: list[Event], data: st.DataObject) -> None:
     assert live.sessions() == SkillsWorkflowCorrelator().correlate_by_session(*split(drawn))
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.lists(events(), max_size=40))
 def test_no_figure_is_ever_negative_and_no_end_precedes_its_start(drawn: list[Event]) -> None:
     """Figures are never negative, parts never exceed the whole, and no end precedes its start."""
@@ -642,7 +640,6 @@ def test_no_figure_is_ever_negative_and_no_end_precedes_its_start(drawn: list[Ev
             assert datetime.fromisoformat(session.start_time) <= datetime.fromisoformat(session.end_time)
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.lists(events(), max_size=30), st.randoms(use_true_random=False))
 def test_sessions_do_not_influence_each_other(drawn: list[Event], random: Any) -> None:
     """Interleaving sessions differently, each in its own order, changes none of them."""
@@ -656,7 +653,6 @@ def test_sessions_do_not_influence_each_other(drawn: list[Event], random: Any) -
     assert fold(*shuffled).sessions() == fold(*drawn).sessions()
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.lists(events(), max_size=30))
 def test_repeating_everything_changes_nothing(drawn: list[Event]) -> None:
     """Repeating all events in the same order changes nothing."""

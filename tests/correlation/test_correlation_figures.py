@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from eventbus.correlation import CorrelatedFigures, CorrelatedSession, Correlation
@@ -27,7 +27,6 @@ def without_records(session: CorrelatedSession) -> CorrelatedSession:
     return session
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.lists(events(), max_size=40))
 def test_figures_do_not_depend_on_records(drawn: list[Event]) -> None:
     """A fold without records gives the same figures as one with them."""

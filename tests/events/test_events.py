@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import eventbus.events
@@ -424,7 +424,6 @@ def test_no_event(line: bytes) -> None:
     assert issubclass(DecodeError, ValueError)
 
 
-@settings(max_examples=300, deadline=None)
 @given(position=st.integers(0, 400), byte=st.integers(0, 255), which=st.sampled_from(GOLDEN))
 def test_a_damaged_line(position: int, byte: int, which: tuple[Event, str, str]) -> None:
     """A line with a damaged byte is decoded or raises `DecodeError`, and nothing else."""
@@ -549,7 +548,6 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
 @given(
     metadata=st.dictionaries(st.text(), json_values, max_size=4),
     session_id=st.none() | st.text(),

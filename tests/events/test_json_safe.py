@@ -16,7 +16,7 @@ from uuid import UUID
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from eventbus.events.json_safe import MAX_DEPTH, MAX_NODES, MAX_TEXT, json_safe, json_safe_mapping, safe_text
@@ -231,7 +231,6 @@ anything = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
 @given(anything)
 def test_any_value(value: Any) -> None:
     """The copy of any value encodes, decodes to itself, and is its own copy."""

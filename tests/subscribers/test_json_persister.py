@@ -693,16 +693,16 @@ anyio.run(main)
 
 def test_kill_9_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
     """A killed writer's acknowledged records are in its file, of which only the last line may be torn."""
-    for round_ in range(20):
+    for round_ in range(8):
         directory = tmp_path / str(round_)
         with subprocess.Popen([sys.executable, "-c", WRITER, directory], stdout=subprocess.PIPE) as child:
             assert child.stdout is not None
-            for _ in range(3 + round_ * 7):
+            for _ in range(3 + round_ * 17):
                 child.stdout.readline()
             child.send_signal(signal.SIGKILL)
             acknowledged = [*child.stdout.read().split()][-1:]
             child.wait()
-        last = int(acknowledged[0]) if acknowledged else (3 + round_ * 7) * 7
+        last = int(acknowledged[0]) if acknowledged else (3 + round_ * 17) * 7
         (path,) = (directory / "events").iterdir()
         stored = [int(name) for name in names(path)]
         assert stored == list(range(1, len(stored) + 1))

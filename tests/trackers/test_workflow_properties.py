@@ -140,8 +140,8 @@ def _key(event: NodeStarted | NodeCompleted) -> tuple[str | None, str, int]:
     return (event.run_id, event.node_id, event.attempt)
 
 
-quick = settings(max_examples=120, stateful_step_count=30, deadline=None)
+shorter = settings(stateful_step_count=30)
 TestTrackedRuns = TrackedRuns.TestCase
-TestTrackedRuns.settings = quick
+TestTrackedRuns.settings = shorter
 TestNumberedRuns = NumberedRuns.TestCase
-TestNumberedRuns.settings = quick
+TestNumberedRuns.settings = shorter
