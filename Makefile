@@ -8,6 +8,9 @@ PYTEST_OPTIONS ?=
 # Worker processes of a test run; a test that is marked `alone` has no other beside it.
 WORKERS ?= 2
 
+# The tests start hundreds of programs: without stored bytecode each would compile the package again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test test-oneiric test-crackerjack coverage lint format bench bench-here bench-short \
 	nightly clean print-python-3.13
 .DELETE_ON_ERROR:
