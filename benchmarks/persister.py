@@ -12,9 +12,10 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -25,11 +26,12 @@ from eventbus_subscribers.json_persister import JsonPersister
 
 from benchmarks.rounds import Contest, Round, Rounds, Samples, Scale, elapsed
 from benchmarks.workload import Events, timed_calls, until_handled
-from eventbus import Event, EventBus, NodeCompleted
+from eventbus import Event, EventBus, NodeCompleted, NodeProgress, SkillStarted
 
 __all__ = ["CONTESTS"]
 
 _BATCH = 512
+_FLOOR = f"encode_lines and os.write, {_BATCH} at a time"
 
 
 def _node_completed(number: int) -> Event:
@@ -39,6 +41,12 @@ def _node_completed(number: int) -> Event:
         run_id="ba9876543210",
         node_id=f"node-{number % 10}",
         duration_seconds=number / 1_000,
+    )
+
+
+def _skill_started(number: int) -> Event:
+    return SkillStarted(
+        session_id="0123456789ab", skill_name="run", invocation_id=f"{number:012x}", workflow_path="quick"
     )
 
 
@@ -70,6 +78,7 @@ def _direct(persister: JsonPersister, events: list[Event]) -> Round:
 async def _store(stack: AsyncExitStack, scale: Scale) -> Rounds:
     directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
     listed = [_node_completed(number) for number in range(scale.events * 20)]
+    skills = [_skill_started(number) for number in range(len(listed))]
     events = Events(len(listed), lambda: listed)
     alone = JsonPersister(directory / "alone", sync="never")
     await alone.start(cast("EventBus", SimpleNamespace(id="0123456789ab")))
@@ -77,10 +86,53 @@ async def _store(stack: AsyncExitStack, scale: Scale) -> Rounds:
     here = await stack.enter_async_context(EventBus([JsonPersister(directory / "here")]))
     there = stack.enter_context(EventBus([JsonPersister(directory / "there")]))
     return {
-        f"encode_lines and os.write, {_BATCH} at a time": _writes(directory / "floor.jsonl", listed),
+        _FLOOR: _writes(directory / "floor.jsonl", listed),
         "JsonPersister alone": _direct(alone, listed),
+        "JsonPersister alone, skills with an id each": _direct(alone, skills),
         "JsonPersister on a bus in the caller's loop": until_handled(here.publish, events, here.drain),
         "JsonPersister on a bus in its own thread": until_handled(there.publish, events, there.drain),
+    }
+
+
+_LOG_LINE = (
+    "INFO 2026-11-26 10:11:12,345 worker 7: compiled module_x in 0.31 s; wrote build/lib/x.py and "
+    "tests/test_x.py passed, 3 of 9 done\n"
+)
+
+
+def _with_text(length: int) -> Callable[[int], Event]:
+    text = (_LOG_LINE * (length // len(_LOG_LINE) + 1))[:length]
+    return lambda number: NodeProgress(
+        session_id="0123456789ab", workflow_id="ci", node_id="tests", message=f"{number} {text}"[:length]
+    )
+
+
+def _with_numbers(number: int) -> Event:
+    return NodeProgress(
+        session_id="0123456789ab", workflow_id="ci", node_id="tests", metadata={"done": number, "of": 9.5}
+    )
+
+
+async def _store_new(
+    stack: AsyncExitStack, scale: Scale, *, build: Callable[[int], Event], share: int
+) -> Rounds:
+    """Store events of which each holds something that was never stored before."""
+    directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    alone = JsonPersister(directory / "alone", sync="never")
+    await alone.start(cast("EventBus", SimpleNamespace(id="0123456789ab")))
+    stack.push_async_callback(alone.stop)
+    numbers = count()
+    events = max(64, scale.events // share)
+
+    def fresh(round_of: Callable[[list[Event]], Round]) -> Round:
+        async def take() -> Samples:
+            return await round_of([build(next(numbers)) for _ in range(events)])()
+
+        return take
+
+    return {
+        _FLOOR: fresh(partial(_writes, directory / "floor.jsonl")),
+        "JsonPersister alone": fresh(partial(_direct, alone)),
     }
 
 
@@ -118,5 +170,8 @@ async def _until_distributed(bus: EventBus) -> None:
 
 CONTESTS = [
     Contest("store events", "ns", _store, rounds=15),
+    Contest("store new texts of 120 characters", "ns", partial(_store_new, build=_with_text(120), share=1)),
+    Contest("store new texts of 16 kB", "ns", partial(_store_new, build=_with_text(16_000), share=50)),
+    Contest("store metadata of numbers", "ns", partial(_store_new, build=_with_numbers, share=1)),
     Contest("publish to a log", "ns", _with_hung_disk),
 ]

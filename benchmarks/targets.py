@@ -64,6 +64,7 @@ class Outcome(NamedTuple):
 _END = "end to end, 3 handlers"
 _PREBUILT = "end to end, 3 handlers, prebuilt events"
 _ASYNC, _BATCH = "eventbus, async handlers", "eventbus, batch handlers"
+_WRITE = "encode_lines and os.write, 512 at a time"
 _CPU = "publish across threads, processor time"
 
 TARGETS = [
@@ -136,7 +137,7 @@ TARGETS = [
         "store events",
         "JsonPersister alone",
         1 / 0.7,
-        "encode_lines and os.write, 512 at a time",
+        _WRITE,
         tolerance=3.0,
     ),
     Target(
@@ -144,8 +145,39 @@ TARGETS = [
         "store events",
         "JsonPersister on a bus in its own thread",
         1 / 0.7,
-        "encode_lines and os.write, 512 at a time",
+        _WRITE,
         tolerance=_ONLY_SHOWN,
+    ),
+    Target(
+        "persister, new 120-byte text / encode and write",
+        "store new texts of 120 characters",
+        "JsonPersister alone",
+        8.0,
+        _WRITE,
+        tolerance=4.0,
+    ),
+    Target(
+        "persister, new 16 kB text / encode and write",
+        "store new texts of 16 kB",
+        "JsonPersister alone",
+        20.0,
+        _WRITE,
+        tolerance=4.0,
+    ),
+    Target(
+        "persister, metadata of numbers / encode and write",
+        "store metadata of numbers",
+        "JsonPersister alone",
+        3.0,
+        _WRITE,
+        tolerance=4.0,
+    ),
+    Target(
+        "persister, skills with an id each / nodes",
+        "store events",
+        "JsonPersister alone, skills with an id each",
+        1.5,
+        "JsonPersister alone",
     ),
     Target(
         "publish to a log, hung disk / healthy disk", "publish to a log", "hung disk", 1.2, "healthy disk"

@@ -1,26 +1,26 @@
 """Encode events for storage: lines of JSON without secrets.
 
-The same names recur in most events. A short text that was searched and found clean is remembered,
-and an event of such texts is encoded as it is; only the others are decoded and searched.
+Most events hold none. A filter, compiled for each class, asks every text of every event whether it is
+known, or clean at a glance; only the others are decoded and searched. Short texts that were found
+clean are remembered: the same names recur in most events.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import cache
 from itertools import groupby
-from operator import attrgetter
 from types import NoneType, UnionType
-from typing import Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeAlias, Union, cast, get_args, get_origin, get_type_hints
 
 import msgspec
 
 from eventbus.events.codec import encode, encode_lines_of_small, encode_small, encode_truncated
 from eventbus.events.event import Event
-from eventbus.events.scrubbing import is_secret_name, scrub, scrub_value
+from eventbus.events.scrubbing import is_clean, is_secret_name, scrub, scrub_value
 from eventbus.events.size import is_oversized
 from eventbus.events.vocabulary import UnknownEvent
 
@@ -31,14 +31,16 @@ _FRESH_ID = "invocation_id"  # new in every use of a skill; a `run_id` recurs, a
 _FEW = 32
 _MAX_KNOWN = 8_192
 _MAX_KNOWN_LENGTH = 128
+_MAX_GLANCED_AT = 32
+"""A mapping of more values is searched: a glance must not take longer than a search."""
 _TEXTLESS = {bool, int, float, datetime, NoneType}
 
-_Getters: TypeAlias = "Mapping[str, Callable[[Event], str]]"
-_Filter: TypeAlias = "tuple[Callable[[Sequence[Any]], Sequence[Event]], _Getters]"
+_Filter: TypeAlias = "Callable[[Sequence[Any]], Sequence[Event]]"
 
 # An id as `new_id` makes it. Every pattern in `scrubbing` needs a character that it cannot contain.
 _is_own_id = re.compile(r"[0-9a-f]{12}").fullmatch
 _known: set[str] = set()  # texts without secrets
+_known_names: set[str] = set()  # those that are no names of secrets either
 
 
 def scrubbed_line(event: Event) -> bytes:
@@ -94,54 +96,73 @@ def _unclean(events: Sequence[Event]) -> Sequence[Event]:
 
 def _unclean_of(kind: type[Event], events: Sequence[Event]) -> Sequence[Event]:
     try:
-        sift, getters = _filter_of(kind)
-        unclean = sift(events)
-        if unclean and _learn(unclean, getters):
-            unclean = sift(unclean)
+        return _filter_of(kind)(events)
     except Exception:  # noqa: BLE001 - a field of the wrong type, such as a list for a name
         return events
-    return unclean
 
 
-def _learn(events: Sequence[Event], getters: _Getters) -> bool:
-    """Search the new short texts in these fields, each once; return True if one is clean."""
-    new: set[str] = set()
-    for name, getter in getters.items():
-        texts = {*map(getter, events)} - _known
-        new |= {text for text in texts if not _is_own_id(text)} if name == _FRESH_ID else texts
-    clean = [text for text in new if _is_short(text) and scrub(text) == text]
-    if len(_known) > _MAX_KNOWN:
-        _known.clear()
-    _known.update(clean)
-    return bool(clean)
+def _is_clean(text: Any) -> bool:
+    """Return True if a text that is not known holds no secret; remember it if it is short."""
+    if type(text) is not str or not (is_clean(text) or scrub(text) == text):
+        return False
+    _remember(text, _known)
+    return True
 
 
-def _is_short(text: Any) -> bool:
-    return type(text) is str and len(text) <= _MAX_KNOWN_LENGTH
+def _remember(text: str, known: set[str]) -> None:
+    if len(text) <= _MAX_KNOWN_LENGTH:
+        if len(known) >= _MAX_KNOWN:
+            known.clear()
+        known.add(text)
+
+
+def _are_clean(value: Any) -> bool:
+    """Return True if a mapping or sequence is small and flat, and none of its texts holds a secret."""
+    if type(value) is dict:
+        named = cast("dict[object, object]", value)
+        is_plain = len(named) <= _MAX_GLANCED_AT and all(map(_is_plain_name, named))
+        return is_plain and all(map(_is_clean_value, named.values()))
+    if type(value) in (list, tuple):
+        return len(value) <= _MAX_GLANCED_AT and all(map(_is_clean_value, value))
+    return False
+
+
+def _is_clean_value(value: Any) -> bool:
+    kind = type(value)
+    return kind in _TEXTLESS or (kind is str and (value in _known or _is_clean(value)))
+
+
+def _is_plain_name(name: Any) -> bool:
+    if name in _known_names:
+        return True
+    if type(name) is not str or is_secret_name(name) or not _is_clean(name):
+        return False
+    _remember(name, _known_names)
+    return True
 
 
 @cache
 def _filter_of(kind: type[Event]) -> _Filter:
-    """Return a filter for the events of a class, and getters of the fields that hold one text each.
+    """Return a filter for the events of a class: it returns those that may hold a secret.
 
-    The filter returns the events that contain anything but known texts. It is compiled for the class:
-    it runs for every stored event, and looking the fields up by name would take three times as long.
+    It is compiled for the class: it runs for every stored event, and looking the fields up by name
+    would take three times as long.
     """
     names = kind.__struct_encode_fields__
     if issubclass(kind, UnknownEvent) or any(is_secret_name(name) or scrub(name) != name for name in names):
-        return list, {}
+        return list
     types = _types_of(kind)
-    conditions = {
-        name: _condition(name, types.get(name, Any)) for name in kind.__struct_fields__ if name not in _KEPT
-    }
-    tests = [test for test in conditions.values() if test]
+    conditions = [
+        _condition(name, types.get(name, Any)) for name in kind.__struct_fields__ if name not in _KEPT
+    ]
+    tests = [condition for condition in conditions if condition]
     source = f"lambda events: [event for event in events if {' or '.join(tests) or 'False'}]"
     # Compiled first: eval() of a string clears the interpreter's note that a KeyboardInterrupt is
     # ending it, so storing the last events would change the exit code. `msgspec.structs.fields`
     # evaluates strings, too.
     code = compile(source, f"<filter of {kind.__name__}>", "eval")
-    sift = eval(code, {"known": _known, "own_id": _is_own_id})  # noqa: S307 - of field names: identifiers
-    return sift, {name: attrgetter(name) for name, test in conditions.items() if "in known" in test}
+    places = {"known": _known, "own_id": _is_own_id, "is_clean": _is_clean, "are_clean": _are_clean}
+    return cast("_Filter", eval(code, places))  # noqa: S307 - of field names: identifiers
 
 
 def _types_of(kind: type[Event]) -> dict[str, Any]:
@@ -155,13 +176,13 @@ def _condition(name: str, kind: Any) -> str:
     """Return the source of the condition under which a field must be searched; empty for never."""
     value = f"event.{name}"
     if name == _FRESH_ID and kind is str:
-        return f"{value} not in known and not own_id({value})"
+        return f"{value} not in known and not own_id({value}) and not is_clean({value})"
     if kind is str:
-        return f"{value} not in known"
+        return f"{value} not in known and not is_clean({value})"
     members = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
     rest = [each for each in members if each not in _TEXTLESS and get_origin(each) is not Literal]
     if not rest:
         return ""
     if rest == [str]:
-        return f"{value} is not None and {value} not in known"
-    return f"{value} is not None and {value} != () and {value} != {{}}"
+        return f"{value} is not None and {value} not in known and not is_clean({value})"
+    return f"{value} is not None and {value} != () and {value} != {{}} and not are_clean({value})"

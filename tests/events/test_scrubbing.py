@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import time
 from pathlib import Path
 from typing import Any, cast
@@ -29,8 +30,8 @@ from eventbus import (
     scrubbed_line,
     scrubbed_lines,
 )
-from eventbus.events import codec, redaction
-from eventbus.events.scrubbing import scrub_value
+from eventbus.events import codec, redaction, scrubbing, secret_shapes
+from eventbus.events.scrubbing import is_clean, scrub_value
 from eventbus.events.size import is_oversized
 from eventbus.session import new_id
 
@@ -47,6 +48,34 @@ SECRETS = {
     "npm": "npm_" + "a1B2" * 9,
     "pypi": "pypi-" + "a1B2" * 20,
     "jwt": "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.c2lnbmF0dXJl",
+    "google, oauth": "GOCSPX-" + "a1B2" * 7,
+    "alibaba": "LTAI" + "a1B2" * 5,
+    "databricks": "dapi" + "a1b2" * 8,
+    "vault": "hvs." + "a1B2" * 10,
+    "artifactory": "AKCp" + "a1B2" * 12,
+    "atlassian": "ATATT3" + "a1B2" * 16,
+    "docker": "dckr_pat_" + "a1B2" * 7,
+    "twilio": "SK" + "a1b2" * 8,
+    "mailchimp": "a1b2" * 8 + "-us21",
+    "mailgun": "key-" + "a1b2" * 8,
+    "telegram": "123456789:AA" + "a1B2" * 9,
+    "discord": "MTA4" + "a1B2" * 5 + ".Gabcde." + "a1B2" * 8,
+    "discord, webhook": "https://discord.com/api/webhooks/123456789012345678/" + "a1B2" * 16,
+    "slack, webhook": "https://hooks.slack.com/services/T00000000/B00000000/" + "a1B2" * 6,
+    "square": "sq0atp-" + "a1B2" * 6,
+    "square, long": "EAAA" + "a1B2" * 15,
+    "shopify": "shpat_" + "a1B2" * 8,
+    "age": "AGE-SECRET-KEY-1" + "A1B2" * 14,
+    "azure": "a1B8Q~" + "a1B2" * 8,
+    "azure, connection": "DefaultEndpointsProtocol=https;AccountKey=hunter2-of-mine==;EndpointSuffix=x",
+    "grafana": "glsa_" + "a1B2" * 8 + "_a1b2a1b2",
+    "new relic": "NRAK-" + "A1B2" * 7,
+    "postman": "PMAK-" + "a1b2" * 6 + "-" + "a1b2" * 8 + "a1",
+    "notion": "ntn_" + "a1B2" * 11,
+    "planetscale": "pscale_tkn_" + "a1B2" * 10,
+    "groq": "gsk_" + "a1B2" * 13,
+    "kelvin": "to\N{KELVIN SIGN}en=hunter2-of-mine",
+    "long s": "pa\N{LATIN SMALL LETTER LONG S}sword: hunter2-of-mine",
     "url": "postgres://bob:hunter2@db.example.com:5432/app",
     "url with a token": "https://t0ken-of-mine@example.com/repo.git",
     "password": "password=hunter2-of-mine",
@@ -65,6 +94,8 @@ SECRETS = {
 FRAGMENTS = [
     "AKIAIOSF",
     "a1B2a1B2",
+    "a1b2a1b2",
+    "A1B2A1B2",
     "abcdefABCDEF",
     "a1B2ca1B2c",
     "eyJhbGci",
@@ -129,6 +160,70 @@ def test_a_planted_secret_is_found(kind: str) -> None:
     assert not found_in(scrubbed)
 
 
+def direct(text: str) -> str:
+    """Scrub as the rules are meant: each pattern tried at every position, in one search."""
+    if len(text) > scrubbing._MAX_LENGTH:
+        text = text[: scrubbing._MAX_LENGTH] + "…[truncated]"
+    value, word = scrubbing._VALUE, scrubbing._SENSITIVE_WORD
+    option = rf"(?<!-)--(?!-)[\w-]{{0,40}}{word}\s{{1,3}}"
+    homes = "|".join([*map(re.escape, scrubbing._own_home()), scrubbing._HOME_OF_ANY])
+    beginnings = [re.escape(literal) + rest for literal, rest in secret_shapes._SHAPES.items()]
+    inner = [pattern for pattern, _ in secret_shapes._INNER.values()]
+    inner += [pattern for pattern, _, _ in secret_shapes._INNER_UNNAMED.values()]
+    rules: list[tuple[str, str, re.RegexFlag]] = [
+        (rf"(?<![\w.~-])(?:{homes})(?![\w-])", "~", re.NOFLAG),
+        (
+            r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----.*?(?:-----END [A-Z ]{0,40}PRIVATE KEY-----|\Z)",
+            "***",
+            re.DOTALL,
+        ),
+        (r"(?<=://)[^\s/@\"'<>]{1,1024}@", "***@", re.NOFLAG),
+        (r"[\w.%+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}", "***", re.NOFLAG),
+        (
+            rf"(\b(?:proxy-)?authorization[\"']?\s{{0,3}}[:=]\s{{0,3}}[\"']?)(?:\w{{1,20}}\s{{1,3}})?{value}",
+            r"\1***",
+            re.IGNORECASE,
+        ),
+        (
+            rf"({word}[\w-]{{0,40}}[\"']?\s{{0,3}}(?:=>|[=:])\s{{0,3}}|{option}){value}",
+            r"\1***",
+            re.IGNORECASE,
+        ),
+        (r"(\b[Bb]earer\s{1,3})[\w.~+/=-]{8,}", r"\1***", re.NOFLAG),
+        (rf"(?<![^\W_])(?:{'|'.join([*beginnings, *inner])})", "***", re.ASCII),
+    ]
+    for pattern, replacement, flags in rules:
+        text = re.sub(pattern, replacement, text, flags=flags)
+    return text
+
+
+WORDS = """
+    password PASSWD passphrase pwd Secret token credential authorization Cookie api access auth key api_key
+    proxy- Authorization Bearer bearer = : => -- - --- _ ' " ; , & / \\ :// @ . hunter2 jo /home/ /Users/
+    C:\\Users\\ x.y http://user:pw@ jo@x.org -----BEGIN PRIVATE KEY----- -----END RSA é 0123456789 -us12
+    a1B2a1B2a1B2a1B2a1B2 0123456789abcdef0123456789abcdef
+"""
+PIECES = [
+    *WORDS.split(),
+    *(" ", "  ", "\n", "to\N{KELVIN SIGN}en", "ap\N{LATIN SMALL LETTER DOTLESS I}_key"),
+    *("\N{LATIN SMALL LETTER LONG S}ecret", "\N{LATIN CAPITAL LETTER I WITH DOT ABOVE}"),
+    *(*secret_shapes._SHAPES, *secret_shapes._INNER, *SECRETS.values()),
+]
+texts = st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=3)), max_size=12).map("".join)
+
+
+@given(texts)
+def test_it_finds_what_the_direct_way_finds(text: str) -> None:
+    """Looking for literals first finds what each pattern finds that is tried at every position."""
+    assert scrub(text) == direct(text)
+
+
+@given(texts)
+def test_a_text_that_is_clean_at_a_glance_holds_no_secret(text: str) -> None:
+    """A text that is clean at a glance has nothing to be removed."""
+    assert not is_clean(text) or direct(text) == text
+
+
 @pytest.mark.parametrize("text", INNOCENT)
 def test_an_innocent_text_stays(text: str) -> None:
     """Names, ids, paths and messages without secrets stay unchanged."""
@@ -138,6 +233,7 @@ def test_an_innocent_text_stays(text: str) -> None:
 def test_the_home_directory_becomes_a_tilde(monkeypatch: pytest.MonkeyPatch) -> None:
     """This user's home directory is found anywhere, but not in a longer path with the same beginning."""
     monkeypatch.setenv("HOME", "/srv/people/jo")
+    monkeypatch.setattr(scrubbing, "_own_home", scrubbing._own_home.__wrapped__)
     assert (
         scrub("in /srv/people/jo/x, /srv/people/joan and /srv/people/jo") == "in ~/x, /srv/people/joan and ~"
     )
@@ -279,17 +375,16 @@ class Searches:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.texts: list[str] = []
         self.events = 0
-        self._scrub, self._scrub_value = scrub, scrub_value
-        monkeypatch.setattr(redaction, "scrub", self._count_text)
+        monkeypatch.setattr(redaction, "is_clean", self._count_text)
         monkeypatch.setattr(redaction, "scrub_value", self._count_value)
 
-    def _count_text(self, text: str) -> str:
+    def _count_text(self, text: str) -> bool:
         self.texts.append(text)
-        return self._scrub(text)
+        return is_clean(text)
 
     def _count_value(self, value: Any) -> Any:
         self.events += next(iter(value)) == "metadata"
-        return self._scrub_value(value)
+        return scrub_value(value)
 
 
 @pytest.fixture

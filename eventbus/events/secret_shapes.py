@@ -1,0 +1,210 @@
+"""How the keys and tokens look whose issuer gave them a shape.
+
+Each shape has a literal that it cannot be without. So a text is first asked for the literals, which
+costs a few nanoseconds a character, and a shape is tried only where its literal stands. One large
+alternation, tried at each position, would take ten times as long.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from functools import cache
+from typing import NamedTuple
+
+__all__ = ["finder_of", "may_hold_token", "places_of", "token_spans"]
+
+_MODES = ("sk_live_", "sk_test_", "rk_live_", "rk_test_", "pk_live_", "pk_test_")
+_SHAPES = {
+    # Clouds.
+    **dict.fromkeys(["AKIA", "ASIA", "ABIA", "ACCA"], r"[0-9A-Z]{16,}"),  # AWS
+    "AIza": r"[\w-]{30,}",  # Google
+    "GOCSPX-": r"[\w-]{20,}",
+    "ya29.": r"[\w-]{20,}",
+    "LTAI": r"[0-9A-Za-z]{17,}",  # Alibaba
+    **dict.fromkeys(["dop_v1_", "doo_v1_", "dor_v1_"], r"\w{40,}"),  # DigitalOcean
+    "dapi": r"[0-9a-f]{32}",  # Databricks
+    **dict.fromkeys(["hvs.", "hvb.", "hvr."], r"[\w-]{24,}"),  # HashiCorp Vault
+    **dict.fromkeys(["pscale_tkn_", "pscale_oauth_", "pscale_pw_"], r"[\w.-]{32,}"),  # PlanetScale
+    "sbp_": r"[0-9a-f]{40,}",  # Supabase
+    "nfp_": r"\w{36,}",  # Netlify
+    "HRKU-": r"[\w-]{36,}",  # Heroku
+    **dict.fromkeys(["dp.pt.", "dp.st.", "dp.ct.", "dp.sa."], r"[\w.-]{40,}"),  # Doppler
+    # Source code and packages.
+    **dict.fromkeys(["ghp_", "gho_", "ghs_", "ghu_", "ghr_"], r"\w{20,255}"),  # GitHub
+    "github_pat_": r"\w{20,255}",
+    **dict.fromkeys(["glpat-", "gldt-", "glrt-", "glcbt-", "glptt-", "glsoat-"], r"[\w-]{20,}"),  # GitLab
+    **dict.fromkeys(["ATATT3", "ATCTT3"], r"[\w=-]{60,}"),  # Atlassian
+    "npm_": r"\w{30,}",
+    "pypi-": r"[\w-]{40,}",
+    "rubygems_": r"[0-9a-f]{48,}",
+    "dckr_pat_": r"[\w-]{24,}",  # Docker
+    "AKCp": r"[0-9A-Za-z]{10,}",  # Artifactory
+    "cmVmdGtuOj": r"[0-9A-Za-z]{40,}",
+    "lin_api_": r"\w{32,}",  # Linear
+    # Models.
+    "sk-": r"[\w-]{16,}",  # OpenAI, Anthropic and others
+    "hf_": r"\w{30,}",  # Hugging Face
+    "gsk_": r"\w{40,}",  # Groq
+    "xai-": r"\w{40,}",
+    "r8_": r"\w{32,}",  # Replicate
+    "pplx-": r"\w{40,}",  # Perplexity
+    **dict.fromkeys(["lsv2_pt_", "lsv2_sk_"], r"\w{32,}"),  # LangSmith
+    # Messages and mail.
+    **dict.fromkeys([f"xox{kind}-" for kind in "abeoprs"], r"[\w-]{10,}"),  # Slack
+    "xapp-": r"[\w-]{10,}",
+    "hooks.slack.com/": r"(?:services|workflows|triggers)/[\w+/-]{20,}",
+    **dict.fromkeys(
+        ["discord.com/api/webhooks/", "discordapp.com/api/webhooks/"], r"\d{15,}/[\w-]{30,}"
+    ),  # Discord
+    "SG.": r"[\w-]{16,}\.[\w-]{16,}",  # SendGrid
+    "SK": r"[0-9a-f]{32}(?!\w)",  # Twilio
+    "key-": r"[0-9a-f]{32}(?!\w)",  # Mailgun
+    "xkeysib-": r"[0-9a-f]{32,}[\w-]*",  # Brevo
+    # Payments and shops.
+    **dict.fromkeys(_MODES, r"\w{16,}"),  # Stripe
+    "whsec_": r"[\w+/=]{16,}",
+    "sq0atp-": r"[\w-]{22,}",  # Square
+    "sq0csp-": r"[\w-]{43,}",
+    "EAAA": r"[\w-]{56,}",
+    **dict.fromkeys(["shpat_", "shpca_", "shppa_", "shpss_"], r"[0-9a-fA-F]{32,}"),  # Shopify
+    # Watching and planning.
+    "glsa_": r"\w{32,}",  # Grafana
+    "glc_": r"[\w+/=]{32,}",
+    "sntrys_": r"[\w+/=-]{40,}",  # Sentry
+    "sntryu_": r"[0-9a-f]{40,}",
+    "NRAK-": r"[0-9A-Z]{27,}",  # New Relic
+    "PMAK-": r"[0-9a-f]{24}-[0-9a-f]{34}",  # Postman
+    "ntn_": r"[0-9A-Za-z]{40,}",  # Notion
+    "pul-": r"[0-9a-f]{40,}",  # Pulumi
+    # Of more than one issuer.
+    "AGE-SECRET-KEY-": r"1[0-9A-Za-z]{40,}",
+    "eyJ": r"[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?",  # JSON Web Token
+}
+"""What follows on a literal with which a token begins."""
+
+_INNER = {
+    "Q~": (r"[\w~.-]{3}\dQ~[\w~.-]{31,34}", (4,)),  # Azure
+    ":AA": (r"\d{8,10}:AA[\w-]{32,}", (10, 9, 8)),  # Telegram
+}
+"""Tokens around a literal, and how many characters may stand before it, the most first."""
+
+_INNER_UNNAMED = {
+    ".": (r"[MNO][\w-]{23,25}\.[\w-]{6}\.[\w-]{27,}", (26, 25, 24), r"\.[\w-]{6}\.[\w-]{27}"),  # Discord
+    "-us": (r"[0-9a-f]{32}-us\d{1,2}(?!\w)", (32,), r"-us(?<=[0-9a-f]-us)\d"),  # Mailchimp
+}
+"""The same for a literal that is too common to look for alone, and what is looked for instead."""
+
+_REST = r"[\w+/=.~-]{10}"
+"""What follows on the pivot of each literal, at least."""
+_RARE_PIVOT = "dapi"
+_PIVOTS = ("_", "-", "/", ".", "A", "J", "V", "K", "~", _RARE_PIVOT)
+"""Each literal holds one of these."""
+
+
+class _Token(NamedTuple):
+    """The shape of a token, and how far before its literal it may begin."""
+
+    pattern: re.Pattern[str]
+    before: tuple[int, ...]
+
+
+class _Shapes(NamedTuple):
+    """All shapes, compiled.
+
+    Attributes:
+        tokens: The one around each literal.
+        pivot: What finds any of the pivots, with the rest that a token has. One such search stands
+            for one with each of the finders in nearly every text.
+        finders: What find the literals around each pivot.
+        rare_finders: What finds the others, each with a text that it cannot be without.
+    """
+
+    tokens: dict[str, _Token]
+    pivot: re.Pattern[str]
+    finders: tuple[re.Pattern[str], ...]
+    rare_finders: tuple[tuple[str, re.Pattern[str]], ...]
+
+
+def may_hold_token(text: str) -> bool:
+    """Return False if a text holds no token for certain; much faster than `token_spans`."""
+    shapes = _shapes()
+    if shapes.pivot.search(text) and any(each.search(text) for each in shapes.finders):
+        return True
+    return any(pivot in text and pattern.search(text) for pivot, pattern in shapes.rare_finders)
+
+
+def token_spans(text: str) -> list[tuple[int, int]]:
+    """Return where the tokens in a text begin and end, in order; they do not overlap."""
+    places = sorted(
+        (place - before, -before, token.pattern)
+        for literal, token in _shapes().tokens.items()
+        for place in places_of(literal, text)
+        for before in token.before
+        if place >= before
+    )
+    spans: list[tuple[int, int]] = []
+    done = 0
+    for place, _, pattern in places:
+        match = pattern.match(text, place) if place >= done else None
+        if match is not None:
+            done = match.end()
+            spans.append((place, done))
+    return spans
+
+
+def places_of(literal: str, text: str) -> Iterator[int]:
+    """Yield where a literal stands in a text."""
+    place = text.find(literal)
+    while place >= 0:
+        yield place
+        place = text.find(literal, place + 1)
+
+
+def finder_of(pivot: str, literals: Iterable[str], followed_by: str = "") -> re.Pattern[str]:
+    """Return what finds any of the literals, all of which contain the pivot.
+
+    The pattern begins with a constant, which `re` looks for as fast as `str.find`, and looks around
+    from there. Asking for each of many literals would read the text as many times.
+
+    Args:
+        pivot: A text that is rare in other texts.
+        literals: What to find.
+        followed_by: A pattern for what follows on the pivot in any case.
+    """
+    around: defaultdict[int, set[str]] = defaultdict(set)
+    ahead: list[str] = []
+    for literal in literals:
+        end = literal.index(pivot) + len(pivot)
+        if end == len(literal):
+            around[end].add(re.escape(literal))
+        else:
+            ahead.append(f"(?<={re.escape(literal[:end])}){re.escape(literal[end:])}")
+    behind = [f"(?<={'|'.join(sorted(some))})" for some in around.values()]
+    follows = f"(?={followed_by})" if followed_by else ""
+    return re.compile(f"{re.escape(pivot)}{follows}(?:{'|'.join(behind + ahead)})", re.ASCII)
+
+
+@cache
+def _shapes() -> _Shapes:
+    """Compile the shapes, at first use: it takes longer than a tenth of importing the package."""
+    tokens = {literal: _token(re.escape(literal) + rest, (0,)) for literal, rest in _SHAPES.items()}
+    tokens |= {literal: _token(pattern, before) for literal, (pattern, before) in _INNER.items()}
+    tokens |= {sign: _token(pattern, before) for sign, (pattern, before, _) in _INNER_UNNAMED.items()}
+    by_pivot: defaultdict[str, list[str]] = defaultdict(list)
+    for literal in (*_SHAPES, *_INNER):
+        by_pivot[next(pivot for pivot in _PIVOTS if pivot in literal)].append(literal)
+    rare = [(sign, re.compile(pattern, re.ASCII)) for sign, (_, _, pattern) in _INNER_UNNAMED.items()]
+    rare.append((_RARE_PIVOT, finder_of(_RARE_PIVOT, by_pivot.pop(_RARE_PIVOT))))
+    return _Shapes(
+        tokens,
+        re.compile(f"[{re.escape(''.join(by_pivot))}](?={_REST})", re.ASCII),
+        tuple(finder_of(pivot, literals, _REST) for pivot, literals in by_pivot.items()),
+        tuple(rare),
+    )
+
+
+def _token(pattern: str, before: tuple[int, ...]) -> _Token:
+    # Not inside a longer word: the hexadecimal digits of an id may contain the beginning of a token.
+    return _Token(re.compile(rf"(?<![^\W_])(?:{pattern})", re.ASCII), before)
