@@ -11,6 +11,7 @@ from eventbus.history.retention import PrunedSegment, prune
 from eventbus.history.segment_files import SegmentFile
 from eventbus.history.stored_lines import Damage
 from eventbus.history.tail import Tail
+from eventbus.history.writer_lock import is_being_written, pid_space
 
 __all__ = [
     "Damage",
@@ -21,5 +22,7 @@ __all__ = [
     "Repair",
     "SegmentFile",
     "Tail",
+    "is_being_written",
+    "pid_space",
     "prune",
 ]

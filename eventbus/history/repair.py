@@ -55,7 +55,7 @@ def repair_segment(segment: SegmentFile) -> Repair | None:
     if not _read_unfinished_line(segment.path)[1]:
         return None
     with open_regular(segment.path, os.O_RDWR) as descriptor:
-        if not try_lock(descriptor, segment.path):
+        if not try_lock(descriptor, segment.path, exclusive=True):
             return None
         offset, length = _unfinished_line(descriptor)
         end, size = _end_of_records(segment, offset), offset + length

@@ -5,7 +5,6 @@ The lock on a segment shows whether a process is writing it; see `writer_lock`.
 
 from __future__ import annotations
 
-import math
 import time
 from contextlib import suppress
 from datetime import timedelta
@@ -87,8 +86,7 @@ def _remove(path: Path, dry_run: bool) -> bool:
     """Remove a segment, or with `dry_run` only check that it could be removed."""
     try:
         with open_regular(path) as descriptor:
-            # An idle process may still be its writer, so without locks its age does not count.
-            if not try_lock(descriptor, path, given_up_after=math.inf):
+            if not try_lock(descriptor, path, to_remove=True):
                 return False
             if not dry_run:
                 path.unlink()
