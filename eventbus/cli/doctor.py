@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -11,12 +14,13 @@ import typer
 
 from eventbus.cli.exit_codes import DAMAGED, OK, PROBLEMS
 from eventbus.cli.humanize import quantity
-from eventbus.cli.log_access import DamageNotes, open_log
+from eventbus.cli.log_access import DamageNotes, note, open_log
 from eventbus.cli.options import AsJson, LogDirectory
 from eventbus.events.printable import printable
-from eventbus.history import EventLog, Problem
+from eventbus.history import EventLog, Problem, SegmentFile
 from eventbus.history.index import INDEX_NAME
 from eventbus.history.index_state import index_state
+from eventbus.history.repair import repair_segment
 from eventbus.history.session_history import SessionHistory
 
 __all__ = ["doctor"]
@@ -62,22 +66,49 @@ def _index_problem(log: EventLog, message: str) -> Problem:
 
 
 def _repair(log: EventLog, show: Callable[[Problem, bool], None]) -> None:
-    for path in (log.directory, log.directory / "events", *(each.path for each in log.segments())):
-        mode = stat.S_IMODE(path.stat().st_mode)
-        if mode & 0o077:
-            path.chmod(mode & 0o700)
-            message = f"mode {mode:04o} was changed to {mode & 0o700:04o}"
-            show(Problem(kind="permissions", path=path, message=message), True)
-    for done in log.repair():
-        kept = f"kept in {done.kept_in.name}" if done.kept_in else "only a line feed was missing"
-        message = f"the writer died within a line: {done.length} bytes were set aside, {kept}"
-        problem = Problem(
-            kind="torn tail", path=done.path, offset=done.offset, length=done.length, message=message
-        )
-        show(problem, True)
+    """Solve what can be solved; a place where that fails, as on a full disk, does not stop the others."""
+    segments = log.segments()
+    for path in (log.directory, log.directory / "events", *(each.path for each in segments)):
+        with _noting_failure("change the mode of", path):
+            _remove_permissions(path, show)
+    for each in segments:
+        with _noting_failure("repair", each.path):
+            _repair_tail(each, show)
     if index_state(log).condition in ("damaged", "stale"):
-        SessionHistory(log).close()
-        show(_index_problem(log, "brought up to date"), True)
+        with _noting_failure("bring up to date", log.directory / INDEX_NAME):
+            SessionHistory(log).close()
+            show(_index_problem(log, "brought up to date"), True)
+
+
+@contextmanager
+def _noting_failure(action: str, path: Path) -> Generator[None]:
+    try:
+        yield
+    except FileNotFoundError:  # removed by retention since
+        pass
+    except (OSError, sqlite3.Error) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
+        note(f"cannot {action} {path}: {reason}")
+
+
+def _remove_permissions(path: Path, show: Callable[[Problem, bool], None]) -> None:
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o077:
+        path.chmod(mode & 0o700)
+        message = f"mode {mode:04o} was changed to {mode & 0o700:04o}"
+        show(Problem(kind="permissions", path=path, message=message), True)
+
+
+def _repair_tail(segment: SegmentFile, show: Callable[[Problem, bool], None]) -> None:
+    done = repair_segment(segment)
+    if done is None:
+        return
+    kept = f"kept in {done.kept_in.name}" if done.kept_in else "only a line feed was missing"
+    message = f"the writer died within a line: {done.length} bytes were set aside, {kept}"
+    show(
+        Problem(kind="torn tail", path=done.path, offset=done.offset, length=done.length, message=message),
+        True,
+    )
 
 
 def _show(problem: Problem, repaired: bool) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import stat
 import subprocess
 from collections.abc import Callable
@@ -97,6 +99,40 @@ def test_repair_makes_the_log_sound(cli: Program, log: Path) -> None:
     kept = [each.read_bytes() for each in path.parent.iterdir() if each != path]
     assert kept == [b'{"seq":11,"ev']
     assert cli("doctor", "--dir", log).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("function", "number"),
+    [("write", errno.ENOSPC), ("ftruncate", errno.EIO), ("fsync", errno.EDQUOT), ("open", errno.EROFS)],
+)
+def test_a_repair_that_fails_is_noted_and_stops_no_other(
+    cli: Program, log: Path, monkeypatch: pytest.MonkeyPatch, function: str, number: int
+) -> None:
+    """On a full disk each repair that fails is one line, nothing is lost, and the exit code is 1."""
+    with EventBus([JsonPersister(log)]) as bus:
+        bus.publish(NodeCompleted(workflow_id="w", node_id="n"))
+    paths = [each.path for each in EventLog(log).segments()]
+    for path in paths:
+        append(path, b"torn")
+    real = getattr(os, function)
+
+    def fail(*args: object, **kwargs: object) -> object:
+        if function == "open" and args[1] == os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK:
+            return real(*args, **kwargs)
+        raise OSError(number, os.strerror(number))
+
+    if function == "write":
+        monkeypatch.setattr("eventbus.history.repair.os.fdopen", fail)
+    else:
+        monkeypatch.setattr(os, function, fail)
+    ended = cli("doctor", "--dir", log, "--repair")
+    monkeypatch.undo()
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines() == [
+        f"note: cannot repair {path}: {os.strerror(number)}" for path in paths
+    ]
+    assert all(path.read_bytes().endswith(b"torn") for path in paths) or function == "fsync"
+    assert cli("doctor", "--dir", log, "--repair").returncode == 0
 
 
 def test_json_is_one_object_per_line(cli: Program, log: Path) -> None:
