@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from eventbus.history.segment_files import find_segments
+from eventbus.history.segment_files import find_segments, written_at
 from eventbus.history.stored_lines import open_regular
 from eventbus.history.writer_lock import try_lock
 
@@ -42,6 +42,7 @@ def prune(
     older_than: timedelta | None = None,
     max_bytes: int | None = None,
     dry_run: bool = False,
+    now: float | None = None,
 ) -> list[PrunedSegment]:
     """Remove segments of a log and return them, the oldest first.
 
@@ -53,12 +54,13 @@ def prune(
         older_than: Remove segments last written to longer ago than this.
         max_bytes: Then remove the oldest segments until the rest takes at most this many bytes.
         dry_run: Only return the segments that would be removed.
+        now: The time that ages are counted from, in seconds since 1970; by default the clock's.
 
     Raises:
         OSError: The directory cannot be read. A segment that cannot be removed is kept, and not
             returned.
     """
-    found = _oldest_first(directory)
+    found = _oldest_first(directory, time.time() if now is None else now)
     remaining_bytes = sum(each.size for each in found)
     pruned: list[PrunedSegment] = []
     for each in found:
@@ -70,15 +72,14 @@ def prune(
     return pruned
 
 
-def _oldest_first(directory: Path) -> list[PrunedSegment]:
+def _oldest_first(directory: Path, now: float) -> list[PrunedSegment]:
     if (directory / "events").is_symlink():
         return []  # a persister writes to no such directory, so its files are not ours
-    now = time.time()
     found: list[PrunedSegment] = []
     for segment in find_segments(directory):
-        with suppress(FileNotFoundError):
-            written_at = segment.path.stat(follow_symlinks=False).st_mtime
-            found.append(PrunedSegment(path=segment.path, size=segment.size, age_seconds=now - written_at))
+        with suppress(OSError):  # deleted since, or lost by a server: others are looked at
+            age = now - written_at(segment, now)
+            found.append(PrunedSegment(path=segment.path, size=segment.size, age_seconds=age))
     return sorted(found, key=lambda each: -each.age_seconds)
 
 

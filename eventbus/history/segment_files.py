@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from eventbus.history.stored_lines import Block, StoredLines
+from eventbus.history.stored_lines import Block, StoredLines, read_bytes
 
 __all__ = [
     "FirstLine",
@@ -23,10 +23,12 @@ __all__ = [
     "read_first_line",
     "segment_at",
     "segments_by_writer",
+    "written_at",
 ]
 
 _NAME = re.compile(r"(\d{8}T\d{6}\.\d{6}Z)-(\d{1,10})-([0-9A-Za-z]{1,32})\.jsonl", re.ASCII)
 _FIRST_BYTES = 8_192
+_LAST_BYTES = 128 * 1024  # an event takes at most half of this
 
 Writer = tuple[str, int]
 """A bus id and a process id: a forked child writes segments of its own with its parent's bus id."""
@@ -151,6 +153,28 @@ def read_first_line(path: Path) -> FirstLine:
         first_seq=first.first_seq if first.first_seq is not None else record.seq,
         earliest=_time_of(record),
     )
+
+
+def written_at(segment: SegmentFile, now: float) -> float:
+    """Return when a segment was last written to, in seconds since 1970; raise OSError if that is unknown.
+
+    It was not before its start: archives and images set the modification time to any value. Then its
+    last record decides. Not always: reading thousands of segments takes a while.
+    """
+    modified_at = segment.path.stat(follow_symlinks=False).st_mtime
+    began = segment.start.timestamp()
+    if modified_at >= began or began > now:  # a start in the future is of a clock that was wrong
+        return modified_at
+    return max(began, _last_record_at(segment))
+
+
+def _last_record_at(segment: SegmentFile) -> float:
+    """Return the time of a segment's last record; 0 if none can be read."""
+    with suppress(OSError):
+        lines = read_bytes(segment.path, max(0, segment.size - _LAST_BYTES), _LAST_BYTES).split(b"\n")
+        times = (_time_of(line) for line in map(_decode, reversed(lines)) if line.seq is not None)
+        return next((time.timestamp() for time in times if time is not None), 0.0)
+    return 0.0
 
 
 def _decode(line: bytes) -> _Line:

@@ -14,14 +14,15 @@ import fcntl
 import os
 import time
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
 
+from eventbus.history.segment_files import segment_at, written_at
 from eventbus.history.stored_lines import open_regular
 
-__all__ = ["has_writer", "is_being_written", "pid_space", "try_lock", "written_at"]
+__all__ = ["has_writer", "is_being_written", "pid_space", "try_lock"]
 
 _GIVEN_UP_SECONDS = 24 * 60 * 60.0
 """Without locks: a writer that cannot be looked for counts as gone when it wrote nothing for a day."""
@@ -84,15 +85,6 @@ def try_lock(descriptor: int, path: Path, *, exclusive: bool = False, to_remove:
     return _header(descriptor).locked or _is_writer_gone(descriptor, path, to_remove)
 
 
-def written_at(status: os.stat_result, start: datetime) -> float:
-    """Return when a segment was last written to, as far as its status shows, in seconds since 1970.
-
-    It was not before the segment's start: archives and images set modification times to any value.
-    """
-    began = start.timestamp()
-    return max(status.st_mtime, began) if began <= _time() else status.st_mtime
-
-
 def pid_space() -> str | None:
     """Return a name for the processes that this process sees under their ids.
 
@@ -117,19 +109,17 @@ def _is_writer_gone(descriptor: int, path: Path, to_remove: bool, has_no_locks: 
     If asking for the lock failed in another way than by the lack of locks, the writer may hold one:
     then it is gone only if its process is known to be.
     """
-    try:
-        name, number, _ = path.name.split("-")
-        start, pid = datetime.strptime(name, "%Y%m%dT%H%M%S.%fZ").replace(tzinfo=UTC), int(number)
-    except ValueError:
-        return False  # not a segment's name
+    segment = segment_at(str(path))
+    if segment is None:
+        return False
     space = _header(descriptor).pid_space
     is_here = space == pid_space() if space is not None else has_no_locks
-    if is_here and not _process_exists(pid):
+    if is_here and not _process_exists(segment.pid):
         return True
-    idle_seconds = _time() - written_at(os.fstat(descriptor), start)
-    if not has_no_locks or idle_seconds <= _GIVEN_UP_SECONDS:
+    now = _time()
+    if not has_no_locks or now - written_at(segment, now) <= _GIVEN_UP_SECONDS:
         return False
-    return not is_here or (not to_remove and _began_after(pid, start))
+    return not is_here or (not to_remove and _began_after(segment.pid, segment.start))
 
 
 def _process_exists(pid: int) -> bool:

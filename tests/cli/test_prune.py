@@ -7,6 +7,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeAlias
 
@@ -24,12 +25,14 @@ def segments(tmp_path: Path) -> list[Path]:
     made: list[Path] = []
     for days in (40, 20, 0):
         persister = JsonPersister(tmp_path / "log", keep_days=0)
+        written = datetime.now(UTC) - timedelta(days=days)
         with EventBus([persister]) as bus:
-            bus.publish(NodeCompleted(workflow_id="w", node_id="n"))
+            bus.publish(NodeCompleted(workflow_id="w", node_id="n", timestamp=written))
         assert persister.path is not None
-        written_at = time.time() - days * 86_400
-        os.utime(persister.path, (written_at, written_at))
-        made.append(persister.path)
+        _, rest = persister.path.name.split("-", 1)
+        path = persister.path.rename(persister.path.with_name(f"{written:%Y%m%dT%H%M%S.%fZ}-{rest}"))
+        os.utime(path, (written.timestamp(), written.timestamp()))
+        made.append(path)
     return made
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import subprocess
@@ -117,6 +118,7 @@ def test_the_segment_of_a_live_writer_stays(tmp_path: Path) -> None:
     ) as writer:
         assert writer.stdout is not None
         path = Path(writer.stdout.readline().strip())
+        path = path.rename(path.with_name(f"2025{path.name[4:]}"))
         os.utime(path, (0, 0))
         assert prune(tmp_path, older_than=timedelta(days=1), max_bytes=0) == []
         writer.kill()
@@ -176,10 +178,7 @@ def test_a_persister_prunes_when_it_begins_a_segment(tmp_path: Path) -> None:
 
 def test_a_persister_prunes_with_every_segment(tmp_path: Path) -> None:
     """The limits are applied again with every segment."""
-    anyio.run(lambda: store(tmp_path, batches=2))
-    first = left(tmp_path)
-    for path in first:
-        os.utime(path, (0, 0))
+    first = [segment(tmp_path, number, days=40) for number in (1, 2)]
     anyio.run(lambda: store(tmp_path, batches=20, segment_bytes=1_000, keep_days=1))
     assert not set(first) & set(left(tmp_path))
     assert len(left(tmp_path)) > 5
@@ -207,3 +206,76 @@ def test_a_segment_is_locked_as_long_as_it_is_open(tmp_path: Path) -> None:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         log.close()
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+# Clocks and modification times.
+
+
+def test_a_modification_time_before_the_start_is_not_believed(tmp_path: Path) -> None:
+    """A time that an archive or an image set does not make a segment old: its last record decides."""
+    persister = anyio.run(lambda: store(tmp_path))
+    assert persister.path is not None
+    os.utime(persister.path, (1, 1))
+    renamed = persister.path.rename(persister.path.with_name(f"2025{persister.path.name[4:]}"))
+    os.utime(renamed, (1, 1))
+    before = left(tmp_path)
+    anyio.run(lambda: store(tmp_path))
+    assert set(before) < set(left(tmp_path))
+    assert prune(tmp_path, older_than=timedelta(days=30)) == []
+
+
+def test_with_equal_modification_times_the_first_begun_are_the_oldest(tmp_path: Path) -> None:
+    """Segments unpacked with one modification time are removed in the order of their starts."""
+    paths = [segment(tmp_path, number, days=20_000) for number in range(1, 5)]
+    assert [each.path for each in prune(tmp_path, max_bytes=200)] == paths[:2]
+
+
+def test_a_modification_time_in_the_future_keeps_a_segment(tmp_path: Path) -> None:
+    """A segment written to on a clock that is ahead stays until this clock has passed that time."""
+    path = segment(tmp_path, 1, days=-1)
+    assert prune(tmp_path, older_than=timedelta(0), max_bytes=0) == []
+    assert left(tmp_path) == [path]
+
+
+def test_a_clock_that_a_test_has_set_ahead_removes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A persister counts ages on the clock of the file system, not on one that its program has replaced."""
+    young = segment(tmp_path, 1, days=1)
+    monkeypatch.setattr(time, "time", lambda: 4e9)
+    anyio.run(lambda: store(tmp_path))
+    assert young in left(tmp_path)
+
+
+def test_two_prunes_at_once_remove_each_segment_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Segments that another process removes meanwhile are not returned, and are no error."""
+    paths = [segment(tmp_path, number, days=40) for number in range(1, 4)]
+    real = Path.unlink
+
+    def unlink_twice(path: Path, missing_ok: bool = False) -> None:
+        if path == paths[0]:
+            monkeypatch.setattr(Path, "unlink", real)
+            assert [each.path for each in prune(tmp_path, older_than=timedelta(days=1))] == paths
+        real(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", unlink_twice)
+    assert prune(tmp_path, older_than=timedelta(days=1)) == []
+    assert left(tmp_path) == []
+
+
+def test_a_segment_whose_status_cannot_be_read_does_not_stop_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A segment that a server has lost costs only itself."""
+    paths = [segment(tmp_path, number, days=40) for number in (1, 2)]
+    real = Path.stat
+
+    def stat(path: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+        if path == paths[0]:
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return real(path, follow_symlinks=follow_symlinks)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "stat", stat)
+        pruned = prune(tmp_path, older_than=timedelta(days=1))
+    assert [each.path for each in pruned] == [paths[1]]
