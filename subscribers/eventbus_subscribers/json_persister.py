@@ -8,14 +8,14 @@ its own, so that a disk that hangs blocks no other subscriber.
 from __future__ import annotations
 
 import errno
-import logging
 import os
+import time
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-import msgspec
+import anyio
 
 from eventbus import (
     DEFAULT_KEEP_BYTES,
@@ -25,7 +25,6 @@ from eventbus import (
     EventsLost,
     EventTypes,
     OwnThread,
-    RateLimitedLog,
     Subscriber,
     SubscriberError,
     SyncPolicy,
@@ -36,6 +35,7 @@ from eventbus.history import prune
 from eventbus_subscribers.blocks import Block, numbered_blocks
 from eventbus_subscribers.pending_lines import PendingLines
 from eventbus_subscribers.segment import Segment
+from eventbus_subscribers.storage_books import PersisterStatistics, StorageBooks
 from eventbus_subscribers.storage_policy import StoragePolicy
 
 if TYPE_CHECKING:
@@ -49,28 +49,8 @@ MAX_PENDING_BYTES = 16 * 1024 * 1024
 """The same, in bytes."""
 
 _EVENTS_AT_ONCE = 256  # their lines fit the processor's cache, and are worth a system call
-
-_logger = logging.getLogger("eventbus.persister")
-
-
-class PersisterStatistics(msgspec.Struct, frozen=True, kw_only=True):
-    """A persister's counts. Events read from the same log are in none of them.
-
-    Attributes:
-        path: The segment being written; None before the first event.
-        written: Records written.
-        pending: Records kept because they cannot be written yet.
-        lost: Records that could neither be written nor kept.
-        failed: File operations that failed.
-        degraded: True if the last attempt to write failed.
-    """
-
-    path: Path | None
-    written: int
-    pending: int
-    lost: int
-    failed: int
-    degraded: bool
+_FULL = (errno.ENOSPC, errno.EDQUOT)  # of these errors the same file recovers
+_perf_counter = time.perf_counter  # bound now: tests of the programs that use the bus may replace it
 
 
 class JsonPersister(Subscriber[Event]):
@@ -132,15 +112,12 @@ class JsonPersister(Subscriber[Event]):
         """Begin a new log. A forked child must not write the records that its parent has pending."""
         self._pid = os.getpid()
         self._policy = StoragePolicy(self._sync_policy)
-        self._failure_log = RateLimitedLog(_logger, f"the event log in {self._directory}")
         self._close_segment()
         self._path: Path | None = None
         self._pending = PendingLines()
+        self._books = StorageBooks(self._directory, self._pending)
         self._seq = 0
-        self._written = 0
-        self._lost = 0
-        self._failed = 0
-        self._degraded = False
+        self._begun_at = 0.0
 
     @property
     def path(self) -> Path | None:
@@ -149,14 +126,7 @@ class JsonPersister(Subscriber[Event]):
 
     def statistics(self) -> PersisterStatistics:
         """Return what was written, is pending and was lost; from any thread."""
-        return PersisterStatistics(
-            path=self._path,
-            written=self._written,
-            pending=self._pending.count,
-            lost=self._lost,
-            failed=self._failed,
-            degraded=self._degraded,
-        )
+        return self._books.statistics(self._path)
 
     async def start(self, bus: EventBus) -> None:
         """Prepare to write the events of a bus.
@@ -184,9 +154,12 @@ class JsonPersister(Subscriber[Event]):
         await self._thread.run(self._write_batch, events)
 
     async def stop(self) -> None:
-        """Write pending records, sync, and close the segment."""
+        """Write pending records, sync, and close the segment; count as lost what cannot be written."""
         try:
             await self._thread.run(self._finish)
+        except anyio.get_cancelled_exc_class():  # the disk hangs, and the close does not wait longer
+            self._books.close()
+            raise
         finally:
             self._thread.end()
             self._is_serving = False
@@ -199,12 +172,16 @@ class JsonPersister(Subscriber[Event]):
         events = exclude_read_from(events, self._log)
         self._leave_replaced_segment()
         kinds = {*map(type, events)}
-        for first in range(0, len(events), _EVENTS_AT_ONCE):
-            chunk = events[first : first + _EVENTS_AT_ONCE]
+        first = 0
+        while first < len(events):
+            chunk = events[first : first + self._policy.events_at_once(_EVENTS_AT_ONCE)]
+            began = _perf_counter()
             self._add_pending(chunk, has_losses=EventsLost in kinds)
-            if not first or not self._degraded:  # try a failing disk once per batch
+            self._policy.scrubbed(len(chunk), _perf_counter() - began)
+            if not first or not self._books.degraded:  # try a failing disk once per batch
                 self._flush()
-        if self._degraded:
+            first += len(chunk)
+        if self._books.degraded:
             self._bound_pending()
         if self._policy.wants_sync_after(events, kinds):
             self._sync()
@@ -212,12 +189,25 @@ class JsonPersister(Subscriber[Event]):
     def _add_pending(self, events: Sequence[Event], *, has_losses: bool) -> None:
         # Not in `_write_batch`, which would keep the last block alive beside the next: then their lines
         # no longer fit the processor's cache.
-        for block in numbered_blocks(events, self._seq, has_losses=has_losses):
+        try:
+            blocks = numbered_blocks(events, self._seq, has_losses=has_losses)
+        except Exception as error:  # noqa: BLE001 - one event must not take the others of its batch away
+            self._add_one_by_one(events, error)
+            return
+        for block in blocks:
             self._pending.add(block)
             self._seq = block.last_seq
 
+    def _add_one_by_one(self, events: Sequence[Event], error: Exception) -> None:
+        if len(events) > 1:
+            for event in events:
+                self._add_pending([event], has_losses=isinstance(event, EventsLost))
+            return
+        self._seq += 1
+        self._books.lose(error)
+
     def _bound_pending(self) -> None:
-        self._lost += self._pending.drop_oldest(max_count=MAX_PENDING_LINES, max_size=MAX_PENDING_BYTES)
+        self._books.lost += self._pending.drop_oldest(max_count=MAX_PENDING_LINES, max_size=MAX_PENDING_BYTES)
 
     def _flush(self) -> None:
         """Write pending records; if that fails, keep them and log the failure."""
@@ -227,24 +217,41 @@ class JsonPersister(Subscriber[Event]):
                 block = self._pending.first_block()
                 size, error = self._segment_for(block).append(block.lines)
                 self._note_written(size)
-            except (OSError, ValueError) as failure:
+            except Exception as failure:  # noqa: BLE001 - a clock or a path of the program's own may fail
                 error = failure
+            if self._lose_overlong_record(error):
+                error = None
         if error is None:
-            self._degraded = False
+            self._books.degraded = False
             return
-        self._fail("written", error)
-        if isinstance(error, OSError) and error.errno == errno.EFBIG:
-            self._end_segment()  # this file may not grow further, another one may
+        self._books.fail("written", error)
+        # This file may be unable to grow further where another one is not: it is too large for the
+        # limit, or was lost by a server. One without records would only be followed by many like it.
+        is_full = isinstance(error, OSError) and error.errno in _FULL
+        if not is_full and self._segment is not None and self._segment.has_records:
+            self._end_segment()
         self._policy.write_failed()
 
+    def _lose_overlong_record(self, error: Exception | None) -> bool:
+        """Lose a record that is larger than a file may be, instead of holding up those behind it."""
+        if not isinstance(error, OSError) or error.errno != errno.EFBIG:
+            return False
+        if self._segment is None or not self._segment.begin_again():
+            return False
+        self._pending.drop_first()
+        self._books.lose(error)
+        return True
+
     def _note_written(self, size: int) -> None:
-        self._written += self._pending.drop(size)
+        self._books.written += self._pending.drop(size)
         if size:
             self._policy.written()
 
     def _leave_replaced_segment(self) -> None:
         if self._segment is not None and not self._segment.is_in_place():
-            self._warn("replaced", f"begins another segment: {self._segment.path} was deleted or replaced")
+            self._books.warn(
+                "replaced", f"begins another segment: {self._segment.path} was deleted or replaced"
+            )
             self._close_segment()
 
     def _segment_for(self, block: Block) -> Segment:
@@ -254,6 +261,7 @@ class JsonPersister(Subscriber[Event]):
         if self._segment is None:
             self._segment = Segment(self._directory, self._bus_id, block.first_seq)
             self._path = self._segment.path
+            self._begun_at = self._segment.begun_at
             self._prune_if_due()  # the thread was never idle since the last segment was begun
             self._policy.segment_begun()
         return self._segment
@@ -270,7 +278,7 @@ class JsonPersister(Subscriber[Event]):
             self._segment.sync()
             self._policy.nothing_to_sync()
         except OSError as error:
-            self._fail("synced", error)
+            self._books.fail("synced", error)
             self._close_segment()
             self._policy.sync_failed()
 
@@ -289,17 +297,28 @@ class JsonPersister(Subscriber[Event]):
         if not self._policy.is_prune_due:
             return
         self._policy.pruned()
-        older_than = timedelta(days=self._keep_days) if self._keep_days else None
         try:
-            prune(self._directory, older_than=older_than, max_bytes=self._keep_bytes or None)
+            older_than = timedelta(days=self._keep_days) if self._keep_days else None
+            prune(
+                self._directory,
+                older_than=older_than,
+                max_bytes=self._keep_bytes or None,
+                # On the clock that made the other times: the program's may have been set by a test.
+                now=self._begun_at,
+            )
         except (OSError, OverflowError) as error:
-            self._warn("prune", f"cannot be pruned: {error}")
+            self._books.warn("prune", f"cannot be pruned: {error}")
 
     def _finish(self) -> None:
         self._leave_replaced_segment()
         self._flush()
         self._prune_if_due()  # the thread was never idle since the segment was begun
         self._end_segment()
+        self._give_up_pending()
+
+    def _give_up_pending(self) -> None:
+        self._books.lost += self._pending.drop_oldest(max_count=0, max_size=0)
+        self._books.close()
 
     def _close_segment(self) -> None:
         segment, self._segment = self._segment, None
@@ -308,17 +327,7 @@ class JsonPersister(Subscriber[Event]):
             try:
                 segment.close()
             except OSError as error:
-                self._fail("closed", error)
-
-    def _fail(self, participle: str, error: Exception) -> None:
-        self._failed += 1
-        self._degraded = True
-        number = error.errno if isinstance(error, OSError) else None
-        cause = errno.errorcode.get(number or 0, type(error).__name__)
-        self._warn(f"{participle} {cause}", f"cannot be {participle}: {error}")
-
-    def _warn(self, cause: str, problem: str) -> None:
-        self._failure_log.warn(cause, f"{problem} ({self._pending.count} records pending, {self._lost} lost)")
+                self._books.fail("closed", error)
 
 
 def _resolved(directory: str | os.PathLike[str]) -> Path:

@@ -49,6 +49,10 @@ class PendingLines:
             size -= length
         return before - self.count
 
+    def drop_first(self) -> None:
+        """Drop the oldest line."""
+        self.drop(self._blocks[0].lines.index(b"\n") + 1)
+
     def drop_oldest(self, *, max_count: int, max_size: int) -> int:
         """Drop the oldest lines beyond these bounds; return how many."""
         lost = 0

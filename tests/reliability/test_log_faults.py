@@ -339,6 +339,30 @@ def test_a_directory_that_cannot_be_used(what: str, open_path: Path) -> None:
     assert [record.seq for record in EventLog(place / "log").records()] == [1]
 
 
+@pytest.mark.skipif(
+    os.geteuid() != 0, reason="NOT TESTED: needs a directory of another user, and one who may only cross it"
+)
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_parent_that_may_be_crossed_but_not_listed(open_path: Path) -> None:
+    """A log whose parent is another's, of mode 0711, or that is not listed itself, is written to."""
+    (open_path / "log" / "events").mkdir(parents=True)
+    for path, mode in ((open_path / "log", 0o711), (open_path / "log" / "events", 0o733)):
+        path.chmod(mode)
+
+    def store() -> None:
+        async def run() -> None:
+            persister = JsonPersister(open_path / "log")
+            await persister.start(cast("EventBus", SimpleNamespace(id=BUS_ID)))
+            await persister.handle_batch([event(1)])
+            await persister.stop()
+            assert persister.statistics().written == 1
+
+        anyio.run(run)
+
+    in_another_process(store, uid=65_534)
+    assert [record.seq for record in EventLog(open_path / "log").records()] == [1]
+
+
 # Names from outside.
 
 PIECES = [

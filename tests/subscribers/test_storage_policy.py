@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 import pytest
 from eventbus_subscribers.storage_policy import (
+    PRUNE_REST_SECONDS,
     RETRY_SECONDS,
     SYNC_REST_SECONDS,
     SYNC_SECONDS,
+    WRITE_SECONDS,
     StoragePolicy,
 )
 
@@ -166,3 +168,50 @@ def test_pruning_is_due_once_per_segment() -> None:
     policy.pruned()
     due.append(policy.is_prune_due)
     assert due == [False, True, False]
+
+
+def test_pruning_rests_between_segments(clock: Clock) -> None:
+    """A segment begun within ten seconds of a prune is followed by one when they are over."""
+    policy = StoragePolicy("never", clock)
+    policy.segment_begun()
+    policy.pruned()
+    policy.segment_begun()
+    due = [policy.is_prune_due]
+    assert policy.seconds_until_due(is_pending=False) == PRUNE_REST_SECONDS
+    clock.now += PRUNE_REST_SECONDS
+    due.append(policy.is_prune_due)
+    assert policy.seconds_until_due(is_pending=False) == 0.0
+    assert due == [False, True]
+
+
+# Writing by time.
+
+
+@pytest.mark.parametrize(
+    ("count", "seconds", "at_once"),
+    [
+        (256, WRITE_SECONDS, 256),
+        (256, 10 * WRITE_SECONDS, 25),
+        (2, 4 * WRITE_SECONDS, 1),
+        (1, WRITE_SECONDS / 10, 256),
+        (8, WRITE_SECONDS / 2, 16),
+        (100, 0.0, 256),
+    ],
+)
+def test_as_many_events_are_written_at_once_as_time_allows(count: int, seconds: float, at_once: int) -> None:
+    """After a slow batch fewer events are written at once, at least one; a single quick one shows nothing."""
+    policy = StoragePolicy("never")
+    assert policy.events_at_once(256) == 256
+    policy.scrubbed(count, seconds)
+    assert policy.events_at_once(256) == at_once
+
+
+def test_more_events_are_written_at_once_when_they_are_quick_again() -> None:
+    """After a slow event, the number grows again, also while batches are small."""
+    policy = StoragePolicy("never")
+    policy.scrubbed(1, 1.0)
+    grown: list[int] = []
+    while policy.events_at_once(256) < 256:
+        grown.append(policy.events_at_once(256))
+        policy.scrubbed(grown[-1], grown[-1] * 1e-6)
+    assert grown == [1, 2, 4, 8]
