@@ -44,7 +44,7 @@ class Repair(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def repair_segment(segment: SegmentFile) -> Repair | None:
-    """Make a segment end with a whole line; return None if it does already, or its writer lives.
+    """Make a segment end with a whole line; return None if it does already, is gone, or its writer lives.
 
     The torn tail is copied to ``<segment>.<offset>.torn`` before it is cut off. Repairing again
     completes an interrupted repair.
@@ -52,8 +52,12 @@ def repair_segment(segment: SegmentFile) -> Repair | None:
     Raises:
         OSError: A file cannot be read or written.
     """
-    if not _read_unfinished_line(segment.path)[1]:
-        return None
+    with suppress(FileNotFoundError):  # removed by retention since
+        return _repair(segment) if _read_unfinished_line(segment.path)[1] else None
+    return None
+
+
+def _repair(segment: SegmentFile) -> Repair | None:
     with open_regular(segment.path, os.O_RDWR) as descriptor:
         if not try_lock(descriptor, segment.path, exclusive=True):
             return None

@@ -214,6 +214,18 @@ def test_a_killed_writer_leaves_a_log_that_is_repaired_at_once(tmp_path: Path) -
     assert "damage" not in kinds(log)
 
 
+def test_a_segment_that_is_removed_meanwhile_is_not_an_error(
+    tmp_path: Path, segment: Segments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Retention may remove a segment while the log is being repaired."""
+    path = segment(stored(1) + b"torn")
+    log = EventLog(tmp_path)
+    listed = log.segments()
+    path.unlink()
+    monkeypatch.setattr(log, "segments", lambda: listed)
+    assert log.repair() == []
+
+
 # Checking.
 
 
