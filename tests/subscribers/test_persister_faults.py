@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import logging
 import os
 import resource
@@ -16,7 +17,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import pytest
-from eventbus_subscribers import blocks, storage_policy
+from eventbus_subscribers import blocks, json_persister, storage_policy
 from eventbus_subscribers import segment as segment_module
 from eventbus_subscribers.json_persister import JsonPersister
 
@@ -138,6 +139,29 @@ async def test_a_sync_does_not_wait_for_a_frozen_clock(
         await synced.wait()
     monkeypatch.undo()
     await persister.stop()
+
+
+def test_events_that_are_slow_to_scrub_are_written_a_few_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When scrubbing takes long, as beside a thread that computes, no event waits for hundreds of others."""
+    seconds = itertools.count(0.0, 0.1)
+    monkeypatch.setattr(json_persister, "_perf_counter", lambda: next(seconds))
+    sizes: list[int] = []
+    real = os.write
+
+    def write(descriptor: int, data: bytes) -> int:
+        sizes.append(data.count(b"\n"))
+        return real(descriptor, data)
+
+    monkeypatch.setattr(os, "write", write)
+    batch: list[Event] = [node(str(i)) for i in range(300)]
+    persister = anyio.run(lambda: stored(tmp_path, [batch]))
+    assert sizes == [1, 256, 44]  # the header, and what was begun before the time was known
+    sizes.clear()
+    anyio.run(lambda: stored(tmp_path, [batch[:10], batch]))
+    assert max(sizes[2:]) == 2
+    assert persister.statistics().written == 300
 
 
 # The books.
