@@ -93,8 +93,8 @@ def node_in_log_context() -> object:
 
     Setting a context variable of our own would cost each node more than an event does.
     """
-    contextvars = sys.modules.get("structlog.contextvars")
-    return None if contextvars is None else contextvars.get_contextvars().get("node")
+    current = getattr(sys.modules.get("structlog.contextvars"), "get_contextvars", None)  # may be half imported
+    return None if current is None else current().get("node")
 
 
 @lru_cache(maxsize=1)  # called at each run; a reloaded module is checked again
