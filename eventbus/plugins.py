@@ -20,7 +20,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from eventbus.contracts import Subscriber
-from eventbus.delivery.handlers import check_options
+from eventbus.delivery.handlers import check_subscriber
 from eventbus.errors import PluginError
 from eventbus.event_classes import event_classes
 from eventbus.events.printable import printable
@@ -91,7 +91,7 @@ class Plugin:
         if not isinstance(made, Subscriber):
             raise PluginError(f"{self.target} makes {_kind(made)}, not a Subscriber")
         event_classes(made.events)
-        check_options(made.capacity, made.overflow, made.key)
+        check_subscriber(made)
         return made
 
 

@@ -72,7 +72,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="even
     """The base of every event: its session, its time and its metadata.
 
     A subclass's fields must not refer back to the event: the garbage collector ignores events, so
-    such a cycle is never freed.
+    such a cycle is never freed. A class that a subclass also inherits from needs ``__slots__ = ()``.
+    A subclass may be generic; its type arguments are known to type checkers only. Events can be
+    compared, hashed, copied and pickled.
 
     Attributes:
         session_id: The id that joins events of different producers. Default: the current session
@@ -89,6 +91,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="even
 
     def __init_subclass__(cls) -> None:
         """Make the class known to `decode`."""
+        super().__init_subclass__()  # of `Generic`, and of mixins
         for clear in _cache_clears:
             clear()
 
@@ -100,6 +103,15 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="even
             )
         if self.timestamp.tzinfo is not UTC:
             force_setattr(self, "timestamp", self.timestamp.astimezone(UTC))
+
+    def __hash__(self) -> int:
+        """Hash all fields except the metadata, or only the time if one of them cannot be hashed."""
+        # msgspec's own hash fails for the metadata, a dict, although it is never changed.
+        fields = [getattr(self, name) for name in self.__struct_fields__ if name != "metadata"]
+        try:
+            return hash((type(self), *fields))
+        except TypeError:
+            return hash((type(self), self.timestamp))
 
 
 def event_types() -> dict[str, type[Event]]:
