@@ -121,6 +121,8 @@ def annotated_events(handler: Handler) -> EventTypes:
 
 def check_subscriber(subscriber: Subscriber[Any]) -> None:
     """Raise `SubscriberError` if the methods or options of a subscriber can never work."""
+    check_options(subscriber.capacity, subscriber.overflow, subscriber.key)
+    _check_count("max_batch", subscriber.max_batch, 1, "hands over nothing")
     kind = type(subscriber)
     name = "handle_batch" if kind.handles_batches else "handle"
     if getattr(subscriber.handle, "__func__", None) is Subscriber.handle and not kind.handles_batches:
@@ -129,8 +131,6 @@ def check_subscriber(subscriber: Subscriber[Any]) -> None:
         )
     for method, arguments in ((name, 1), ("start", 1), ("stop", 0)):
         check_callable(getattr(subscriber, method), f"{kind.__name__}'s method", arguments=arguments)
-    check_options(subscriber.capacity, subscriber.overflow, subscriber.key)
-    _check_count("max_batch", subscriber.max_batch, 1, "hands over nothing")
 
 
 def check_options(

@@ -23,7 +23,15 @@ from msgspec.structs import force_setattr
 from eventbus.events.json_safe import json_safe_mapping
 from eventbus.session import current_session_id
 
-__all__ = ["NO_METADATA", "Event", "cache_until_next_class", "event_types", "no_metadata", "utc_now"]
+__all__ = [
+    "NO_METADATA",
+    "Event",
+    "cache_until_next_class",
+    "classes_by_wire_name",
+    "event_types",
+    "no_metadata",
+    "utc_now",
+]
 
 _T = TypeVar("_T")
 _cache_clears: list[Callable[[], None]] = []
@@ -115,14 +123,26 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="even
 
 
 def event_types() -> dict[str, type[Event]]:
-    """Return every event class of this process by its wire name."""
-    found: dict[str, type[Event]] = {}
+    """Return every event class of this process by its wire name; of several with one name the newest."""
+    return {wire_name: classes[0] for wire_name, classes in classes_by_wire_name().items()}
+
+
+def classes_by_wire_name() -> dict[str, tuple[type[Event], ...]]:
+    """Return the event classes of this process by their wire names, the newest of a name first.
+
+    Two libraries may use one name. Of classes that have the same module and name, too, only the newest
+    counts: it was defined again.
+    """
+    found: dict[str, dict[tuple[str, str], type[Event]]] = {}
     waiting: list[type[Event]] = [Event]
     while waiting:
         cls = waiting.pop(0)
         waiting.extend(cls.__subclasses__())
-        found[str(cls.__struct_config__.tag)] = cls
-    return dict(sorted(found.items()))
+        place = (cls.__module__, cls.__qualname__)
+        of_name = found.setdefault(str(cls.__struct_config__.tag), {})
+        of_name.pop(place, None)
+        of_name[place] = cls
+    return {wire_name: tuple(reversed(found[wire_name].values())) for wire_name in sorted(found)}
 
 
 def cache_until_next_class(function: Callable[[], _T]) -> Callable[[], _T]:
