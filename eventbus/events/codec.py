@@ -7,7 +7,7 @@ becomes an `UnknownEvent` that holds all its fields.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from io import BytesIO
@@ -187,7 +187,16 @@ def decoders() -> dict[str, tuple[msgspec.json.Decoder[Event], ...]]:
     for wire_name, classes in types.items():
         if len({cls.__module__.partition(".")[0] for cls in classes}) > 1:
             _warn_of_shared_name(wire_name, classes)
-    return {wire_name: tuple(map(msgspec.json.Decoder, classes)) for wire_name, classes in types.items()}
+    return {wire_name: tuple(_decoders_of(classes)) for wire_name, classes in types.items()}
+
+
+def _decoders_of(classes: Sequence[type[Event]]) -> Iterator[msgspec.json.Decoder[Event]]:
+    """Yield decoders, except of a class whose annotations msgspec cannot read: it spoils no other class."""
+    for cls in classes:
+        try:
+            yield msgspec.json.Decoder(cls)
+        except Exception as error:  # noqa: BLE001 - evaluating annotations may raise anything
+            _logger.debug("%s cannot be decoded: %s", cls.__qualname__, error)
 
 
 def _warn_of_shared_name(wire_name: str, classes: Sequence[type[Event]]) -> None:

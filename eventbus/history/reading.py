@@ -279,7 +279,7 @@ def _decoder_of_all() -> msgspec.json.Decoder[Any] | None:
 def _decoder_of(types: tuple[type[Event], ...]) -> msgspec.json.Decoder[Any] | None:
     try:
         return msgspec.json.Decoder(cast("Any", Union)[types])
-    except TypeError:  # msgspec cannot distinguish the classes
+    except Exception:  # noqa: BLE001 - msgspec cannot distinguish the classes, or read an annotation
         return None
 
 
