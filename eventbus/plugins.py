@@ -22,7 +22,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from eventbus.contracts import Subscriber
-from eventbus.delivery.handlers import check_subscriber
+from eventbus.delivery.handlers import check_options, check_subscriber
 from eventbus.errors import PluginError
 from eventbus.event_classes import event_classes
 from eventbus.events.printable import printable
@@ -102,6 +102,7 @@ class Plugin:
         if not isinstance(made, Subscriber):
             raise PluginError(f"{self.target} makes {_kind(made)}, not a Subscriber")
         event_classes(made.events)
+        check_options(made.capacity, made.overflow, made.key)
         check_subscriber(made)
         return made
 

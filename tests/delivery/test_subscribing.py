@@ -256,6 +256,14 @@ def test_keys_that_work(bus: EventBus, key: Any) -> None:
     assert len(read(stream)) == 1
 
 
+def test_options_complete_those_of_the_subscriber(bus: EventBus) -> None:
+    """A subscriber that coalesces may be given its key when it is subscribed."""
+    coalescing = Sized(overflow=Overflow.COALESCE)
+    assert bus.subscribe(coalescing, key=number).state == "waiting"
+    with pytest.raises(SubscriberError, match="needs key="):
+        bus.subscribe(coalescing)
+
+
 def test_a_handler_with_a_cache() -> None:
     """An event can be hashed, so a handler may be cached."""
     got: list[Event] = []

@@ -16,23 +16,37 @@ from eventbus import Event, EventBus, NodeCompleted, UnknownEvent, decode, encod
 from eventbus.events import codec
 from eventbus.history import EventLog
 
+_test_number = 0  # a class may outlive its test: the next one uses another name
+
 
 def define(library: str, fields: dict[str, Any], base: type[Event] = Event, name: str = "") -> Any:
-    """Define a class called `DeployDone`, or `name`, in a library."""
+    """Define a class called `Deploy` and the test's number, or `name`, in a library."""
 
     def fill(namespace: dict[str, Any]) -> None:
         namespace.update(__module__=f"{library}.events", __annotations__=fields)
         namespace.update({field: 0 for field in fields if field.startswith("optional")})
 
-    return new_class(name or "DeployDone", (base,), exec_body=fill)
+    return new_class(name or f"Deploy{_test_number}", (base,), exec_body=fill)
 
 
 @pytest.fixture(autouse=True)
 def _classes_are_gone_again(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    global _test_number
+    _test_number += 1
     monkeypatch.setattr(codec, "_warned_of", set[str]())
     yield
     new_class("Last", (Event,))  # the cached decoders hold the classes
     gc.collect()
+
+
+def wire_name() -> str:
+    """Return the wire name of the classes of this test."""
+    return f"deploy{_test_number}"
+
+
+def line_of(target: str) -> str:
+    """Return a line with a target, as JSON."""
+    return f'{{"event_type":"{wire_name()}","target":{target}}}'
 
 
 def decoded(event: Event) -> Event:
@@ -60,8 +74,7 @@ def test_no_field_is_lost() -> None:
 def test_a_line_that_fits_neither_is_kept_whole() -> None:
     """A line of a shared wire name that fits none of the classes is an `UnknownEvent`, not damage."""
     kept = define("first", {"target": str}), define("second", {"target": int})
-    line = b'{"event_type":"deploy_done","target":[1]}'
-    event = decode(line)
+    event = decode(line_of("[1]"))
     assert isinstance(event, UnknownEvent)
     assert event.fields == {"target": [1]}
     assert len(kept) == 2
@@ -82,22 +95,21 @@ def test_a_class_that_is_defined_again() -> None:
     old, new = define("first", {"target": str, "optional_note": int}), define("first", {"target": str})
     event = decoded(old(target="staging", optional_note=1))
     assert type(event) is new
-    assert event_types()["deploy_done"] is new
+    assert event_types()[wire_name()] is new
 
 
 def test_it_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     """A wire name that two packages use is logged once, with both places and the cure."""
     kept = [define("first", {"target": str}), define("first.more", {"other": str})]
     decode(b'{"event_type":"event"}')
-    assert caplog.records == []
     kept.append(define("second", {"service": str}))
     with caplog.at_level(logging.WARNING, "eventbus"):
         for _ in range(2):
             decoded(kept[-1](service="web"))
             define("another", {}, name="AnotherClass")  # makes the classes be looked at again
-    (record,) = caplog.records
-    assert "second.events.DeployDone" in record.getMessage()
-    assert 'tag="..."' in record.getMessage()
+    (message,) = [each for each in map(logging.LogRecord.getMessage, caplog.records) if wire_name() in each]
+    assert "second.events.Deploy" in message
+    assert 'tag="..."' in message
 
 
 @pytest.mark.parametrize("annotation", ["Nowhere", "int | Nowhere", str | bytes])
@@ -106,11 +118,11 @@ def test_a_class_that_cannot_be_decoded_spoils_no_other(annotation: Any, tmp_pat
     spoiled = define("first", {"target": annotation})
     plain = NodeCompleted(workflow_id="ci", node_id="tests")
     assert decoded(plain) == plain
-    assert isinstance(decode(b'{"event_type":"deploy_done","target":1}'), UnknownEvent)
+    assert isinstance(decode(line_of("1")), UnknownEvent)
     with EventBus([JsonPersister(tmp_path)]) as bus:
         bus.publish(plain)
     assert list(EventLog(tmp_path).events()) == [plain]
-    assert spoiled.__name__ == "DeployDone"
+    assert spoiled.__name__.startswith("Deploy")
 
 
 @pytest.mark.anyio
