@@ -11,13 +11,14 @@ WORKERS ?= 2
 # The tests start hundreds of programs: without stored bytecode each would compile the package again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-oneiric test-crackerjack coverage lint format bench bench-here bench-short \
-	nightly clean print-python-3.13
+.PHONY: help demo test test-lowest test-oneiric test-crackerjack coverage lint format bench bench-here \
+	bench-short nightly clean print-python-3.13
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo         run a quality workflow over this project, and show it live"
 	@echo "make test         run the quick tests; make coverage: measure what they cover"
+	@echo "make test-lowest  run the core's tests with the lowest versions that pyproject.toml allows"
 	@echo "make test-oneiric run those that need the real Oneiric; make test-crackerjack: the real crackerjack"
 	@echo "make lint         check format, style, types and imports"
 	@echo "make bench        run the benchmarks; make bench-short: in a minute"
@@ -35,6 +36,12 @@ test: $(VENV)/.with-tests
 nightly: $(VENV)/.with-tests
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "nightly or hypothesis" \
 		--hypothesis-profile=nightly $(PYTEST_OPTIONS)
+
+# What a user with old packages has. pip cannot resolve to the lowest versions, but uv can.
+test-lowest: .venv-lowest/.with-lowest
+	.venv-lowest/bin/python -m pytest -n $(WORKERS) --dist worksteal -m "not nightly and not alone" \
+		tests/events tests/delivery tests/test_contracts.py tests/test_plugins.py tests/test_session.py \
+		tests/test_settings.py tests/cli/test_program.py $(PYTEST_OPTIONS)
 
 # Both need Python 3.13 and an environment of their own: they bring a hundred packages.
 test-oneiric: .venv-oneiric/.with-oneiric
@@ -99,6 +106,13 @@ $(VENV)/.with-peers: $(VENV)/.with-cli
 
 $(VENV)/.with-linters: $(VENV)/.with-tests
 	$(BIN)/python -m pip install --quiet --group lint
+	@touch $@
+
+.venv-lowest/.with-lowest: pyproject.toml
+	@$(MAKE) --no-print-directory VENV=.venv-lowest .venv-lowest/.with-pip
+	.venv-lowest/bin/python -m pip install --quiet uv
+	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest --resolution lowest-direct \
+		--editable '.[cli]' --group test
 	@touch $@
 
 # A name on the PATH may be a shim with nothing behind it.

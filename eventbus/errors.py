@@ -62,9 +62,13 @@ class SettingsError(EventBusError, ValueError):
     """
 
     def __init__(self, problem: str, hint: str) -> None:
-        super().__init__(f"{problem}. {hint}")
+        super().__init__(problem, hint)  # what a copy is made from
         self.problem = problem
         self.hint = hint
+
+    def __str__(self) -> str:
+        """Return both, as two sentences."""
+        return f"{self.problem}. {self.hint}"
 
 
 class PluginError(EventBusError):
@@ -76,9 +80,13 @@ class PluginError(EventBusError):
     """
 
     def __init__(self, problem: str, hint: str = "") -> None:
-        super().__init__(f"{problem}. {hint}" if hint else problem)
+        super().__init__(problem, hint)  # what a copy is made from
         self.problem = problem
         self.hint = hint
+
+    def __str__(self) -> str:
+        """Return both, as two sentences."""
+        return f"{self.problem}. {self.hint}" if self.hint else self.problem
 
 
 class IntegrationError(EventBusError):

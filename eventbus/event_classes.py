@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping
 from types import UnionType
-from typing import Any, ForwardRef, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ForwardRef, TypeVar, Union, cast, get_args, get_origin
 
 from eventbus.errors import SubscriberError
 from eventbus.events import Event
+from eventbus.type_hints import resolved
 
-__all__ = ["check_covers", "event_classes", "events_of_argument", "type_argument"]
+__all__ = ["check_covers", "event_classes", "events_of_annotation", "events_of_argument", "type_argument"]
 
 
 def event_classes(events: object) -> tuple[type[Event], ...]:
-    """Return the event classes in an event class, a union or a tuple; SubscriberError for anything else."""
+    """Return the event classes in an event class, a union or a tuple; SubscriberError for anything else.
+
+    Also in what stands for one of them: a type alias, `Annotated`, a `NewType`, a type variable with a
+    bound, and a generic class with its type arguments, which are not checked at run time.
+    """
     found = tuple(_flatten(events))
     wrong = [each for each in found if not (isinstance(each, type) and issubclass(each, Event))]
     if wrong or not found:
@@ -24,6 +28,14 @@ def event_classes(events: object) -> tuple[type[Event], ...]:
             "Pass a subclass of Event, or a union of them such as SkillEvent | NodeEvent"
         )
     return cast("tuple[type[Event], ...]", tuple(dict.fromkeys(found)))
+
+
+def events_of_annotation(annotation: object) -> tuple[type[Event], ...]:
+    """Return the event classes that a parameter takes: all if it takes any object; None is ignored."""
+    wanted = [each for each in _flatten(annotation) if each not in (None, type(None))]
+    if any(each is Any or (isinstance(each, type) and issubclass(Event, each)) for each in wanted):
+        return (Event,)
+    return event_classes(tuple(wanted) or annotation)
 
 
 def type_argument(cls: type, generic: type) -> object:
@@ -71,7 +83,7 @@ def _argument(cls: type, generic: type) -> object:
         origin: object = get_origin(base) or base
         if not (isinstance(origin, type) and issubclass(origin, generic)):
             continue
-        arguments = tuple(_resolved(each, cls.__module__) for each in get_args(base))
+        arguments = tuple(_resolved(each, cls) for each in get_args(base))
         if origin is generic:
             return arguments[0] if arguments else Any
         parameters: tuple[object, ...] = getattr(origin, "__parameters__", ())
@@ -79,12 +91,9 @@ def _argument(cls: type, generic: type) -> object:
     return Any
 
 
-def _resolved(argument: object, module: str) -> object:
-    def annotated() -> None: ...
-
-    annotated.__annotations__ = {"argument": argument}
+def _resolved(argument: object, owner: object) -> object:
     try:
-        return cast("object", get_type_hints(annotated, vars(sys.modules[module]))["argument"])
+        return resolved(argument, owner)
     except Exception:  # noqa: BLE001 - the name in it may be anything
         return argument
 
@@ -113,20 +122,43 @@ def _stand_in(variable: Any) -> object:
     """Return the default of a type variable, otherwise its constraints or bound, otherwise `Event`."""
     if getattr(variable, "has_default", bool)():
         return variable.__default__
-    return variable.__constraints__ or _resolved(variable.__bound__ or Event, variable.__module__)
+    return variable.__constraints__ or _resolved(variable.__bound__ or Event, variable)
 
 
 def _flatten(events: Any) -> Iterable[object]:
-    if isinstance(events, tuple):
-        for each in cast("tuple[object, ...]", events):
-            yield from _flatten(each)
-    elif isinstance(events, UnionType) or get_origin(events) is Union:
-        for each in get_args(events):
-            yield from _flatten(each)
-    elif hasattr(events, "__value__"):  # of a `type` statement
-        yield from _flatten(events.__value__)
-    else:
+    parts = _parts(events)
+    if parts is None:
         yield events
+    for each in parts or ():
+        yield from _flatten(each)
+
+
+def _parts(events: Any) -> tuple[object, ...] | None:
+    """Return what a composed type consists of, or stands for; None for anything else."""
+    if isinstance(events, tuple):
+        return cast("tuple[object, ...]", events)
+    origin: Any = get_origin(events)
+    if origin in (Union, UnionType):
+        return get_args(events)
+    if origin is Annotated:
+        return get_args(events)[:1]
+    if isinstance(events, TypeVar):
+        return (_stand_in(events),)
+    if isinstance(origin, type) and issubclass(origin, Event):
+        return (origin,)
+    return _aliased(events, origin)
+
+
+def _aliased(events: Any, origin: Any) -> tuple[object, ...] | None:
+    if isinstance(events, type):
+        return None
+    if hasattr(origin, "__value__"):  # of a generic `type` statement
+        values = dict(zip(origin.__type_params__, get_args(events), strict=False))
+        return (_substituted(origin.__value__, values),)
+    for name in ("__value__", "__supertype__"):  # of a `type` statement, of a NewType
+        if hasattr(events, name):
+            return (getattr(events, name),)
+    return None
 
 
 def _names(classes: Iterable[type[Event]]) -> str:

@@ -11,8 +11,10 @@ is loaded in a thread of its own, where it may raise anything, exit, or hang.
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import logging
 import re
+import sys
 import threading
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -20,7 +22,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from eventbus.contracts import Subscriber
-from eventbus.delivery.handlers import check_options
+from eventbus.delivery.handlers import check_options, check_subscriber
 from eventbus.errors import PluginError
 from eventbus.event_classes import event_classes
 from eventbus.events.printable import printable
@@ -34,6 +36,15 @@ LOAD_SECONDS = 5.0
 """A plugin that has not loaded after this many seconds is reported as failed."""
 
 _OWN_DISTRIBUTION = "eventbus"
+_OWN_PACKAGE = "eventbus_subscribers"
+_BUILT_IN = {
+    "console_progress": "eventbus_subscribers.console_progress:ConsoleProgress",
+    "event_logger": "eventbus_subscribers.event_logger:EventLogger",
+    "json_persister": "eventbus_subscribers.json_persister:JsonPersister",
+    "live_correlator": "eventbus_subscribers.live_correlator:LiveCorrelator",
+}
+"""The entry points of pyproject.toml, for a program without the metadata of its distributions."""
+
 _logger = logging.getLogger(__name__)
 
 
@@ -92,6 +103,7 @@ class Plugin:
             raise PluginError(f"{self.target} makes {_kind(made)}, not a Subscriber")
         event_classes(made.events)
         check_options(made.capacity, made.overflow, made.key)
+        check_subscriber(made)
         return made
 
 
@@ -124,7 +136,9 @@ class LoadedPlugins:
 def find_plugins() -> list[Plugin]:
     """Return the plugins of all installed distributions, without importing them.
 
-    The built-in ones come first, the others are sorted by distribution and name.
+    The built-in ones come first, the others are sorted by distribution and name. In a frozen program, a
+    zipapp or a bare directory on the path, which have no entry points, the built-in ones are found; pass
+    others to `EventBus` yourself.
     """
     found: dict[str, list[Plugin]] = {}
     for distribution in importlib.metadata.distributions():
@@ -132,6 +146,8 @@ def find_plugins() -> list[Plugin]:
         if plugins:
             # A distribution may be on the path twice; Python imports the first one.
             found.setdefault(plugins[0].distribution, plugins)
+    if _OWN_DISTRIBUTION not in found and _is_there(_OWN_PACKAGE):
+        found[_OWN_DISTRIBUTION] = [Plugin(name, _OWN_DISTRIBUTION, at) for name, at in _BUILT_IN.items()]
     return sorted((plugin for plugins in found.values() for plugin in plugins), key=_rank)
 
 
@@ -175,6 +191,13 @@ def _plugins_of(distribution: importlib.metadata.Distribution) -> list[Plugin]:
     except Exception as error:  # noqa: BLE001 - broken metadata affects its own distribution only
         _logger.debug("the metadata of a distribution cannot be read: %s", type(error).__name__)
         return []
+
+
+def _is_there(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ValueError:  # it is barred, or was imported by an unusual loader
+        return sys.modules.get(package) is not None
 
 
 def _rank(plugin: Plugin) -> tuple[bool, str, str]:

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
+import os
+import subprocess
 import sys
 import threading
 import time
 import types
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import anyio
+import eventbus_subscribers
 import pytest
 
-from eventbus import EventBus, NodeStarted, Overflow, PluginError
+import eventbus
+from eventbus import Event, EventBus, NodeStarted, Overflow, PluginError
+from eventbus.history import EventLog
 from eventbus.plugins import FailedPlugin, Plugin, find_plugins, load_plugins
 
 BUILT_IN = ["console_progress", "event_logger", "json_persister", "live_correlator"]
@@ -64,6 +72,20 @@ seen = []
 """
 
 
+ZIPAPP = """
+import importlib.metadata, sys
+sys.path.append(sys.argv[1])  # of the packages that are needed, whose metadata nobody packs
+importlib.metadata.distributions = lambda: iter(())
+from eventbus import Event
+from eventbus.runtime import build_runtime
+assert "app.pyz" in sys.modules["eventbus"].__file__
+runtime = build_runtime(only={"json_persister"})
+assert not runtime.failed
+with runtime.bus as bus:
+    bus.publish(Event())
+"""
+
+
 class Distributions:
     """Makes distributions in a directory on the path."""
 
@@ -112,6 +134,36 @@ def test_the_built_in_subscribers_are_found_as_plugins_and_load() -> None:
     outcome = load_plugins(own)
     assert not outcome.failed
     assert list(outcome.loaded) == BUILT_IN
+
+
+def test_without_metadata_the_built_in_subscribers_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a frozen program, a zipapp or a bare directory the built-in subscribers are found, and load."""
+    installed = find_plugins()[: len(BUILT_IN)]
+    monkeypatch.setattr(importlib.metadata, "distributions", lambda: iter(()))
+    assert find_plugins() == installed  # so the names are those of the entry points
+    assert list(load_plugins().loaded) == BUILT_IN
+
+
+def test_without_metadata_and_package_nothing_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the built-in subscribers are not there, they are not found."""
+    monkeypatch.setattr(importlib.metadata, "distributions", lambda: iter(()))
+    monkeypatch.setitem(sys.modules, "eventbus_subscribers", None)
+    assert find_plugins() == []
+
+
+def test_a_zipapp_stores_its_events(tmp_path: Path) -> None:
+    """A zipapp, which has no metadata, runs the built-in subscribers: `eventbus run` stores events."""
+    application = tmp_path / "app.pyz"
+    with zipfile.ZipFile(application, "w") as archive:
+        for package in (Path(eventbus.__file__).parent, Path(eventbus_subscribers.__file__).parent):
+            for file in package.rglob("*.py"):
+                archive.write(file, file.relative_to(package.parent))
+        archive.writestr("__main__.py", ZIPAPP)
+    arguments = [sys.executable, "-S", str(application), str(Path(anyio.__file__).parent.parent)]
+    subprocess.run(
+        arguments, check=True, timeout=60, cwd=tmp_path, env={**os.environ, "EVENTBUS_DIR": str(tmp_path)}
+    )
+    assert [type(event) for event in EventLog(tmp_path).events()] == [Event]
 
 
 def test_finding_imports_nothing(distributions: Distributions) -> None:

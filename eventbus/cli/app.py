@@ -58,9 +58,16 @@ def _usage_error(error: Any) -> CommandError:
     return CommandError(error.format_message(), f"see {path} --help", USAGE)
 
 
+def _version() -> str:
+    try:
+        return importlib.metadata.version("eventbus")
+    except importlib.metadata.PackageNotFoundError:  # a zipapp or a frozen program
+        return "of unknown version"
+
+
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"eventbus {importlib.metadata.version('eventbus')}")
+        typer.echo(f"eventbus {_version()}")
         raise typer.Exit(OK)
 
 

@@ -207,7 +207,7 @@ def current_loop() -> object:
     """Return an object that identifies the loop of the calling task."""
     trio = _running_trio()
     if trio is not None:
-        return trio.lowlevel.current_trio_token()
+        return trio.current_trio_token()
     import asyncio  # noqa: PLC0415 - see _AsyncioSleeper
 
     return asyncio.get_running_loop()
@@ -222,8 +222,8 @@ def new_sleeper() -> Sleeper:
 def is_cancellation(error: BaseException) -> bool:
     """Whether asyncio or trio cancels a task with this exception."""
     known = (("asyncio", "CancelledError"), ("trio", "Cancelled"))
-    loaded = [getattr(sys.modules[module], name) for module, name in known if module in sys.modules]
-    return isinstance(error, tuple(loaded))
+    found = (getattr(sys.modules.get(module), name, None) for module, name in known)
+    return any(isinstance(each, type) and isinstance(error, each) for each in found)
 
 
 class _AsyncioSleeper:
@@ -252,7 +252,7 @@ class _TrioSleeper:
     __slots__ = ("_task", "_trio")
 
     def __init__(self, trio: Any) -> None:
-        self._trio = trio.lowlevel
+        self._trio = trio
         self._task: Any = None
 
     async def sleep(self) -> None:
@@ -277,7 +277,7 @@ def _schedulers() -> tuple[_Scheduler, _Scheduler, _LaterScheduler | None]:
     """Return how to call a function in the running loop: from anywhere, from the loop itself, and later."""
     trio = _running_trio()
     if trio is not None:
-        run_sync_soon = trio.lowlevel.current_trio_token().run_sync_soon
+        run_sync_soon = trio.current_trio_token().run_sync_soon
         return run_sync_soon, run_sync_soon, None  # trio has timers in tasks only
     import asyncio  # noqa: PLC0415 - see _AsyncioSleeper
 
@@ -299,6 +299,14 @@ def _schedulers() -> tuple[_Scheduler, _Scheduler, _LaterScheduler | None]:
 
 
 def _running_trio() -> Any:
-    """Return the trio module if the calling task runs under trio, without importing it."""
-    trio = sys.modules.get("trio")
-    return trio if trio is not None and trio.lowlevel.in_trio_task() else None
+    """Return `trio.lowlevel` if the calling task runs under trio, without importing it.
+
+    The module may be of any version, or half imported by another thread. Rejected: `in_trio_task`,
+    which trio has since 0.29.
+    """
+    lowlevel = sys.modules.get("trio.lowlevel")
+    try:
+        lowlevel.current_task()  # type: ignore[union-attr]
+    except (AttributeError, RuntimeError):
+        return None
+    return lowlevel

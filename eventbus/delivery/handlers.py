@@ -6,16 +6,23 @@ object with `__call__`. The annotation of its first parameter may give the event
 
 from __future__ import annotations
 
-import functools
 import inspect
-import typing
 from collections.abc import Awaitable, Callable, Hashable
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from eventbus.contracts import EventTypes, Overflow, Subscriber
+from eventbus.delivery.callables import (
+    check_callable,
+    function_of,
+    is_async,
+    name_of,
+    reject_unrun,
+    signature_of,
+)
 from eventbus.errors import SubscriberError
-from eventbus.event_classes import event_classes
+from eventbus.event_classes import events_of_annotation
 from eventbus.events import Event
+from eventbus.type_hints import resolved
 
 __all__ = [
     "Handler",
@@ -23,8 +30,8 @@ __all__ = [
     "as_subscriber",
     "call_maybe_async",
     "check_options",
+    "check_subscriber",
     "ensure_async",
-    "name_of",
 ]
 
 Handler: TypeAlias = "Callable[[Any], Awaitable[object] | object]"
@@ -34,15 +41,24 @@ Handler: TypeAlias = "Callable[[Any], Awaitable[object] | object]"
 class _FunctionSubscriber(Subscriber[Any]):
     """A handler as a subscriber."""
 
-    def __init__(self, handler: Handler) -> None:
+    def __init__(self, handler: Handler, events: EventTypes | None) -> None:
+        check_callable(handler, "the handler")
         self.handle = ensure_async(handler)  # type: ignore[method-assign,assignment]
         self.name = name_of(handler)
-        self.events = annotated_events(handler)
+        self.events = annotated_events(handler) if events is None else events
 
 
-def as_subscriber(handler: Handler | Subscriber[Any] | object) -> Subscriber[Any]:
-    """Return a subscriber as it is, and a handler as a subscriber; SubscriberError for anything else."""
+def as_subscriber(
+    handler: Handler | Subscriber[Any] | object, events: EventTypes | None = None
+) -> Subscriber[Any]:
+    """Return a subscriber as it is, and a handler as a subscriber; SubscriberError for anything else.
+
+    Args:
+        handler: The subscriber or handler.
+        events: The events of a handler; by default those in the annotation of its parameter.
+    """
     if isinstance(handler, Subscriber):
+        check_subscriber(handler)
         return handler
     if isinstance(handler, type):
         hint = (
@@ -56,18 +72,21 @@ def as_subscriber(handler: Handler | Subscriber[Any] | object) -> Subscriber[Any
             f"{type(handler).__name__} is neither callable nor a Subscriber. "
             "Pass a function of one event, or an instance of a Subscriber subclass"
         )
-    return _FunctionSubscriber(handler)
+    return _FunctionSubscriber(handler, events)
 
 
 def ensure_async(handler: Handler) -> Callable[[Any], Awaitable[object]]:
     """Return a handler as an async function; an async handler is returned as it is."""
-    if _is_async(handler):
-        return typing.cast("Callable[[Any], Awaitable[object]]", handler)
+    if is_async(handler):
+        return cast("Callable[[Any], Awaitable[object]]", handler)
 
     async def handle(event: Any) -> None:
         result = handler(event)
-        if result is not None and inspect.isawaitable(result):  # most return None, which is cheap to test
-            await result
+        if result is not None:  # most return None, which is cheap to test
+            if inspect.isawaitable(result):
+                await result
+            else:
+                reject_unrun(result)
 
     return handle
 
@@ -79,37 +98,48 @@ async def call_maybe_async(function: Callable[..., object], *arguments: object) 
         await result
 
 
-def name_of(subscriber: object) -> str:
-    """Return the default name of a subscriber: its `name`, or its function's or class's."""
-    while isinstance(subscriber, functools.partial):
-        subscriber = subscriber.func
-    name = getattr(subscriber, "name", None) or getattr(subscriber, "__name__", None)
-    return name if isinstance(name, str) else type(subscriber).__name__
-
-
 def annotated_events(handler: Handler) -> EventTypes:
     """Return the events in the annotation of a handler's first parameter; `Event` without one.
 
     Raises:
         SubscriberError: The annotation is neither an event class nor a union of them.
     """
-    annotation = _first_annotation(handler)
-    if annotation is None or annotation is Any:
+    signature = signature_of(handler)
+    first = next(iter(signature.parameters.values()), None) if signature else None
+    if first is None or first.annotation in (inspect.Parameter.empty, None):
         return Event
-    if isinstance(annotation, typing.TypeVar):
-        annotation = annotation.__bound__ or Event
-    if isinstance(annotation, type) and issubclass(Event, annotation):
-        return Event  # a function of any object takes any event
-    event_classes(annotation)
-    return typing.cast("EventTypes", annotation)
+    owner = function_of(inspect.unwrap(function_of(handler)))
+    try:
+        annotation = resolved(first.annotation, owner)
+    except Exception as error:
+        raise SubscriberError(
+            f"the annotation {first.annotation!r} of {name_of(handler)} cannot be resolved ({error}). "
+            "Pass the event type when subscribing: subscribe(handler, NodeEvent)"
+        ) from error
+    return events_of_annotation(annotation)
+
+
+def check_subscriber(subscriber: Subscriber[Any]) -> None:
+    """Raise `SubscriberError` if the methods of a subscriber can never work, or its `max_batch` is wrong."""
+    _check_count("max_batch", subscriber.max_batch, 1, "hands over nothing")
+    kind = type(subscriber)
+    name = "handle_batch" if kind.handles_batches else "handle"
+    if getattr(subscriber.handle, "__func__", None) is Subscriber.handle and not kind.handles_batches:
+        raise SubscriberError(
+            f"{kind.__name__} overrides neither handle nor handle_batch. Define one of them"
+        )
+    for method, arguments in ((name, 1), ("start", 1), ("stop", 0)):
+        bound = getattr(subscriber, method)
+        if getattr(bound, "__func__", None) is not getattr(Subscriber, method):  # most do not override both
+            check_callable(bound, f"{kind.__name__}'s method", arguments=arguments)
 
 
 def check_options(
     capacity: int, overflow: Overflow, key: Callable[[Any], Hashable] | None, replay: int = 0
 ) -> None:
     """Raise `SubscriberError` if the options of a subscription are wrong, or contradict each other."""
-    if type(capacity) is not int or capacity < 1:
-        raise SubscriberError(f"capacity={capacity!r} holds nothing. Pass an integer of 1 or more")
+    _check_count("capacity", capacity, 1, "holds nothing")
+    _check_count("replay", replay, 0, "is not a number of events")
     if not isinstance(overflow, Overflow):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise SubscriberError(
             f"overflow={overflow!r} is not an Overflow. Pass one of {', '.join(map(str, Overflow))}"
@@ -118,41 +148,12 @@ def check_options(
         raise SubscriberError(
             "Overflow.COALESCE needs key=, a function of an event: queued events with equal keys are replaced"
         )
-    if replay < 0:
-        raise SubscriberError(f"replay={replay} is negative. Pass 0 or more")
+    if key is not None:
+        check_callable(key, "the key", may_wait=False)
     if key is not None and overflow is not Overflow.COALESCE:
         raise SubscriberError("key= is used with overflow=Overflow.COALESCE only. Pass both or neither")
 
 
-def _is_async(handler: object) -> bool:
-    while isinstance(handler, functools.partial):
-        handler = handler.func
-    call: object = getattr(type(handler), "__call__", None)  # noqa: B004 - the question is whether it is async
-    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(call)
-
-
-def _first_annotation(handler: Handler) -> object:
-    """Return the resolved annotation of the first parameter a caller fills, or None."""
-    try:
-        signature = inspect.signature(handler)
-    except (TypeError, ValueError):
-        return None
-    first = next(iter(signature.parameters.values()), None)
-    if first is None or first.annotation is inspect.Parameter.empty:
-        return None
-    if not isinstance(first.annotation, str):
-        return typing.cast("object", first.annotation)
-    return _resolved(handler, first)
-
-
-def _resolved(handler: object, parameter: inspect.Parameter) -> object:
-    while isinstance(handler, functools.partial):
-        handler = handler.func
-    function = handler if hasattr(handler, "__annotations__") else getattr(handler, "__call__", handler)  # noqa: B004
-    try:
-        return typing.cast("object", typing.get_type_hints(function)[parameter.name])
-    except Exception as error:
-        raise SubscriberError(
-            f"the annotation {parameter.annotation!r} of {name_of(handler)} cannot be resolved ({error}). "
-            "Pass the event type when subscribing: subscribe(handler, NodeEvent)"
-        ) from error
+def _check_count(name: str, value: object, least: int, problem: str) -> None:
+    if type(value) is not int or value < least:  # True is no count
+        raise SubscriberError(f"{name}={value!r} {problem}. Pass an integer of {least} or more")

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 
 from eventbus.contracts import Overflow
+from eventbus.delivery.callables import reject_unrun
 from eventbus.delivery.causality import MAX_CHAIN_DEPTH, depth_here, handling, is_handling
 from eventbus.delivery.doorbell import Waiter
 from eventbus.delivery.mailbox import Entry, Envelope, Mailbox, event_of
@@ -166,7 +167,7 @@ class Intake:
             # One by one: blinker's send would skip the others at the first exception.
             for receiver in tuple(signal.receivers_for(event)):
                 try:
-                    receiver(event)
+                    reject_unrun(receiver(event))
                 except Exception as error:  # noqa: BLE001
                     cause = f"tap {type(error).__name__}"
                     self._router.failure_log.warn(cause, f"a tap failed: {type(error).__name__}", error)

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from eventbus.contracts import Subscriber
+from eventbus.delivery.callables import reject_unrun
 from eventbus.delivery.coalescing_mailbox import new_mailbox
 from eventbus.delivery.critical_section import CriticalSection
 from eventbus.delivery.mailbox import Mailbox
@@ -116,6 +117,7 @@ class Subscription:
         try:
             key = self.key(event) if self.key is not None else object()
             hash(key)
+            reject_unrun(key)
         except Exception as error:  # noqa: BLE001 - publishing must not fail because of a subscriber
             cause, what = type(error).__name__, f"could not get the key of a {type(event).__name__}"
             self.failure_log.warn(f"key {cause}", what, error)

@@ -6,10 +6,12 @@ from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from eventbus.contracts import DEFAULT_CAPACITY, EventTypes, Overflow, Subscriber
+from eventbus.delivery.callables import name_of
 from eventbus.delivery.coalescing_mailbox import new_mailbox
-from eventbus.delivery.handlers import Handler, as_subscriber, check_options, name_of
+from eventbus.delivery.handlers import Handler, as_subscriber, check_options
 from eventbus.delivery.router import Router
 from eventbus.delivery.subscription import Subscription
+from eventbus.errors import SubscriberError
 from eventbus.event_classes import event_classes
 from eventbus.events import EventsLost
 
@@ -59,24 +61,18 @@ class SubscriptionFactory:
         self,
         handler: Handler | Subscriber[Any],
         events: EventTypes | None,
-        *,
-        name: str | None = None,
-        capacity: int | None = None,
-        overflow: Overflow | None = None,
-        key: Callable[[Any], Hashable] | None = None,
-        replay: int = 0,
+        **options: Unpack[SubscriptionOptions],
     ) -> Subscription:
-        """Subscribe a handler or subscriber; arguments that are None are the subscriber's own."""
-        subscriber = as_subscriber(handler)
-        subscription = self._attach(
-            subscriber,
-            subscriber.events if events is None else events,
-            name=name or subscriber.name or name_of(subscriber),
-            capacity=subscriber.capacity if capacity is None else capacity,
-            overflow=subscriber.overflow if overflow is None else overflow,
-            key=subscriber.key if key is None else key,
-            replay=replay,
-        )
+        """Subscribe a handler or subscriber; options that are not given are the subscriber's own."""
+        subscriber = as_subscriber(handler, events)
+        key = options.get("key")
+        own: SubscriptionOptions = {"capacity": subscriber.capacity, "overflow": subscriber.overflow}
+        named: SubscriptionOptions = {
+            "name": options.get("name") or subscriber.name or name_of(subscriber),
+            "key": subscriber.key if key is None else key,
+        }
+        given: SubscriptionOptions = {**own, **options, **named}
+        subscription = self._attach(subscriber, subscriber.events if events is None else events, **given)
         self._on_attached(subscription)
         return subscription
 
@@ -97,6 +93,8 @@ class SubscriptionFactory:
     ) -> Subscription:
         classes = event_classes(events)
         check_options(capacity, overflow, key, replay)
+        if not isinstance(name, str | None):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise SubscriberError(f"name={name!r} is not a text. Pass a str")
         reports_losses = any(issubclass(EventsLost, each) for each in classes)
         mailbox = new_mailbox(self._router.section, capacity, overflow, reports_losses=reports_losses)
         subscription = Subscription(

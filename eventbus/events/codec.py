@@ -6,7 +6,9 @@ becomes an `UnknownEvent` that holds all its fields.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 from io import BytesIO
 from typing import Any, cast
@@ -16,7 +18,7 @@ from msgspec import field
 from msgspec.structs import force_setattr
 
 from eventbus.errors import DecodeError
-from eventbus.events.event import Event, cache_until_next_class, event_types, no_metadata, utc_now
+from eventbus.events.event import Event, cache_until_next_class, classes_by_wire_name, no_metadata, utc_now
 from eventbus.events.json_safe import json_safe, safe_text
 from eventbus.events.size import MAX_EVENT_BYTES, is_oversized
 from eventbus.events.vocabulary import UnknownEvent
@@ -49,6 +51,8 @@ def _encode_datetime(value: object) -> str:
 
 
 _encoder = msgspec.json.Encoder(enc_hook=_encode_datetime)
+_logger = logging.getLogger("eventbus")
+_warned_of: set[str] = set()  # wire names that two packages use
 
 
 # Encoding.
@@ -147,8 +151,9 @@ def decode(line: bytes | str) -> Event:
     """Read an event from one line of JSON.
 
     Fields that the event's class does not have are ignored. A type without a class in this process
-    gives an `UnknownEvent` with all the fields. If two classes share a wire name, the one defined
-    last is used.
+    gives an `UnknownEvent` with all the fields. If several classes share a wire name, the line decides:
+    of those that it fits, the one that ignores the fewest fields is used, otherwise the newest; if it
+    fits none, it gives an `UnknownEvent`, too.
 
     Args:
         line: One JSON object, with or without its line feed.
@@ -159,8 +164,8 @@ def decode(line: bytes | str) -> Event:
     """
     try:
         header = header_decoder.decode(line)
-        decoder = decoders().get(header.event_type)
-        event = decode_unknown(line) if decoder is None else decoder.decode(line)
+        candidates = decoders().get(header.event_type, ())
+        event = candidates[0].decode(line) if len(candidates) == 1 else _decode_one_of(candidates, line)
     except _DECODING_ERRORS as error:
         raise DecodeError(f"not an event: {error}") from error
     if header.session_id is msgspec.UNSET:
@@ -169,12 +174,49 @@ def decode(line: bytes | str) -> Event:
     return event
 
 
+def _decode_one_of(candidates: Sequence[msgspec.json.Decoder[Event]], line: bytes | str) -> Event:
+    fitting: list[Event] = []
+    for decoder in candidates:
+        with suppress(*_DECODING_ERRORS):
+            fitting.append(decoder.decode(line))
+    if not fitting:
+        return decode_unknown(line)
+    if len(fitting) == 1:
+        return fitting[0]
+    names = msgspec.json.decode(line, type=dict[str, msgspec.Raw]).keys()
+    return min(fitting, key=lambda event: len(names - set(event.__struct_encode_fields__)))
+
+
 @cache_until_next_class
-def decoders() -> dict[str, msgspec.json.Decoder[Event]]:
-    """Return the decoder of every known class by its wire name."""
-    types = event_types()
+def decoders() -> dict[str, tuple[msgspec.json.Decoder[Event], ...]]:
+    """Return the decoders of the known classes by their wire names, those of the newest class first."""
+    types = classes_by_wire_name()
     del types[str(UnknownEvent.__struct_config__.tag)]
-    return {wire_name: msgspec.json.Decoder(cls) for wire_name, cls in types.items()}
+    for wire_name, classes in types.items():
+        if len({cls.__module__.partition(".")[0] for cls in classes}) > 1:
+            _warn_of_shared_name(wire_name, classes)
+    return {wire_name: tuple(_decoders_of(classes)) for wire_name, classes in types.items()}
+
+
+def _decoders_of(classes: Sequence[type[Event]]) -> Iterator[msgspec.json.Decoder[Event]]:
+    """Yield decoders, except of a class whose annotations msgspec cannot read: it spoils no other class."""
+    for cls in classes:
+        try:
+            yield msgspec.json.Decoder(cls)
+        except Exception as error:  # noqa: BLE001 - evaluating annotations may raise anything
+            _logger.debug("%s cannot be decoded: %s", cls.__qualname__, error)
+
+
+def _warn_of_shared_name(wire_name: str, classes: Sequence[type[Event]]) -> None:
+    if wire_name not in _warned_of:
+        _warned_of.add(wire_name)
+        places = " and ".join(f"{cls.__module__}.{cls.__qualname__}" for cls in classes)
+        _logger.warning(
+            "%s are both %r in a log, where the fields decide which one is meant. "
+            'Give one a name of its own: class ...(Event, tag="...")',
+            places,
+            wire_name,
+        )
 
 
 class Header(msgspec.Struct):
@@ -192,11 +234,7 @@ def decode_unknown(line: bytes | str) -> UnknownEvent:
     fields: dict[str, Any] = msgspec.json.decode(line)
     base = msgspec.convert({name: fields.pop(name) for name in _BASE_FIELDS if name in fields}, _BaseFields)
     wire_name = fields.pop("event_type")
-    event = UnknownEvent(
-        session_id=base.session_id, timestamp=base.timestamp, unknown_type=wire_name, fields=fields
-    )
-    force_setattr(event, "metadata", base.metadata)
-    return event
+    return UnknownEvent.kept_whole(base.session_id, base.timestamp, base.metadata, wire_name, fields)
 
 
 class _BaseFields(msgspec.Struct):

@@ -23,7 +23,15 @@ from msgspec.structs import force_setattr
 from eventbus.events.json_safe import json_safe_mapping
 from eventbus.session import current_session_id
 
-__all__ = ["NO_METADATA", "Event", "cache_until_next_class", "event_types", "no_metadata", "utc_now"]
+__all__ = [
+    "NO_METADATA",
+    "Event",
+    "cache_until_next_class",
+    "classes_by_wire_name",
+    "event_types",
+    "no_metadata",
+    "utc_now",
+]
 
 _T = TypeVar("_T")
 _cache_clears: list[Callable[[], None]] = []
@@ -72,7 +80,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="even
     """The base of every event: its session, its time and its metadata.
 
     A subclass's fields must not refer back to the event: the garbage collector ignores events, so
-    such a cycle is never freed.
+    such a cycle is never freed. A class that a subclass also inherits from needs ``__slots__ = ()``.
+    A subclass may be generic; its type arguments are known to type checkers only. Events can be
+    compared, hashed, copied and pickled.
 
     Attributes:
         session_id: The id that joins events of different producers. Default: the current session
@@ -89,6 +99,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="even
 
     def __init_subclass__(cls) -> None:
         """Make the class known to `decode`."""
+        super().__init_subclass__()  # of `Generic`, and of mixins
         for clear in _cache_clears:
             clear()
 
@@ -101,16 +112,37 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="even
         if self.timestamp.tzinfo is not UTC:
             force_setattr(self, "timestamp", self.timestamp.astimezone(UTC))
 
+    def __hash__(self) -> int:
+        """Hash all fields except the metadata, or only the time if one of them cannot be hashed."""
+        # msgspec's own hash fails for the metadata, a dict, although it is never changed.
+        fields = [getattr(self, name) for name in self.__struct_fields__ if name != "metadata"]
+        try:
+            return hash((type(self), *fields))
+        except TypeError:
+            return hash((type(self), self.timestamp))
+
 
 def event_types() -> dict[str, type[Event]]:
-    """Return every event class of this process by its wire name."""
-    found: dict[str, type[Event]] = {}
+    """Return every event class of this process by its wire name; of several with one name the newest."""
+    return {wire_name: classes[0] for wire_name, classes in classes_by_wire_name().items()}
+
+
+def classes_by_wire_name() -> dict[str, tuple[type[Event], ...]]:
+    """Return the event classes of this process by their wire names, the newest of a name first.
+
+    Two libraries may use one name. Of classes that have the same module and name, too, only the newest
+    counts: it was defined again.
+    """
+    found: dict[str, dict[tuple[str, str], type[Event]]] = {}
     waiting: list[type[Event]] = [Event]
     while waiting:
         cls = waiting.pop(0)
         waiting.extend(cls.__subclasses__())
-        found[str(cls.__struct_config__.tag)] = cls
-    return dict(sorted(found.items()))
+        place = (cls.__module__, cls.__qualname__)
+        of_name = found.setdefault(str(cls.__struct_config__.tag), {})
+        of_name.pop(place, None)
+        of_name[place] = cls
+    return {wire_name: tuple(reversed(found[wire_name].values())) for wire_name in sorted(found)}
 
 
 def cache_until_next_class(function: Callable[[], _T]) -> Callable[[], _T]:

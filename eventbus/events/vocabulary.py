@@ -6,7 +6,8 @@ subclasses too, so `NodeEvent` covers every event of a node, and `Event` every e
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from datetime import datetime
+from typing import Any, Literal, Self
 
 from msgspec import field
 from msgspec.structs import force_setattr
@@ -253,6 +254,25 @@ class UnknownEvent(Event, kw_only=True):
 
     unknown_type: str
     fields: dict[str, Any]
+
+    @classmethod
+    def kept_whole(
+        cls,
+        session_id: str | None,
+        timestamp: datetime,
+        metadata: dict[str, Any],
+        unknown_type: str,
+        fields: dict[str, Any],
+    ) -> Self:
+        """Return an event with this metadata itself, of which the constructor would keep a bounded copy."""
+        event = cls(session_id=session_id, timestamp=timestamp, unknown_type=unknown_type, fields=fields)
+        force_setattr(event, "metadata", metadata)
+        return event
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle it whole."""
+        values = (self.session_id, self.timestamp, self.metadata, self.unknown_type, self.fields)
+        return self.kept_whole, values
 
 
 def _agree(event: WorkflowCompleted | NodeCompleted, succeeded: tuple[str, ...]) -> None:

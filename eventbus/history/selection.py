@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 
 from eventbus.contracts import EventTypes
 from eventbus.event_classes import event_classes
-from eventbus.events import Event, UnknownEvent, event_types
+from eventbus.events import Event, UnknownEvent
+from eventbus.events.event import classes_by_wire_name
 
 __all__ = ["Selection"]
 
@@ -67,7 +68,8 @@ def _pattern(session_id: str | None, classes: tuple[type[Event], ...] | None) ->
         return re.compile(re.escape(b'"%b"' % session_id.encode())) if is_searchable else None
     if classes is None or UnknownEvent in classes:
         return None
-    names = [name for name, cls in event_types().items() if issubclass(cls, classes)]
+    known = classes_by_wire_name().items()
+    names = [name for name, of_name in known if any(issubclass(cls, classes) for cls in of_name)]
     if len(names) > _MAX_NAMES or not all(map(_NEVER_ESCAPED.fullmatch, names)):
         return None
     return re.compile(rb'"event_type"\s*:\s*"(?:%b)"' % "|".join(map(re.escape, names)).encode())

@@ -23,9 +23,9 @@ from typing import Any
 from eventbus.contracts import EventSink
 from eventbus.errors import IntegrationError
 from eventbus.fork_safety import ForkSafeLock
-from eventbus.integrations.known_oneiric import WORKFLOWS, known_workflows
+from eventbus.integrations.known_oneiric import WORKFLOWS
 from eventbus.integrations.observed_dag import ObservedDag, dag_here, end_executing
-from eventbus.integrations.oneiric import install, observer_added, warn_unknown
+from eventbus.integrations.oneiric import observe_workflows, observer_added, warn_unknown
 from eventbus.integrations.post_import import when_imported
 from eventbus.integrations.replacement import Replacement
 from eventbus.session import current_session_id, session_scope
@@ -60,7 +60,7 @@ def observe_crackerjack(bus: EventSink | None = None, *, error_messages: bool = 
         stack.enter_context(
             when_imported(
                 {
-                    WORKFLOWS: _observe_workflows,
+                    WORKFLOWS: observe_workflows,
                     _PIPELINE: lambda module: replace(
                         module, "WorkflowPipeline.run_complete_workflow", "options", _in_session
                     ),
@@ -72,13 +72,6 @@ def observe_crackerjack(bus: EventSink | None = None, *, error_messages: bool = 
             )
         )
         yield
-
-
-def _observe_workflows(_: ModuleType) -> None:
-    try:
-        install(known_workflows())
-    except IntegrationError as error:
-        warn_unknown("Oneiric", error)
 
 
 def _observe_hooks(module: ModuleType, replace: Callable[..., None]) -> None:

@@ -1,13 +1,15 @@
 """The parts of Oneiric that are used, and a check that the installed Oneiric still has them.
 
-Only this module imports Oneiric. It is not a dependency, since it needs Python 3.13; therefore it has
-no types here.
+Oneiric is not a dependency, since it needs Python 3.13; therefore it has no types here. Only
+`known_workflows` and `known_dag` import it, and `observe_oneiric` calls them once the program has:
+which of its modules can be imported first differs between versions.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import importlib.util
 import inspect
 import sys
 from collections.abc import Awaitable, Callable, Mapping
@@ -23,6 +25,7 @@ __all__ = [
     "WORKFLOWS",
     "Graph",
     "Task",
+    "check_installed",
     "known_dag",
     "known_workflows",
     "node_in_log_context",
@@ -64,6 +67,20 @@ class Graph(Protocol):
         ...
 
 
+def check_installed() -> None:
+    """Check an imported Oneiric as `known_workflows` does, otherwise the installed one without importing it.
+
+    Raises:
+        IntegrationError: Oneiric is not installed, or the installed one is not a known one.
+    """
+    if WORKFLOWS in sys.modules:
+        known_workflows()
+    elif "oneiric" not in sys.modules and importlib.util.find_spec("oneiric") is None:
+        raise IntegrationError("it is not installed")
+    else:
+        _check_version()
+
+
 def known_workflows() -> ModuleType:
     """Return the module whose `EXECUTE` is replaced, and import it if necessary.
 
@@ -93,8 +110,10 @@ def node_in_log_context() -> object:
 
     Setting a context variable of our own would cost each node more than an event does.
     """
-    contextvars = sys.modules.get("structlog.contextvars")
-    return None if contextvars is None else contextvars.get_contextvars().get("node")
+    current = getattr(
+        sys.modules.get("structlog.contextvars"), "get_contextvars", None
+    )  # may be half imported
+    return None if current is None else current().get("node")
 
 
 @lru_cache(maxsize=1)  # called at each run; a reloaded module is checked again

@@ -26,13 +26,14 @@ from eventbus.contracts import EventSink
 from eventbus.errors import IntegrationError
 from eventbus.fork_safety import ForkSafeLock
 from eventbus.integrations.dag_hooks import dag_hooks
-from eventbus.integrations.known_oneiric import EXECUTE, known_workflows
+from eventbus.integrations.known_oneiric import EXECUTE, WORKFLOWS, check_installed, known_workflows
 from eventbus.integrations.observed_dag import ObservedDag, dag_here
 from eventbus.integrations.observed_run import ObservedRun
+from eventbus.integrations.post_import import when_imported
 from eventbus.integrations.replacement import Replacement
 from eventbus.trackers.guards import GuardedSink
 
-__all__ = ["dag_hooks", "install", "observe_oneiric", "observer_added", "warn_unknown"]
+__all__ = ["dag_hooks", "observe_oneiric", "observe_workflows", "observer_added", "warn_unknown"]
 
 _logger = logging.getLogger("eventbus.integrations")
 
@@ -74,8 +75,9 @@ def observe_oneiric(
     also if an interrupt or an exit ends the run.
 
     Blocks nest. A bus that is passed several times gets each event once; each of several buses gets
-    it. A run that began inside the block is observed to its end, even after the block. If Oneiric is
-    missing or not a known one, one warning is logged and nothing is changed.
+    it. A run that began inside the block is observed to its end, even after the block. Oneiric is not
+    imported: it is observed from its import on. If it is missing or not a known one, one warning is
+    logged and nothing is changed.
 
     Args:
         bus: Where to publish. None: to the current bus, looked up at each event.
@@ -85,7 +87,7 @@ def observe_oneiric(
             may be private.
 
     Yields:
-        True if Oneiric is observed.
+        True if Oneiric is observed, or will be when the program imports it.
 
     Raises:
         TypeError: `bus` has no `publish` method.
@@ -93,11 +95,12 @@ def observe_oneiric(
     """
     with observer_added(bus, session_id=session_id, error_messages=error_messages):
         try:
-            install(known_workflows())
+            check_installed()
         except IntegrationError as error:
             warn_unknown("Oneiric", error)
             yield False
-        else:
+            return
+        with when_imported({WORKFLOWS: observe_workflows}):
             yield True
 
 
@@ -105,10 +108,7 @@ def observe_oneiric(
 def observer_added(
     bus: EventSink | None, *, session_id: str | None = None, error_messages: bool = False
 ) -> Generator[None]:
-    """Publish every run to a bus once `install` has been called; the last block to end undoes that.
-
-    For integrations that must not import Oneiric yet; otherwise use `observe_oneiric`.
-    """
+    """Publish every run to a bus once `observe_workflows` has been called; the last block undoes that."""
     if session_id is not None and not session_id:
         raise ValueError("a session id must not be empty. Pass None for the session each run begins in")
     observer = _add_observer(_Observer(bus, session_id, error_messages))
@@ -118,12 +118,13 @@ def observer_added(
         _remove_observer(observer)
 
 
-def install(workflows: ModuleType) -> None:
-    """Replace the function that executes graphs, unless that is done already.
-
-    Args:
-        workflows: The module that `known_workflows` returned.
-    """
+def observe_workflows(_: ModuleType) -> None:
+    """Replace the function that executes graphs, unless that is done already; for `when_imported`."""
+    try:
+        workflows = known_workflows()
+    except IntegrationError as error:
+        warn_unknown("Oneiric", error)
+        return
     with _lock:
         if _observers and not any(replacement.in_place for replacement in _replacements):
             _replacements.append(Replacement(workflows, EXECUTE, _observed))

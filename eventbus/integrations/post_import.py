@@ -55,8 +55,11 @@ class _Finder(MetaPathFinder):
     ) -> ModuleSpec | None:
         if fullname not in self._waiting:
             return None
-        for finder in sys.meta_path:
-            find = None if finder is self else getattr(finder, "find_spec", None)
+        behind = iter(tuple(sys.meta_path))  # only those: two of ours that asked each other would never end
+        if not any(finder is self for finder in behind):
+            return None  # the program has just removed it
+        for finder in behind:
+            find = getattr(finder, "find_spec", None)
             spec: ModuleSpec | None = None if find is None else find(fullname, path, target)
             if spec is not None:
                 self._hook_loader(fullname, spec.loader)

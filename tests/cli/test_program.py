@@ -33,6 +33,17 @@ def test_the_version_is_the_distributions(program: Program) -> None:
     assert (ended.returncode, ended.stdout) == (0, f"eventbus {importlib.metadata.version('eventbus')}\n")
 
 
+def test_the_version_without_metadata(cli: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A zipapp or a frozen program, which has no metadata, says that its version is unknown."""
+
+    def find_nothing(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", find_nothing)
+    ended = cli("--version")
+    assert (ended.returncode, ended.stdout) == (0, "eventbus of unknown version\n")
+
+
 def test_help_lists_the_commands_and_is_also_the_error_without_a_command(cli: Program) -> None:
     """`--help` is printed on stdout; without a command help is printed on stderr, and the exit code is 2."""
     asked, unasked = cli("--help"), cli()

@@ -9,6 +9,8 @@ import sys
 import threading
 from contextvars import ContextVar
 from functools import partial
+from types import ModuleType, SimpleNamespace
+from unittest.mock import MagicMock
 
 import anyio
 import anyio.lowlevel
@@ -16,6 +18,7 @@ import anyio.to_thread
 import pytest
 import trio
 
+from eventbus import EventBus, Overflow
 from eventbus.delivery.doorbell import (
     LINGER_SECONDS,
     Doorbell,
@@ -25,7 +28,7 @@ from eventbus.delivery.doorbell import (
     is_cancellation,
     new_sleeper,
 )
-from tests.vocabulary import PATIENCE_SECONDS, until
+from tests.vocabulary import PATIENCE_SECONDS, Tick, publish, until
 
 
 class Answers:
@@ -400,3 +403,63 @@ def test_trio_is_not_imported() -> None:
         "assert 'trio' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
+# Other people's modules.
+
+
+def _older(lowlevel: ModuleType) -> SimpleNamespace:
+    """Return a module as an older version of it is: without `in_trio_task`."""
+    return SimpleNamespace(
+        **{name: value for name, value in vars(lowlevel).items() if name != "in_trio_task"}
+    )
+
+
+_older_trio = _older(trio.lowlevel)
+_half_imported = ModuleType("trio")
+
+
+@pytest.mark.parametrize(
+    ("module", "lowlevel"),
+    [
+        (None, None),
+        (_half_imported, None),
+        (_half_imported, ModuleType("trio.lowlevel")),
+        (MagicMock(), None),
+        (SimpleNamespace(lowlevel=_older_trio), _older_trio),
+    ],
+    ids=["barred", "just begun", "half imported", "a mock", "older"],
+)
+def test_whatever_trio_is_imported(module: object, lowlevel: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`publish` accepts, and subscribers get the event, with any trio imported, half of one, or none."""
+    monkeypatch.setitem(sys.modules, "trio", module)
+    monkeypatch.setitem(sys.modules, "trio.lowlevel", lowlevel)
+    got: list[int] = []
+    with EventBus() as bus:
+        bus.subscribe(lambda event: got.append(event.n), Tick, overflow=Overflow.WAIT, capacity=1)
+        publish(bus, 1)
+        for n in range(2, 50):  # some of them wait for room
+            assert anyio.run(bus.publish_wait, Tick(n=n))
+    assert got == list(range(1, 50))
+
+
+@pytest.mark.anyio
+async def test_an_older_trio_runs_subscribers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trio that has no `in_trio_task` runs a bus and reads its streams."""
+    monkeypatch.setattr(trio, "lowlevel", _older_trio)
+    monkeypatch.setitem(sys.modules, "trio.lowlevel", _older_trio)
+    got: list[object] = []
+    async with EventBus([got.append]) as bus, bus.stream(Tick) as ticks:
+        publish(bus, 1)
+        assert (await ticks.receive()).n == 1
+    assert len(got) == 1
+
+
+@pytest.mark.parametrize("name", ["asyncio", "trio"])
+@pytest.mark.parametrize("module", [None, ModuleType("half imported"), MagicMock()])
+def test_a_cancellation_of_a_module_that_is_not_there(
+    name: str, module: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exception is no cancellation of a module that is half imported, or only looks like it."""
+    monkeypatch.setitem(sys.modules, name, module)
+    assert not is_cancellation(ValueError())

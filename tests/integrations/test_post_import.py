@@ -93,3 +93,16 @@ def test_an_exception_of_an_action_is_logged(package: str, caplog: pytest.LogCap
             importlib.import_module(f"{package}.broken")
     (record,) = caplog.records
     assert record.getMessage().startswith(f"{package}.first is not observed: KeyError")
+
+
+def test_actions_of_nested_blocks_are_all_called(package: str) -> None:
+    """Each of several blocks that wait for one module has its action called."""
+    seen: list[str] = []
+    name = f"{package}.first"
+    with (
+        when_imported({name: lambda _: seen.append("outer")}),
+        when_imported({name: lambda _: seen.append("middle")}),
+        when_imported({name: lambda _: seen.append("inner")}),
+    ):
+        importlib.import_module(name)
+    assert seen == ["outer", "middle", "inner"]

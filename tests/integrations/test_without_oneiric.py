@@ -21,7 +21,7 @@ def test_a_missing_oneiric_gives_one_warning(caplog: pytest.LogCaptureFixture) -
     with caplog.at_level(logging.WARNING, "eventbus"), observe_oneiric(EventBus()) as observed:
         assert not observed
     (record,) = caplog.records
-    assert "oneiric.runtime.dag cannot be imported: ModuleNotFoundError" in record.getMessage()
+    assert "Oneiric is not observed: it is not installed" in record.getMessage()
     with pytest.raises(IntegrationError, match="cannot be imported"):
         dag_hooks(EventBus())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import assert_type
+from typing import Generic, TypeVar, assert_type
 
 import blinker
 
@@ -35,11 +35,26 @@ from eventbus import (
 )
 from eventbus.history import EventLog, Record, Tail
 
+ValueT = TypeVar("ValueT")
+
 
 class DeployFinished(Event):
     """An event of one's own needs no options."""
 
     target: str
+
+
+class Result(Event, Generic[ValueT]):
+    """An event may be generic."""
+
+    value: ValueT
+
+
+async def handle_result(event: Result[int]) -> None:
+    assert_type(event.value, int)
+
+
+def handle_optional(event: NodeCompleted | None) -> None: ...
 
 
 class Deploys(Subscriber[DeployFinished]):
@@ -96,6 +111,10 @@ async def use(bus: EventBus) -> None:
         Subscription,
     )
     assert_type(bus.subscribe(handle_node), Subscription)
+    assert_type(bus.subscribe(handle_result), Subscription)
+    assert_type(bus.subscribe(handle_result, Result[int]), Subscription)
+    assert_type(bus.subscribe(handle_optional, NodeCompleted), Subscription)
+    assert_type(bus.stream(Result[int]), EventStream[Result[int]])
     assert_type(bus.subscribe(handle_anything, NodeCompleted), Subscription)
     assert_type(bus.subscribe(handle_either, NodeCompleted), Subscription)
     assert_type(bus.subscribe(handle_either, (NodeCompleted, SkillCompleted)), Subscription)
