@@ -43,10 +43,12 @@ class WriterSegments(Generic[_ItemT]):
         time_of: Returns when an item happened.
         on_damage: Called with each place that is skipped.
         positions: Where to begin in a segment, by its file's name; by default at its beginning.
-        leaves_tail: True to not read the last segment's tail, which may still grow.
+        leaves_tail: True if a `TailedWriter` continues: the last segment's tail, which may still grow,
+            is not read, and nothing is read from a segment on that cannot be read.
 
     Attributes:
         cursor: The segment that is being read, or that was read last.
+        cursors: All segments that reading has begun with.
         key: A lower bound for the times of the remaining items.
         items: The items of the last decoded block.
         taken: How many of them have been taken.
@@ -74,6 +76,7 @@ class WriterSegments(Generic[_ItemT]):
         self._positions = positions or {}
         self._leaves_tail = leaves_tail
         self._at_end = True
+        self.cursors: list[SegmentCursor] = []
         self.cursor: SegmentCursor = self._begin(segment)
 
     def load(self, block_size: int) -> bool:
@@ -117,6 +120,7 @@ class WriterSegments(Generic[_ItemT]):
         while self._segments or not self._at_end:
             if self._at_end:
                 self.cursor, self._at_end = self._begin(self._segments.pop()), False
+                self.cursors.append(self.cursor)
             block = self._read(self.cursor.lines, size)
             if block is not None:
                 return block
@@ -127,10 +131,14 @@ class WriterSegments(Generic[_ItemT]):
         block: Block | Damage | None = None
         try:
             block = lines.next_block(size)
-        except FileNotFoundError:  # deleted since, which is its end
-            pass
         except OSError as error:
-            self._on_damage(Damage(path=lines.path, offset=lines.position, length=0, reason=str(error)))
+            if self._leaves_tail:
+                self._segments.clear()  # `TailedWriter` tries again, and reads them in order
+            elif not isinstance(error, FileNotFoundError):  # deleted since, which is its end
+                reason = str(error)
+                self._on_damage(Damage(path=lines.path, offset=lines.position, length=0, reason=reason))
+        if lines.is_replaced and self._leaves_tail:
+            self._segments.clear()
         if isinstance(block, Damage):
             self._on_damage(block)
             return None
