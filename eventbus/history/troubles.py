@@ -22,17 +22,17 @@ class Troubles:
 
     def __init__(self, on_damage: OnDamage) -> None:
         self._on_damage = on_damage
-        self._reported: set[Path | int] = set()
+        self._reported: dict[Path | int, Path] = {}  # with the path that it was reported for
 
     def report(self, path: Path, position: int, error: OSError) -> None:
         """Report a file or directory, unless that was done since it could last be read."""
         trouble = error.errno if error.errno in _OF_THE_PROCESS else path
         if trouble not in self._reported:
-            self._reported.add(trouble)
+            self._reported[trouble] = path
             reason = f"{error}; it is tried again"
             self._on_damage(Damage(path=path, offset=position, length=0, reason=reason))
 
     def end(self, path: Path) -> None:
         """Note that a file or directory can be read again."""
-        self._reported.discard(path)
-        self._reported.difference_update(_OF_THE_PROCESS)
+        for trouble in [trouble for trouble, of_path in self._reported.items() if of_path == path]:
+            del self._reported[trouble]
