@@ -7,6 +7,7 @@ import re
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeAlias
 
 from eventbus.history.merging import SegmentCursor
 from eventbus.history.reading import OnDamage, Reader, Record
@@ -21,6 +22,7 @@ __all__ = ["TailedSegment"]
 _LAST_NUMBER = re.compile(rb'(?:\n|^)\{"seq":(\d{1,18}),[^\n]*\n?$')
 _SETTLED_NS = 100_000_000  # two changes within a tick of the file system's clock have the same time
 _EVERYTHING = Selection()
+_Status: TypeAlias = tuple[tuple[int, int, int], int]
 
 
 class TailedSegment:
@@ -47,7 +49,9 @@ class TailedSegment:
     """
 
     __slots__ = (
+        "_has_been_read",
         "_has_writer",
+        "_is_settled",
         "_lines",
         "_on_damage",
         "_reader",
@@ -83,7 +87,9 @@ class TailedSegment:
         self._on_damage = on_damage
         self._lines = StoredLines(segment.path)
         self._reader = Reader(segment, on_damage)
-        self._seen: tuple[int, int, int, int] | None = None  # its status when its end was reached
+        self._seen: _Status | None = None  # its status before the last read
+        self._has_been_read = False  # True if that read reached its end
+        self._is_settled = False  # True if a later change would show in its status
         self._skip_to: tuple[int, int] | None = None
         self._reread_to = 0  # lines up to this byte have been read from an earlier file
         self._has_writer: bool | None = None
@@ -154,10 +160,13 @@ class TailedSegment:
         """
         self._skip()
         status = os.stat(self.path, follow_symlinks=False)  # noqa: PTH116 - many times a second
-        seen = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-        if seen == self._seen:
+        # The time of its last modification can be set, so it shows no change for certain.
+        seen = (status.st_dev, status.st_ino, status.st_size), status.st_ctime_ns
+        if seen == self._seen and self._is_settled and self._has_been_read:
             self.is_at_end = True
             return []
+        if self._seen is not None and seen[0] == self._seen[0] and seen[1] != self._seen[1]:
+            self._begin_again()  # it was touched, or rewritten with other records of the same length
         try:
             return self._read_block(seen)
         except OSError:
@@ -166,14 +175,14 @@ class TailedSegment:
             self._begin_again()
             raise
 
-    def _read_block(self, seen: tuple[int, int, int, int]) -> list[Record]:
+    def _read_block(self, seen: _Status) -> list[Record]:
         block = self._lines.next_block()
         if self._lines.is_replaced:
             self._begin_again()
             block = self._lines.next_block()
         self.is_at_end = block is None or (isinstance(block, Block) and block.is_tail)
-        if self.is_at_end and abs(time.time_ns() - seen[-1]) > _SETTLED_NS:
-            self._seen = seen
+        self._seen, self._has_been_read = seen, self.is_at_end
+        self._is_settled = abs(time.time_ns() - seen[1]) > _SETTLED_NS
         if block is None:
             return []
         self.changed_at, self._has_writer = time.monotonic(), None

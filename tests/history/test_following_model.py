@@ -8,6 +8,7 @@ import os
 import resource
 import shutil
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -224,7 +225,9 @@ class Following(RuleBasedStateMachine):
                 if line.startswith(b'{"seq"') and len(new) == len(line):
                     self.numbers[bus] += 1
                     lines[place] = new
+            time.sleep(0.02)  # so that the file system's clock shows it
             path.write_bytes(b"\n".join(lines))
+            self.poll(_ROUND)
 
     @rule(choice=choices, share=st.floats(0, 1))
     def truncate(self, choice: int, share: float) -> None:
@@ -240,10 +243,10 @@ class Following(RuleBasedStateMachine):
             if not second.exists():
                 second.hardlink_to(path) if link else shutil.copy2(path, second)
 
-    @rule(choice=choices, time=st.sampled_from([1, 2**31]))
-    def touch(self, choice: int, time: int) -> None:
+    @rule(choice=choices, seconds=st.sampled_from([1, 2**31]))
+    def touch(self, choice: int, seconds: int) -> None:
         if path := self.chosen(choice):
-            os.utime(path, (time, time))
+            os.utime(path, (seconds, seconds))
 
     # What the follower does.
 
