@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from bisect import bisect_left, bisect_right
 
+from eventbus.events import Event
 from eventbus.history.reading import Reader, Record
-from eventbus.history.record_lines import record_number
+from eventbus.history.record_lines import record_number, without_header
 from eventbus.history.selection import Selection
 from eventbus.history.stored_lines import Block
 
 __all__ = ["RecordNumbers", "has_number"]
 
 _MAX_RANGES = 10_000
+_NUMBER_BYTES = 64  # more than the part of a line that says its number
 _LINE_NUMBER = re.compile(rb'^\{"seq":(\d{1,18}),', re.MULTILINE)
 
 
@@ -49,27 +51,48 @@ class RecordNumbers:
 
         A record whose line has no number is returned, as nothing shows whether it was received.
         """
+        new_range = self._new_range(block)
         damaged = reader.damaged
-        new = self._take(reader.records(block, selection))
-        if not selection.matches_all and not block.is_tail and reader.damaged == damaged:
-            self._add_all(list(map(int, _LINE_NUMBER.findall(block.data))))  # so that few ranges remain
+        records = reader.records(block, selection)
+        is_sound = reader.damaged == damaged  # otherwise another file may have what is damaged here
+        if new_range is not None and is_sound:
+            self.add(*new_range)
+            return records
+        new = list(filter(self._take, records))
+        if is_sound and not block.is_tail and not selection.matches_all:
+            self._add_lines(block)  # the others, too, so that few ranges remain
         return new
 
-    def _take(self, records: list[Record]) -> list[Record]:
-        numbers = [record.seq for record in records]
-        if all(map(has_number, records)) and self._are_new(numbers):
-            self.add(numbers[0], numbers[-1])
-            return records
-        return [record for record in records if self._is_new(record)]
+    def events(self, reader: Reader, block: Block, selection: Selection) -> list[Event]:
+        """Return the same as `read`, as events, in half the time if all numbers are new.
 
-    def _are_new(self, numbers: list[int]) -> bool:
-        """Return True for consecutive numbers above all others, as nearly all are."""
-        return bool(numbers) and self._is_above(numbers[0]) and _are_consecutive(numbers)
+        If some of its lines are damaged, a block that is new does not count as received.
+        """
+        new_range = self._new_range(block)
+        if new_range is None:
+            return [record.event for record in self.read(reader, block, selection)]
+        damaged = reader.damaged
+        events = reader.events(block, selection)
+        if reader.damaged == damaged:
+            self.add(*new_range)
+        return events
+
+    def _new_range(self, block: Block) -> tuple[int, int] | None:
+        """Return a block's first and last number if all between are there, and none was received."""
+        block = without_header(block)
+        data = block.data
+        if block.is_tail or not data:
+            return None
+        first, last = record_number(data[:_NUMBER_BYTES])[0], _last_number(data)
+        if first is None or last is None or not self._is_above(first):
+            return None
+        return (first, last) if last - first + 1 == data.count(b"\n") else None
 
     def _is_above(self, number: int) -> bool:
         return not self._ends or number > self._ends[-1]
 
-    def _is_new(self, record: Record) -> bool:
+    def _take(self, record: Record) -> bool:
+        """Return True for a record that was not received yet, and add its number."""
         if not has_number(record):
             return True
         if record.seq in self:
@@ -77,12 +100,9 @@ class RecordNumbers:
         self.add(record.seq, record.seq)
         return True
 
-    def _add_all(self, numbers: list[int]) -> None:
-        if numbers and _are_consecutive(numbers):
-            self.add(numbers[0], numbers[-1])
-            return
-        for number in numbers:
-            self.add(number, number)
+    def _add_lines(self, block: Block) -> None:
+        for number in _LINE_NUMBER.findall(block.data):
+            self.add(int(number), int(number))
 
 
 def has_number(record: Record) -> bool:
@@ -90,5 +110,6 @@ def has_number(record: Record) -> bool:
     return record_number(record.line)[0] is not None
 
 
-def _are_consecutive(numbers: list[int]) -> bool:
-    return numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+def _last_number(data: bytes) -> int | None:
+    start = data.rfind(b"\n", 0, len(data) - 1) + 1
+    return record_number(data[start : start + _NUMBER_BYTES])[0]

@@ -1,4 +1,4 @@
-"""Following against a model: whatever happens to files and directories, each record comes once."""
+"""_Following against a model: whatever happens to files and directories, each record comes once."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def without_descriptors() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-class Following(RuleBasedStateMachine):
+class _Following(RuleBasedStateMachine):
     """A log to which anything happens, and one that follows it."""
 
     filters: ClassVar[dict[str, Any]] = {}
@@ -286,7 +286,7 @@ class Following(RuleBasedStateMachine):
             shutil.rmtree(self.root)
 
 
-class FilteredFollowing(Following):
+class _FilteredFollowing(_Following):
     """The same with a filter, which decodes matching lines only."""
 
     filters: ClassVar[dict[str, Any]] = {"session_id": "s1"}
@@ -302,15 +302,15 @@ def _directories_are_listed_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("eventbus.history.directory_watch._LIST_SECONDS", 0)
 
 
-@pytest.mark.parametrize("machine", [Following, FilteredFollowing])
+@pytest.mark.parametrize("machine", [_Following, _FilteredFollowing])
 @pytest.mark.parametrize(
     "runs", [20, pytest.param(1_000, marks=pytest.mark.nightly)], ids=["quick", "nightly"]
 )
 def test_each_record_is_received_once_whatever_happens_to_the_files(
-    machine: type[Following], runs: int
+    machine: type[_Following], runs: int
 ) -> None:
     """Files and directories are moved, replaced, truncated and unreadable: each record comes once."""
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         machine,
         settings=settings(
             max_examples=runs,
