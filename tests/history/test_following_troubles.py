@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -31,7 +31,7 @@ def ignored(damage: Damage) -> None:
 
 
 @contextmanager
-def failing(name: str, number: int, part: str = "events") -> Iterator[None]:
+def failing(name: str, number: int, part: str = "events") -> Generator[None]:
     """Let a function of `os` fail for paths that contain a text."""
     real: Callable[..., Any] = getattr(os, name)
 
