@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 import anyio
@@ -13,6 +14,7 @@ import typer
 from eventbus.cli.exit_codes import DAMAGED, OK
 from eventbus.cli.log_access import DamageNotes, note, open_log
 from eventbus.cli.options import LogDirectory, choice, parse_time
+from eventbus.cli.output_reader import while_output_is_read
 from eventbus.events import Event, UnknownEvent, event_types
 from eventbus.history import EventLog, Record
 from eventbus.history.export_formats import cloud_event, csv_header, csv_line
@@ -65,7 +67,7 @@ def cat(
         note(f"there is no event class {name}; printing stored events of that type")
     write = _writer(form)
     if follow:
-        anyio.run(_follow, log, filters, wanted, write)
+        anyio.run(while_output_is_read, partial(_follow, log, filters, wanted, write))
         return OK
     for record in filter(wanted.includes, log.records(**filters)):
         write(record)

@@ -7,9 +7,12 @@ before it of its own writer. Of the segments that overlap in time, one block eac
 
 from __future__ import annotations
 
+import errno
 import heapq
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 from eventbus.history.reading import OnDamage, Reader
@@ -24,6 +27,9 @@ Decode: TypeAlias = "Callable[[Reader, Block], list[_ItemT]]"
 
 _WHOLE_BLOCKS = 8  # of this many overlapping segments; more segments get smaller blocks
 _SMALLEST_BLOCK = 16 * 1024
+_PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE, errno.EAGAIN)
+_PATIENCE_SECONDS = 1.0
+_PAUSE_SECONDS = 0.02
 
 
 class SegmentCursor(NamedTuple):
@@ -43,10 +49,12 @@ class WriterSegments(Generic[_ItemT]):
         time_of: Returns when an item happened.
         on_damage: Called with each place that is skipped.
         positions: Where to begin in a segment, by its file's name; by default at its beginning.
-        leaves_tail: True to not read the last segment's tail, which may still grow.
+        leaves_tail: True if a `TailedWriter` continues: the last segment's tail, which may still grow,
+            is not read, and nothing is read from a segment on that cannot be read.
 
     Attributes:
         cursor: The segment that is being read, or that was read last.
+        cursors: All segments that reading has begun with.
         key: A lower bound for the times of the remaining items.
         items: The items of the last decoded block.
         taken: How many of them have been taken.
@@ -74,6 +82,7 @@ class WriterSegments(Generic[_ItemT]):
         self._positions = positions or {}
         self._leaves_tail = leaves_tail
         self._at_end = True
+        self.cursors: list[SegmentCursor] = []
         self.cursor: SegmentCursor = self._begin(segment)
 
     def load(self, block_size: int) -> bool:
@@ -117,6 +126,7 @@ class WriterSegments(Generic[_ItemT]):
         while self._segments or not self._at_end:
             if self._at_end:
                 self.cursor, self._at_end = self._begin(self._segments.pop()), False
+                self.cursors.append(self.cursor)
             block = self._read(self.cursor.lines, size)
             if block is not None:
                 return block
@@ -124,13 +134,7 @@ class WriterSegments(Generic[_ItemT]):
 
     def _read(self, lines: StoredLines, size: int) -> Block | None:
         """Return the next block of a segment; None at damage or at the segment's end."""
-        block: Block | Damage | None = None
-        try:
-            block = lines.next_block(size)
-        except FileNotFoundError:  # deleted since, which is its end
-            pass
-        except OSError as error:
-            self._on_damage(Damage(path=lines.path, offset=lines.position, length=0, reason=str(error)))
+        block = self._try_to_read(lines, size)
         if isinstance(block, Damage):
             self._on_damage(block)
             return None
@@ -140,6 +144,51 @@ class WriterSegments(Generic[_ItemT]):
         if block is None and (damage := lines.overlong_tail()):
             self._on_damage(damage)
         return block
+
+    def _try_to_read(self, lines: StoredLines, size: int) -> Block | Damage | None:
+        try:
+            block = lines.next_block(size) if self._leaves_tail else _read_patiently(lines, size)
+        except OSError as error:
+            if self._leaves_tail:
+                self._segments.clear()  # `TailedWriter` tries again, and reads them in order
+            elif not isinstance(error, FileNotFoundError) or not _has_directory(lines.path):
+                self._report(lines, str(error))
+            return None  # if only the file is missing, it was deleted, which is its end
+        if lines.is_replaced:
+            if self._leaves_tail:
+                self._segments.clear()
+            else:
+                self._report(lines, "the file was replaced while it was read; the rest of it was not read")
+        return block
+
+    def _report(self, lines: StoredLines, reason: str) -> None:
+        self._on_damage(Damage(path=lines.path, offset=lines.position, length=0, reason=reason))
+
+
+def _read_patiently(lines: StoredLines, size: int) -> Block | Damage | None:
+    """Read a block; try again for a second if that fails for a reason that may pass.
+
+    Raises:
+        OSError: It still fails.
+    """
+    give_up_at: float | None = None
+    while True:
+        try:
+            return lines.next_block(size)
+        except OSError as error:
+            give_up_at = give_up_at or time.monotonic() + _PATIENCE_SECONDS
+            if not _may_pass(error, lines.path) or time.monotonic() > give_up_at:
+                raise
+            time.sleep(_PAUSE_SECONDS)
+
+
+def _may_pass(error: OSError, path: Path) -> bool:
+    is_away = isinstance(error, FileNotFoundError) and not _has_directory(path)
+    return is_away or error.errno in _PASSING
+
+
+def _has_directory(path: Path) -> bool:
+    return path.parent.is_dir()
 
 
 def merge(writers: Iterable[WriterSegments[_ItemT]]) -> Iterator[list[_ItemT]]:

@@ -91,15 +91,16 @@ class Reader:
     Attributes:
         segment: The segment.
         seq: The number of the last record.
+        damaged: How many places without a record there were.
     """
 
-    __slots__ = ("_latest", "_merged_damage", "_on_damage", "_reported", "segment", "seq")
+    __slots__ = ("_latest", "_merged_damage", "_on_damage", "damaged", "segment", "seq")
 
     def __init__(self, segment: SegmentFile, on_damage: OnDamage) -> None:
         self.segment: SegmentFile = segment
         self._on_damage = on_damage
         self._latest = segment.start
-        self._reported = 0
+        self.damaged: int = 0
         self._merged_damage: Damage | None = None
         self.seq: int = 0
 
@@ -236,8 +237,8 @@ class Reader:
     def _report(self, offset: int, length: int, reason: str | None) -> None:
         if not length or reason is None:
             return
-        self._reported += 1
-        if self._reported <= _MAX_PLACES:
+        self.damaged += 1
+        if self.damaged <= _MAX_PLACES:
             self._on_damage(Damage(path=self.segment.path, offset=offset, length=length, reason=reason))
             return
         start = offset if self._merged_damage is None else self._merged_damage.offset

@@ -21,6 +21,7 @@ BLOCK_BYTES = 256 * 1024
 MAX_LINE_BYTES = 1024 * 1024
 """A longer line is damage: the largest event takes a sixteenth of this."""
 
+_MARK_BYTES = 1024
 _OPEN = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # opening a FIFO must not block
 
 
@@ -83,14 +84,18 @@ class StoredLines:
         path: The file.
         position: Where the next block begins. At the end of the file it stays at the beginning of a
             last line without a line feed, so that reading later returns this line whole.
+        is_replaced: True if the file is not the one that was read before: it has another inode, is
+            shorter, or other bytes are before the position. Nothing more is read.
     """
 
-    __slots__ = ("_identity", "_overlong_start", "path", "position")
+    __slots__ = ("_identity", "_mark", "_overlong_start", "is_replaced", "path", "position")
 
     def __init__(self, path: Path, position: int = 0) -> None:
         self.path: Path = path
         self.position: int = position
+        self.is_replaced: bool = False
         self._identity: tuple[int, int] | None = None
+        self._mark = 0, hash(b"")  # the length and hash of the bytes before the position
         self._overlong_start: int | None = None
 
     def next_block(self, size: int = BLOCK_BYTES) -> Block | Damage | None:
@@ -102,17 +107,34 @@ class StoredLines:
             OSError: The file cannot be read, or is not a regular file.
         """
         with open_regular(self.path) as descriptor:
-            if not self._is_same_file(os.fstat(descriptor)):
+            self.is_replaced = not self._is_same_file(descriptor)
+            if self.is_replaced:
                 return None
             if self._overlong_start is not None:
                 return self._skip_overlong_line(descriptor)
             return self._read(descriptor, size)
 
-    def _is_same_file(self, status: os.stat_result) -> bool:
-        """Return False if another file has replaced the one that was read before."""
+    def move_to(self, position: int, before: bytes) -> None:
+        """Let the next block begin at a position.
+
+        Args:
+            position: Where a line begins or a last record ends.
+            before: The bytes before it, at least its last line; they are compared later.
+        """
+        line = len(before) - before.rfind(b"\n", 0, -1)
+        length = min(len(before), max(line, _MARK_BYTES))
+        self.position, self._mark = position, (length, hash(before[len(before) - length :]))
+
+    def _is_same_file(self, descriptor: int) -> bool:
+        status = os.fstat(descriptor)
         identity = status.st_dev, status.st_ino
         self._identity = self._identity or identity
-        return self._identity == identity
+        length, mark = self._mark
+        # Not only the identity: a file that is rewritten in place, or one that gets the inode of the
+        # file it replaces, may be longer than what was read.
+        return self._identity == identity and mark == hash(
+            os.pread(descriptor, length, self.position - length)
+        )
 
     def _read(self, descriptor: int, size: int) -> Block | Damage | None:
         data = os.pread(descriptor, size, self.position)
@@ -122,11 +144,11 @@ class StoredLines:
             end = data.find(b"\n") + 1
         if end:
             block = Block(self.position, data[:end])
-            self.position += end
+            self.move_to(self.position + end, block.data)
             return block
         if len(data) > MAX_LINE_BYTES:
             self._overlong_start = self.position
-            self.position += len(data)
+            self.move_to(self.position + len(data), data[-_MARK_BYTES:])
             return self._skip_overlong_line(descriptor)
         return Block(self.position, data, is_tail=True) if data else None
 
@@ -137,9 +159,9 @@ class StoredLines:
             if end >= 0:
                 start, self._overlong_start = self._overlong_start or 0, None
                 length = self.position + end - start
-                self.position += end + 1
+                self.move_to(self.position + end + 1, data[: end + 1][-_MARK_BYTES:])
                 return self._overlong(start, length)
-            self.position += len(data)
+            self.move_to(self.position + len(data), data[-_MARK_BYTES:])
         return None
 
     def overlong_tail(self) -> Damage | None:

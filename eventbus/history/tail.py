@@ -80,7 +80,6 @@ class Tail:
 
         Raises:
             StreamStateError: It has not been entered, or another task is reading it.
-            OSError: The log cannot be read.
         """
         if not self._is_open:
             raise StreamStateError("this is not open. Read it inside `async with log.follow() as records:`")

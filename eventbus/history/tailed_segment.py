@@ -7,9 +7,12 @@ import re
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeAlias
 
 from eventbus.history.merging import SegmentCursor
-from eventbus.history.reading import OnDamage, Record
+from eventbus.history.reading import OnDamage, Reader, Record
+from eventbus.history.record_numbers import RecordNumbers, has_number
+from eventbus.history.segment_files import SegmentFile, read_first_line
 from eventbus.history.selection import Selection
 from eventbus.history.stored_lines import MAX_LINE_BYTES, Block, Damage, StoredLines, read_bytes
 from eventbus.history.writer_lock import has_writer
@@ -17,6 +20,9 @@ from eventbus.history.writer_lock import has_writer
 __all__ = ["TailedSegment"]
 
 _LAST_NUMBER = re.compile(rb'(?:\n|^)\{"seq":(\d{1,18}),[^\n]*\n?$')
+_SETTLED_NS = 100_000_000  # two changes within a tick of the file system's clock have the same time
+_EVERYTHING = Selection()
+_Status: TypeAlias = tuple[tuple[int, int, int], int]
 
 
 class TailedSegment:
@@ -24,30 +30,68 @@ class TailedSegment:
 
     An unfinished line is read when it is finished. A complete record without a line feed counts as
     finished: its writer will not write it again. If the file was replaced, truncated or rewritten, it
-    is read from the beginning, without the records that have been read already.
+    is read from the beginning, without the records that have been received already.
 
     Args:
-        cursor: How far it has been read.
+        segment: The segment.
+        received: The numbers of the records of its writer that were received.
         selection: Which records are wanted.
         on_damage: Called with each place that is skipped.
+        first_seq: The number of its first record; None if that is not known.
 
     Attributes:
+        path: The file.
+        name: The file's name.
+        first_seq: The number of its first record; None if that is not known.
         is_at_end: True if the last read found nothing more.
-        is_gone: True if it was deleted or could not be read; set by the caller of `read`.
+        failed_at: When reading it began to fail, on the monotonic clock; None if it does not fail.
         changed_at: When the last read found something, on the monotonic clock.
     """
 
-    def __init__(self, cursor: SegmentCursor, selection: Selection, on_damage: OnDamage) -> None:
-        self._lines, self._reader = cursor.lines, cursor.reader
+    __slots__ = (
+        "_has_been_read",
+        "_has_writer",
+        "_is_settled",
+        "_lines",
+        "_on_damage",
+        "_reader",
+        "_received",
+        "_reread_to",
+        "_seen",
+        "_selection",
+        "_skip_to",
+        "changed_at",
+        "failed_at",
+        "first_seq",
+        "is_at_end",
+        "name",
+        "path",
+    )
+
+    def __init__(
+        self,
+        segment: SegmentFile,
+        received: RecordNumbers,
+        selection: Selection,
+        on_damage: OnDamage,
+        first_seq: int | None = None,
+    ) -> None:
+        self.path: Path = segment.path
+        self.name: str = segment.path.name
+        self.first_seq: int | None = first_seq
+        self.is_at_end: bool = False
+        self.failed_at: float | None = None
+        self.changed_at: float = 0.0
+        self._received = received
         self._selection = selection
         self._on_damage = on_damage
-        self._identity: tuple[int, int] | None = None
-        self._size = -1
-        self._last_seq = self._reader.seq
-        self._skip_to_seq = 0  # records up to this number have been read from an earlier file
-        self.changed_at: float = 0.0
-        self.is_at_end: bool = False
-        self.is_gone: bool = False
+        self._lines = StoredLines(segment.path)
+        self._reader = Reader(segment, on_damage)
+        self._seen: _Status | None = None  # its status before the last read
+        self._has_been_read = False  # True if that read reached its end
+        self._is_settled = False  # True if a later change would show in its status
+        self._skip_to: tuple[int, int] | None = None
+        self._reread_to = 0  # lines up to this byte have been read from an earlier file
         self._has_writer: bool | None = None
 
     @property
@@ -59,32 +103,54 @@ class TailedSegment:
         return self._has_writer is not False, self.changed_at
 
     @property
-    def path(self) -> Path:
-        """The file."""
-        return self._lines.path
-
-    @property
     def position(self) -> int:
         """Where the next read begins."""
         return self._lines.position
 
-    def go_to_end(self) -> int:
-        """Skip what the file contains now; return where the next read begins.
+    def continue_from(self, cursor: SegmentCursor) -> None:
+        """Begin where another reader of the segment has stopped."""
+        self._lines, self._reader = cursor.lines, cursor.reader
+
+    def find_first_seq(self) -> None:
+        """Look for the number of the first record, if it is not known."""
+        if self.first_seq is None:
+            self.first_seq = read_first_line(self.path).first_seq
+
+    def skip_to(self, end: int, *, with_earlier_segments: bool) -> None:
+        """Skip the whole lines before a byte, or before the file's end if that comes earlier.
+
+        The skipped records count as received. If the file cannot be read now, the first read that
+        succeeds skips them.
+
+        Args:
+            end: The byte.
+            with_earlier_segments: True if all earlier records of the writer count as received, too.
 
         Raises:
             OSError: It cannot be read.
         """
-        path = self._lines.path
-        start = max(0, path.stat(follow_symlinks=False).st_size - MAX_LINE_BYTES)
-        data = read_bytes(path, start, MAX_LINE_BYTES)
+        self._skip_to = end, with_earlier_segments
+        self._skip()
+
+    def _skip(self) -> None:
+        if self._skip_to is None:
+            return
+        size, with_earlier_segments = self._skip_to
+        size = min(size, self.path.stat(follow_symlinks=False).st_size)
+        start = max(0, size - MAX_LINE_BYTES)
+        data = read_bytes(self.path, start, size - start)
         end = data.rfind(b"\n") + 1
         tail = data[end:]
-        if (end or not start) and not self._reader.records(Block(start + end, tail, True), Selection()):
+        if (end or not start) and not self._reader.records(Block(start + end, tail, True), _EVERYTHING):
             data = data[:end]  # the tail is not a record yet, so it is not skipped
         number = _LAST_NUMBER.search(data)
-        self._last_seq = int(number[1]) if number else 0
-        self._lines = StoredLines(path, start + len(data))
-        return self._lines.position
+        if number:
+            last = self._reader.seq = int(number[1])
+            self.find_first_seq()
+            first = 0 if with_earlier_segments else last if self.first_seq is None else self.first_seq
+            self._received.add(min(first, last), last)
+        self._lines.move_to(start + len(data), data)
+        self._skip_to = None
 
     def read(self) -> list[Record]:
         """Return wanted records that were appended, at most a block of them.
@@ -92,34 +158,49 @@ class TailedSegment:
         Raises:
             OSError: It is gone, or cannot be read.
         """
-        status = os.stat(self._lines.path, follow_symlinks=False)  # noqa: PTH116 - many times a second
-        identity = status.st_dev, status.st_ino
-        if status.st_size == self._size and identity == self._identity:
+        self._skip()
+        status = os.stat(self.path, follow_symlinks=False)  # noqa: PTH116 - many times a second
+        # The time of its last modification can be set, so it shows no change for certain.
+        seen = (status.st_dev, status.st_ino, status.st_size), status.st_ctime_ns
+        if seen == self._seen and self._is_settled and self._has_been_read:
             self.is_at_end = True
             return []
-        if status.st_size < self._lines.position or self._identity not in (None, identity):
+        if self._seen is not None and seen[0] == self._seen[0] and seen[1] != self._seen[1]:
+            self._begin_again()  # it was touched, or rewritten with other records of the same length
+        try:
+            return self._read_block(seen)
+        except OSError:
+            raise
+        except BaseException:  # of `on_damage`: the records of the block are not lost
             self._begin_again()
-        self._identity = identity
-        self.changed_at, self._has_writer = time.monotonic(), None
+            raise
+
+    def _read_block(self, seen: _Status) -> list[Record]:
         block = self._lines.next_block()
+        if self._lines.is_replaced:
+            self._begin_again()
+            block = self._lines.next_block()
+        self.is_at_end = block is None or (isinstance(block, Block) and block.is_tail)
+        self._seen, self._has_been_read = seen, self.is_at_end
+        self._is_settled = abs(time.time_ns() - seen[1]) > _SETTLED_NS
+        if block is None:
+            return []
+        self.changed_at, self._has_writer = time.monotonic(), None
         if isinstance(block, Damage):
             self._on_damage(block)
             return []
-        self.is_at_end = block is None or block.is_tail
-        if self.is_at_end:
-            self._size = status.st_size
-        return [] if block is None else self._records(block)
+        return self._records(block)
 
     def _begin_again(self) -> None:
-        self._lines = StoredLines(self._lines.path)
-        self._skip_to_seq = max(self._skip_to_seq, self._last_seq)
+        self._reread_to = max(self._reread_to, self._lines.position)
+        self._lines = StoredLines(self.path)
+        self._reader = Reader(self._reader.segment, self._on_damage)
 
     def _records(self, block: Block) -> list[Record]:
-        records = self._reader.records(block, self._selection)
+        records = self._received.read(self._reader, block, self._selection)
         if block.is_tail and records:
-            self._lines.position = records[-1].offset + records[-1].length
-        if self._skip_to_seq:
-            records = [record for record in records if record.seq > self._skip_to_seq]
-        if records:
-            self._last_seq = records[-1].seq
+            end = records[-1].offset + records[-1].length
+            self._lines.move_to(end, block.data[: end - block.offset])
+        if block.offset < self._reread_to:
+            records = [each for each in records if each.offset >= self._reread_to or has_number(each)]
         return records

@@ -314,3 +314,22 @@ def test_sqlite_utils_reads_a_repaired_log(cli: Program, repaired: Path, tmp_pat
         [*command, "query", str(database), query], capture_output=True, text=True, check=True
     )
     assert json.loads(ended.stdout) == [{"n": 4, "last": 9}]
+
+
+@pytest.mark.parametrize("words", [("--type", "skill_completed"), ("--session", "s", "--format", "csv")])
+def test_a_reader_that_leaves_ends_following_while_nothing_is_printed(
+    log: Path, words: tuple[str, ...]
+) -> None:
+    """`eventbus cat -f --type T | grep -m1 T` ends, although no other event of that type comes."""
+    running = start(log, "-f", *words)
+    assert running.stdout is not None
+    assert running.stderr is not None
+    try:
+        running.stdout.readline()
+        running.stdout.close()
+        assert running.wait(20) == 141
+        assert running.stderr.read() == b""
+    finally:
+        running.kill()
+        running.wait()
+        running.stderr.close()

@@ -26,7 +26,8 @@ from eventbus import (
     WorkflowStarted,
     session_scope,
 )
-from eventbus.history import Damage, EventLog, Record, Tail, tail
+from eventbus.history import Damage, EventLog, Record, tail
+from tests.history.followed import nothing_more, take, take_numbers
 from tests.history.log_examples import START, Segments, Writers, append, progress, stored
 
 POLL_SECONDS = tail._POLL_SECONDS
@@ -45,43 +46,6 @@ def run(script: str, directory: Path, **environment: str) -> subprocess.Popen[st
 @pytest.fixture(autouse=True)
 def _polls_are_frequent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tail, "_POLL_SECONDS", 0.005)
-
-
-async def take(following: Tail, count: int) -> list[Record]:
-    """Return the next records; fail if they do not come."""
-    records: list[Record] = []
-    with anyio.fail_after(20):
-        while len(records) < count:
-            records.append(await anext(following))
-    return records
-
-
-async def take_numbers(following: Tail, count: int) -> list[int]:
-    return [record.seq for record in await take(following, count)]
-
-
-async def nothing_more(following: Tail, *, at_least: int = 5) -> bool:
-    """Return True if this many polls of the log find no record."""
-    poll = following._watch.poll
-    polls = 0
-    found: list[Record] = []
-
-    def counting() -> list[Record]:
-        nonlocal polls
-        polls += 1
-        return poll()
-
-    async def read() -> None:
-        found.append(await anext(following))
-
-    with pytest.MonkeyPatch.context() as patch, anyio.fail_after(20):
-        patch.setattr(following._watch, "poll", counting)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(read)
-            while polls <= at_least and not found:  # noqa: ASYNC110 - no event reports a poll
-                await anyio.sleep(0.001)
-            tasks.cancel_scope.cancel()
-    return not found
 
 
 # What is received.
