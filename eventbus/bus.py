@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar, Unpack, overload
 import blinker
 
 from eventbus.contracts import EventT, EventTypes, Subscriber
-from eventbus.delivery.causality import depth_here
+from eventbus.delivery.causality import call_here
 from eventbus.delivery.decorator_types import Subscribing
 from eventbus.delivery.intake import Intake
 from eventbus.delivery.lifecycle import CLOSE_TIMEOUT_SECONDS, Lifecycle
@@ -133,12 +133,12 @@ class EventBus:
         plans = router.table.plans
         plan = plans.get(type(event))
         if plan is DIRECT:
-            if not depth_here.get():
+            if call_here.get() is None:
                 pending = router.pending
                 pending.append(event)
                 is_done = len(pending) <= router.wake_ups.ring_threshold
                 return is_done or self._intake.ring_or_distribute(event)
-        elif plan is NO_SUBSCRIBER and not depth_here.get():
+        elif plan is NO_SUBSCRIBER and call_here.get() is None:
             pending = router.pending
             pending.append(event)
             is_done = router.table.plans is plans and len(pending) <= MAX_PENDING

@@ -7,12 +7,14 @@ distributes them itself; see `router`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import copy_context
 from functools import partial
 
 from eventbus.contracts import Overflow
 from eventbus.delivery.callables import reject_unrun
 from eventbus.delivery.causality import MAX_CHAIN_DEPTH, depth_here, handling, is_handling
 from eventbus.delivery.doorbell import Waiter
+from eventbus.delivery.isolation import exit_in
 from eventbus.delivery.mailbox import Entry, Envelope, Mailbox, event_of
 from eventbus.delivery.router import Router
 from eventbus.delivery.routing_table import PublishPlan
@@ -134,7 +136,7 @@ class Intake:
 
     def _prepared(self, event: Event, plan: PublishPlan) -> Entry | None:
         """Return what to append to the pending events; None when the event is rejected."""
-        depth = depth_here.get()
+        depth = depth_here()
         if not self._accepts_from_here():
             self._router.run_inside(Intake._count_rejected, self)
             return None
@@ -152,7 +154,7 @@ class Intake:
         return not self._router.is_closed or (not self._router.queue.is_sealed and is_handling(self._bus))
 
     def _warn_of_cut_chain(self, event: Event) -> None:
-        cause = handling.get()
+        cause = handling()
         handler = "a handler" if cause is None else f"the handler of {cause.name!r}"
         self._router.failure_log.warn(
             f"chain {handler}",
@@ -167,8 +169,10 @@ class Intake:
             # One by one: blinker's send would skip the others at the first exception.
             for receiver in tuple(signal.receivers_for(event)):
                 try:
-                    reject_unrun(receiver(event))
-                except Exception as error:  # noqa: BLE001
+                    reject_unrun(copy_context().run(receiver, event))  # it cannot change the publisher's
+                except BaseException as error:
+                    if exit_in(error) is not None:
+                        raise
                     cause = f"tap {type(error).__name__}"
                     self._router.failure_log.warn(cause, f"a tap failed: {type(error).__name__}", error)
 
@@ -197,7 +201,7 @@ class Intake:
             router.pending.append(entry)
             router.queue.distribute()
             return ()
-        me = handling.get()
+        me = handling()
         if me is not None and me in full:
             raise WouldDeadlockError(
                 f"the handler of {me.name!r} cannot wait for room in its own mailbox. "

@@ -15,7 +15,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, ParamSpec, TypeAlias, TypeVar, cast
 
-from eventbus.delivery.causality import depth_here, handling
+from eventbus.delivery.causality import call_here
 from eventbus.delivery.doorbell import Waiter, current_loop
 
 __all__ = ["OwnThread"]
@@ -103,21 +103,19 @@ class OwnThread:
 
 
 class _Call(Generic[_Result]):
-    __slots__ = ("_depth", "_error", "_function", "_handling", "_result", "when_made")
+    __slots__ = ("_call", "_error", "_function", "_result", "when_made")
 
     def __init__(self, function: Callable[[], _Result]) -> None:
         self._function = function
         # Events published in the thread belong to the same chain and the same handler. Not the whole
         # context is copied: anyio would believe that a loop runs in the thread.
-        self._depth = depth_here.get()
-        self._handling = handling.get()
+        self._call = call_here.get()
         self._result: _Result | None = None
         self._error: BaseException | None = None
         self.when_made: Callable[[], None] | None = None
 
     def make(self) -> None:
-        depth_here.set(self._depth)
-        handling.set(self._handling)
+        call_here.set(self._call)
         try:
             self._result = self._function()
         except BaseException as error:  # noqa: BLE001 - it is raised in the task that waits

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import suppress
+
+from eventbus.delivery.isolation import exit_in
 
 __all__ = ["SECONDS_BETWEEN_WARNINGS", "RateLimitedLog"]
 
@@ -45,5 +46,8 @@ class RateLimitedLog:
         self._next[cause] = now + SECONDS_BETWEEN_WARNINGS
         suppressed = self._suppressed.pop(cause, 0)
         more = f" ({suppressed} more like it suppressed)" if suppressed else ""
-        with suppress(Exception):
+        try:
             self._logger.warning("%s %s%s", self._prefix, what, more, exc_info=error)
+        except BaseException as raised:
+            if exit_in(raised) is not None:
+                raise

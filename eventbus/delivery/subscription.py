@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Hashable
 from contextlib import suppress
+from contextvars import copy_context
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -12,6 +13,7 @@ from eventbus.contracts import Subscriber
 from eventbus.delivery.callables import reject_unrun
 from eventbus.delivery.coalescing_mailbox import new_mailbox
 from eventbus.delivery.critical_section import CriticalSection
+from eventbus.delivery.isolation import exit_in
 from eventbus.delivery.mailbox import Mailbox
 from eventbus.delivery.rate_limited_log import RateLimitedLog
 from eventbus.delivery.statistics import SubscriptionState, SubscriptionStatistics
@@ -19,6 +21,7 @@ from eventbus.events import Event
 
 if TYPE_CHECKING:
     from eventbus.bus import EventBus
+    from eventbus.delivery.causality import Call
     from eventbus.delivery.drain import Drain
     from eventbus.delivery.router import Router
 
@@ -40,6 +43,7 @@ class Subscription:
         is_stream: Whether a stream's reader empties the mailbox, and not a worker.
         wake: Wakes its worker or reader, from anywhere.
         failed: How many handler calls raised.
+        call: The call of its subscriber that is running.
         needs_attention: Whether the worker has to check for drains, a close, or failures to forget.
         failure_log: Where its failures are logged.
     """
@@ -68,6 +72,7 @@ class Subscription:
         self.state: SubscriptionState = "running" if self.is_stream else "waiting"
         self.wake: Callable[[], None] = _wake_nothing
         self.failed: int = 0
+        self.call: Call | None = None
         self.needs_attention: bool = False
         self._drains: list[tuple[int, Drain]] = []  # each waits until this many events are done with
 
@@ -115,10 +120,12 @@ class Subscription:
     def key_of(self, event: Event) -> Hashable:
         """Return the key of an event; a new one if the key function fails."""
         try:
-            key = self.key(event) if self.key is not None else object()
+            key = copy_context().run(self.key, event) if self.key is not None else object()
             hash(key)
             reject_unrun(key)
-        except Exception as error:  # noqa: BLE001 - publishing must not fail because of a subscriber
+        except BaseException as error:  # publishing must not fail because of a subscriber
+            if exit_in(error) is not None:
+                raise
             cause, what = type(error).__name__, f"could not get the key of a {type(event).__name__}"
             self.failure_log.warn(f"key {cause}", what, error)
             return object()

@@ -13,7 +13,8 @@ The rules:
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextvars import Context, copy_context
 from functools import partial
 from itertools import repeat
 from typing import Any, TypeAlias, cast
@@ -21,10 +22,11 @@ from typing import Any, TypeAlias, cast
 import anyio
 import anyio.lowlevel
 
-from eventbus.delivery.causality import MAX_CHAIN_DEPTH, depth_here, handling
+from eventbus.delivery.causality import MAX_CHAIN_DEPTH, call_here, depth_here
 from eventbus.delivery.deadline import Deadline
 from eventbus.delivery.doorbell import Doorbell, Sleeper, is_cancellation, new_sleeper
 from eventbus.delivery.handlers import call_maybe_async, ensure_async
+from eventbus.delivery.isolation import exit_in, has_changed_since, in_context
 from eventbus.delivery.mailbox import Envelope, event_of
 from eventbus.delivery.router import Router
 from eventbus.delivery.statistics import SubscriptionState
@@ -82,19 +84,18 @@ class Worker:
         if subscription.state != "waiting":
             return  # unsubscribed before the bus was entered
         leave_all_scopes()
-        handling.set(subscription)
-        depth_here.set(1)
         sleeper = new_sleeper()
         subscription.wake = partial(doorbell.wake, sleeper)
         subscription.state = "running"
         try:
-            await call_maybe_async(subscription.subscriber.start, subscription.bus)
+            await self._call(subscription.subscriber.start, subscription.bus)
+            leave_all_scopes()  # `start` may have left one open
             await self._deliver_until_closed(sleeper)
             self._end("ended")
         except BaseException as error:  # it harms no other subscription
             self._end_for(error, scope)
             if is_cancellation(error) and scope.cancel_called:
-                raise
+                raise  # a group is not passed on: it may contain failures, too
         finally:
             subscription.notify_drains()
             await self._stop(scope)
@@ -103,8 +104,10 @@ class Worker:
         subscription = self._subscription
         mailbox = subscription.mailbox
         deliver = self._delivery()
+        clean = copy_context()  # as `start` left it
         while subscription.state == "running":
-            await deliver()
+            # A call that changed a context variable has spoilt the context: the next gets a fresh one.
+            await in_context(clean.copy(), deliver())
             subscription.notify_drains()
             # Read before the look: nothing is put afterwards.
             is_last_look = mailbox.closed or self._router.queue.is_sealed
@@ -117,7 +120,7 @@ class Worker:
                 return
             await sleeper.sleep()
 
-    def _delivery(self) -> Callable[[], Awaitable[None]]:
+    def _delivery(self) -> Callable[[], Coroutine[Any, Any, None]]:
         subscriber = self._subscription.subscriber
         if subscriber.handles_batches:
             return partial(self._deliver_batches, ensure_async(subscriber.handle_batch))
@@ -127,7 +130,7 @@ class Worker:
         """Hand over event by event until none is queued. The hot loop: every step in it counts."""
         subscription = self._subscription
         mailbox = subscription.mailbox
-        depth = 0
+        context: Context | None = None
         while mailbox.contents:
             subscription.needs_attention = self._failures_in_row > 0  # the rest is looked at here
             for _ in repeat(None, self._events_until_check()):
@@ -135,26 +138,33 @@ class Worker:
                     event: Any = mailbox.take()
                 except IndexError:
                     break  # all taken, or just unsubscribed
+                depth = 1
                 if type(event) is Envelope:
-                    depth = event.depth
-                    depth_here.set(depth + 1)
+                    depth += event.depth
                     event = event.event
-                elif depth:
-                    depth = 0
-                    depth_here.set(1)
+                subscription.call = call = (subscription, depth)
+                call_here.set(call)
+                context = copy_context()
                 try:
                     await handle(event)
-                except Exception as error:  # noqa: BLE001
+                except BaseException as error:
+                    if not _is_failure(error):
+                        raise
                     self._fail(error, [event])
-                else:
-                    if subscription.needs_attention:
-                        subscription.needs_attention = False
-                        self._failures_in_row = 0
-                        break
+                    break
+                subscription.call = None
+                if subscription.needs_attention:
+                    subscription.needs_attention = False
+                    self._failures_in_row = 0
+                    break
+                if has_changed_since(context):
+                    break
+            subscription.call = None
+            if context is not None and has_changed_since(context):
+                await self._yield_to_loop()
+                return
             if mailbox.contents:
                 await self._yield_to_loop()
-        if depth:
-            depth_here.set(1)
 
     async def _deliver_batches(self, handle_batch: _Handle) -> None:
         """Hand over batch by batch until nothing is queued."""
@@ -171,15 +181,22 @@ class Worker:
             if Envelope in set(map(type, batch)):
                 events = list(map(event_of, batch))
                 depth = max(each.depth for each in batch if type(each) is Envelope)
-            depth_here.set(depth + 1)
+            subscription.call = call = (subscription, depth + 1)
+            call_here.set(call)
+            context = copy_context()
             try:
                 await handle_batch(events)
-            except Exception as error:  # noqa: BLE001
+            except BaseException as error:
+                if not _is_failure(error):
+                    raise
                 self._fail(error, events)
             else:
                 self._failures_in_row = 0
+            subscription.call = None
             subscription.notify_drains()
             await self._yield_to_loop()
+            if has_changed_since(context):
+                return
 
     def _events_until_check(self) -> int:
         """Notify the drains that are done; return after how many events to check again."""
@@ -199,15 +216,25 @@ class Worker:
         is_late = scope.cancel_called  # then everything is being cancelled, and it has this long left
         try:
             with anyio.move_on_after(STOP_GRACE_SECONDS if is_late else None, shield=is_late):
-                await call_maybe_async(self._subscription.subscriber.stop)
+                await self._call(self._subscription.subscriber.stop)
         except BaseException as error:  # it harms no other subscription
             self._end_for(error, scope)
             if is_cancellation(error) and scope.cancel_called:
                 raise
 
+    async def _call(self, function: Callable[..., object], *arguments: object) -> None:
+        """Call `start` or `stop`."""
+        subscription = self._subscription
+        subscription.call = call = (subscription, 1)
+        call_here.set(call)
+        try:
+            await call_maybe_async(function, *arguments)
+        finally:
+            subscription.call = None
+
     # Failure.
 
-    def _fail(self, error: Exception, events: Sequence[Event]) -> None:
+    def _fail(self, error: BaseException, events: Sequence[Event]) -> None:
         subscription = self._subscription
         subscription.failed += 1
         subscription.needs_attention = True
@@ -226,7 +253,7 @@ class Worker:
 
     def _end_for(self, error: BaseException, scope: anyio.CancelScope) -> None:
         """End because of an exception of the subscriber, or because the host cancelled it."""
-        if is_cancellation(error):
+        if _is_only_cancellation(error):
             self._end("cancelled")
             if scope.cancel_called:
                 return
@@ -239,8 +266,9 @@ class Worker:
         name = type(error).__name__
         subscription.failure_log.warn(name, f"is ended: {name}", error)
         self._publish_failure(name, None, quarantined=False)
-        if not isinstance(error, Exception) and not is_cancellation(error):
-            self._raise_on_close(error)
+        exit_ = exit_in(error)
+        if exit_ is not None:
+            self._raise_on_close(exit_)
 
     def _publish_failure(self, error_type: str, session_id: str | None, *, quarantined: bool) -> None:
         failure = SubscriberFailed(
@@ -250,11 +278,29 @@ class Worker:
             quarantined=quarantined,
         )
         # Published even at the depth limit: the events of its handlers are then cut.
-        token = depth_here.set(min(depth_here.get(), MAX_CHAIN_DEPTH))
-        self._subscription.bus.publish(failure)
-        depth_here.reset(token)
+        subscription = self._subscription
+        before = subscription.call
+        subscription.call = call = (subscription, min(max(1, depth_here()), MAX_CHAIN_DEPTH))
+        token = call_here.set(call)
+        subscription.bus.publish(failure)
+        call_here.reset(token)
+        subscription.call = before
 
     def _end(self, state: SubscriptionState) -> None:
         self._subscription.end(state)
         if not self._router.is_closed or state != "cancelled":
             self._router.detach(self._subscription)  # otherwise queued events are reported as undelivered
+
+
+def _is_failure(error: BaseException) -> bool:
+    """Whether a handler failed to handle an event, and shall get the next one nevertheless."""
+    return isinstance(error, Exception) or not (
+        exit_in(error) is not None or _is_only_cancellation(error) or isinstance(error, GeneratorExit)
+    )
+
+
+def _is_only_cancellation(error: BaseException) -> bool:
+    """Whether an exception is a cancellation, or a group of nothing else."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(_is_only_cancellation, error.exceptions))
+    return is_cancellation(error)

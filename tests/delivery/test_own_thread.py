@@ -186,19 +186,19 @@ async def test_a_call_is_still_part_of_its_handler() -> None:
     """Code that a handler runs in the thread belongs to its chain of events; a close there cannot
     deadlock.
     """
-    from eventbus.delivery.causality import depth_here, handling
+    from eventbus.delivery.causality import call_here, depth_here, handling
 
     thread = OwnThread("own")
     bus = EventBus()
     subscription = bus.subscribe(lambda _: None)
-    token, other = handling.set(subscription), depth_here.set(5)
+    subscription.call = (subscription, 5)
+    token = call_here.set(subscription.call)
     try:
-        assert await thread.run(handling.get) is subscription
-        assert await thread.run(depth_here.get) == 5
+        assert await thread.run(handling) is subscription
+        assert await thread.run(depth_here) == 5
     finally:
-        handling.reset(token)
-        depth_here.reset(other)
-    assert await thread.run(handling.get) is None
+        call_here.reset(token)
+    assert await thread.run(handling) is None
     thread.end()
     bus.close()
 
