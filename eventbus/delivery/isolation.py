@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context, copy_context
 from functools import partial
 from typing import Any, TypeVar
@@ -37,14 +37,23 @@ def has_changed_since(context: Context) -> bool:
 
 
 @types.coroutine
-def in_context(context: Context, coroutine: Coroutine[Any, Any, _Result]) -> Generator[Any, Any, _Result]:
-    """Await a coroutine whose context variables are those of `context`, in the calling task."""
+def in_context(
+    context: Context, coroutine: Coroutine[Any, Any, _Result], on_suspend: Callable[[], None]
+) -> Generator[Any, Any, _Result]:
+    """Await a coroutine whose context variables are those of `context`, in the calling task.
+
+    Args:
+        context: Its context.
+        coroutine: The coroutine.
+        on_suspend: Called each time it suspends.
+    """
     step = partial(coroutine.send, None)
     while True:
         try:
             awaited = context.run(step)
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]
+        on_suspend()
         try:
             step = partial(coroutine.send, (yield awaited))
         except BaseException as error:  # noqa: BLE001 - also GeneratorExit: it is the coroutine's to see

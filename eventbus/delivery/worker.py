@@ -14,7 +14,7 @@ The rules:
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from contextvars import Context, copy_context
+from contextvars import copy_context
 from functools import partial
 from itertools import repeat
 from typing import Any, TypeAlias, cast
@@ -42,6 +42,11 @@ FAILURES_BEFORE_QUARANTINE = 10
 EVENTS_PER_TURN = 256
 """After this many events a task yields to the loop's other tasks, even if its handler never waits."""
 
+CALLS_TO_TELL_APART = 256
+"""After this many handler calls in a row that have not suspended, the next share one `Call`: nothing that
+an earlier one started in this loop can run during one of them, and a new one costs more than the rest
+of a delivery."""
+
 STOP_GRACE_SECONDS = 0.05
 """How long a subscriber may take to stop once the deadline of the close has passed."""
 
@@ -58,7 +63,7 @@ class Worker:
         raise_on_close: Called with an exception of the subscriber that the close must raise.
     """
 
-    __slots__ = ("_deadline", "_failures_in_row", "_raise_on_close", "_router", "_subscription")
+    __slots__ = ("_calls_to_tell_apart", "_deadline", "_failures_in_row", "_raise_on_close", "_router", "_subscription")
 
     def __init__(
         self,
@@ -72,6 +77,7 @@ class Worker:
         self._deadline = deadline
         self._raise_on_close = raise_on_close
         self._failures_in_row = 0
+        self._calls_to_tell_apart = CALLS_TO_TELL_APART
 
     async def run(self, doorbell: Doorbell, scope: anyio.CancelScope) -> None:
         """Start the subscriber, hand it its events until no more will come, stop it.
@@ -107,7 +113,7 @@ class Worker:
         clean = copy_context()  # as `start` left it
         while subscription.state == "running":
             # A call that changed a context variable has spoilt the context: the next gets a fresh one.
-            await in_context(clean.copy(), deliver())
+            await in_context(clean.copy(), deliver(), self._note_suspended)
             subscription.notify_drains()
             # Read before the look: nothing is put afterwards.
             is_last_look = mailbox.closed or self._router.queue.is_sealed
@@ -130,7 +136,7 @@ class Worker:
         """Hand over event by event until none is queued. The hot loop: every step in it counts."""
         subscription = self._subscription
         mailbox = subscription.mailbox
-        context: Context | None = None
+        call, context = (subscription, 0), copy_context()
         while mailbox.contents:
             subscription.needs_attention = self._failures_in_row > 0  # the rest is looked at here
             for _ in repeat(None, self._events_until_check()):
@@ -142,9 +148,12 @@ class Worker:
                 if type(event) is Envelope:
                     depth += event.depth
                     event = event.event
-                subscription.call = call = (subscription, depth)
-                call_here.set(call)
-                context = copy_context()
+                if self._calls_to_tell_apart or depth != call[1]:
+                    call = (subscription, depth)
+                    call_here.set(call)
+                    context = copy_context()
+                    self._calls_to_tell_apart -= self._calls_to_tell_apart > 0
+                subscription.call = call
                 try:
                     await handle(event)
                 except BaseException as error:
@@ -160,7 +169,7 @@ class Worker:
                 if has_changed_since(context):
                     break
             subscription.call = None
-            if context is not None and has_changed_since(context):
+            if has_changed_since(context):
                 await self._yield_to_loop()
                 return
             if mailbox.contents:
@@ -231,6 +240,10 @@ class Worker:
             await call_maybe_async(function, *arguments)
         finally:
             subscription.call = None
+
+    def _note_suspended(self) -> None:
+        if self._subscription.call is not None:  # otherwise the worker itself sleeps
+            self._calls_to_tell_apart = CALLS_TO_TELL_APART
 
     # Failure.
 
