@@ -40,6 +40,10 @@ class Drain:
         if self._left:
             await self._waiter.wait()
 
+    def unhandled(self) -> list[Subscription]:
+        """Return the subscriptions that it still waits for."""
+        return [each for each in self._busy if each.has_drain(self)]
+
     def close(self) -> None:
         """Stop waiting: the subscriptions need not notify it any more."""
         for each in self._busy:

@@ -29,6 +29,7 @@ __all__ = [
     "annotated_events",
     "as_subscriber",
     "call_maybe_async",
+    "check_not_its_own",
     "check_options",
     "check_subscriber",
     "ensure_async",
@@ -73,6 +74,15 @@ def as_subscriber(
             "Pass a function of one event, or an instance of a Subscriber subclass"
         )
     return _FunctionSubscriber(handler, events)
+
+
+def check_not_its_own(handler: object, bus: object) -> None:
+    """Raise `SubscriberError` if a handler publishes each event of a bus on that bus again, for ever."""
+    while isinstance(handler, functools.partial):
+        handler = handler.func
+    is_publish = getattr(handler, "__name__", None) in ("publish", "publish_wait")
+    if is_publish and getattr(handler, "__self__", None) is bus:
+        raise SubscriberError("a bus cannot be subscribed to itself: each event would be published again")
 
 
 def ensure_async(handler: Handler) -> Callable[[Any], Awaitable[object]]:

@@ -18,6 +18,8 @@ from eventbus.delivery.isolation import exit_in
 from eventbus.delivery.mailbox import Entry, Envelope, Mailbox, event_of
 from eventbus.delivery.router import Router
 from eventbus.delivery.routing_table import PublishPlan
+from eventbus.delivery.subscription import Subscription
+from eventbus.delivery.waiting import waiting_for
 from eventbus.delivery.wake_ups import MAX_PENDING, WakeUps
 from eventbus.errors import WouldDeadlockError
 from eventbus.events import Event
@@ -105,7 +107,7 @@ class Intake:
                 self._call_taps(event)
                 return True
             if waiter is not None:
-                await self._wait_for_room(waiter, full)
+                await self._wait_for_room(waiter, event, full)
             waiter, waited_for = Waiter(), full
 
     def _publish_or_wait(self, event: Event, waiter: Waiter | None) -> tuple[Mailbox, ...] | None:
@@ -114,9 +116,14 @@ class Intake:
             return None
         return self._router.run_inside(partial(self._publish_if_room, entry), waiter)
 
-    async def _wait_for_room(self, waiter: Waiter, full: tuple[Mailbox, ...]) -> None:
+    async def _wait_for_room(self, waiter: Waiter, event: Event, full: tuple[Mailbox, ...]) -> None:
+        def still_full() -> list[Subscription]:
+            wanting = self._router.table.route_of(type(event))
+            return [each for each in wanting if each.mailbox in full and each.mailbox.is_full()]
+
         try:
-            await waiter.wait()
+            with waiting_for(still_full, "room in a full mailbox"):
+                await waiter.wait()
         except BaseException:
             self._router.run_inside(partial(_leave_waiting_rooms, full), waiter.notify)
             for mailbox in full:

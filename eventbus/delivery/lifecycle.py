@@ -31,6 +31,7 @@ from eventbus.delivery.host import Host
 from eventbus.delivery.router import Router
 from eventbus.delivery.statistics import BusStatistics, DrainReport, drain_report, undelivered_text
 from eventbus.delivery.subscription import Subscription
+from eventbus.delivery.waiting import waiting_for
 from eventbus.errors import BusStateError
 from eventbus.session import new_id
 
@@ -148,7 +149,7 @@ class Lifecycle:
         drain = Drain(router.handled_subscriptions())
         is_complete = False
         try:
-            with anyio.move_on_after(timeout):
+            with waiting_for(drain.unhandled, "a drain of another bus"), anyio.move_on_after(timeout):
                 await drain.wait()
                 is_complete = True
         finally:

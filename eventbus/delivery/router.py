@@ -66,6 +66,7 @@ class Router:
 
     __slots__ = (
         "_history",
+        "_numbers",
         "_switch_interval",
         "failure_log",
         "is_closed",
@@ -85,6 +86,7 @@ class Router:
         self._switch_interval = switch_interval
         self.failure_log: RateLimitedLog = RateLimitedLog(_logger, "the bus:")
         self.subscriptions: dict[str, Subscription] = {}
+        self._numbers: dict[str, int] = {}  # by name: the last that made it unique, never looked for again
         self.table: RoutingTable = RoutingTable()
         self._begin()
 
@@ -235,10 +237,10 @@ class Router:
 
     def _name(self, subscription: Subscription) -> None:
         """List a subscription by its name, with a number added to make it unique."""
-        name, number = subscription.name, 2
+        name = subscription.name
         while subscription.name in self.subscriptions:
+            self._numbers[name] = number = self._numbers.get(name, 1) + 1
             subscription.name = f"{name}-{number}"
-            number += 1
         self.subscriptions[subscription.name] = subscription
 
     def _detach_inside(self, subscription: Subscription) -> None:
@@ -250,4 +252,5 @@ class Router:
         if self.subscriptions.get(subscription.name) is not subscription:
             return False
         del self.subscriptions[subscription.name]
+        self._numbers.pop(subscription.name, None)  # the name itself is free, and numbers begin again
         return True

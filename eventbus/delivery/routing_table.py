@@ -54,10 +54,11 @@ class RoutingTable:
             cleared: a publisher may be about to store a plan that the change has made wrong.
     """
 
-    __slots__ = ("_is_closed", "_routes", "_taps", "_wanted", "plans")
+    __slots__ = ("_classes", "_is_closed", "_routes", "_taps", "_wanted", "plans")
 
     def __init__(self) -> None:
-        self._wanted: dict[type[Event], tuple[Subscription, ...]] = {}
+        self._wanted: dict[type[Event], dict[Subscription, None]] = {}  # a dict: an ordered set
+        self._classes: dict[Subscription, tuple[type[Event], ...]] = {}
         self._taps: dict[type[Event], blinker.Signal] = {}
         self._routes: dict[type, tuple[Subscription, ...]] = {}
         self.reopen()
@@ -75,18 +76,17 @@ class RoutingTable:
     def attach(self, subscription: Subscription, classes: tuple[type[Event], ...]) -> None:
         """Route these classes and their subclasses to a subscription."""
         for cls in classes:
-            self._wanted[cls] = (*self._wanted.get(cls, ()), subscription)
+            self._wanted.setdefault(cls, {})[subscription] = None
+        self._classes[subscription] = classes
         self._forget_routes()
 
     def detach(self, subscription: Subscription) -> None:
         """Route nothing more to a subscription."""
-        for cls, wanting in tuple(self._wanted.items()):
-            if subscription in wanting:
-                left = tuple(each for each in wanting if each is not subscription)
-                if left:
-                    self._wanted[cls] = left
-                else:
-                    del self._wanted[cls]
+        for cls in self._classes.pop(subscription, ()):
+            wanting = self._wanted[cls]
+            wanting.pop(subscription, None)
+            if not wanting:
+                del self._wanted[cls]
         self._forget_routes()
 
     def tap(self, cls: type[Event]) -> blinker.Signal:
@@ -117,7 +117,8 @@ class RoutingTable:
         return route
 
     def _wanting(self, cls: type) -> tuple[Subscription, ...]:
-        found = (each for base in cls.__mro__ for each in self._wanted.get(base, ()))
+        # Copying is atomic: a publisher may ask while a subscription comes or goes.
+        found = (each for base in cls.__mro__ for each in list(self._wanted.get(base, ())))
         return tuple(dict.fromkeys(found))
 
     def _forget_routes(self) -> None:

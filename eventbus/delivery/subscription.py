@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from contextlib import suppress
 from contextvars import copy_context
 from types import TracebackType
@@ -44,6 +44,7 @@ class Subscription:
         wake: Wakes its worker or reader, from anywhere.
         failed: How many handler calls raised.
         call: The call of its subscriber that is running.
+        waits: What this call waits for: functions that return subscriptions; see `waiting`.
         needs_attention: Whether the worker has to check for drains, a close, or failures to forget.
         failure_log: Where its failures are logged.
     """
@@ -73,6 +74,7 @@ class Subscription:
         self.wake: Callable[[], None] = _wake_nothing
         self.failed: int = 0
         self.call: Call | None = None
+        self.waits: list[Callable[[], Iterable[Subscription]]] = []
         self.needs_attention: bool = False
         self._drains: list[tuple[int, Drain]] = []  # each waits until this many events are done with
 
@@ -185,6 +187,10 @@ class Subscription:
             if each[1] is drain:
                 with suppress(ValueError):  # notified just now
                     self._drains.remove(each)  # in place: another thread may be adding one
+
+    def has_drain(self, drain: Drain) -> bool:
+        """Whether a drain still has to be notified."""
+        return any(each is drain for _, each in tuple(self._drains))
 
     def notify_drains(self) -> None:
         """Notify the drains whose events are done with; never during a handler call."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 from eventbus.contracts import DEFAULT_CAPACITY, EventTypes, Overflow, Subscriber
 from eventbus.delivery.callables import name_of
 from eventbus.delivery.coalescing_mailbox import new_mailbox
-from eventbus.delivery.handlers import Handler, as_subscriber, check_options
+from eventbus.delivery.handlers import Handler, as_subscriber, check_not_its_own, check_options
 from eventbus.delivery.router import Router
 from eventbus.delivery.subscription import Subscription
 from eventbus.errors import SubscriberError
@@ -64,6 +64,7 @@ class SubscriptionFactory:
         **options: Unpack[SubscriptionOptions],
     ) -> Subscription:
         """Subscribe a handler or subscriber; options that are not given are the subscriber's own."""
+        check_not_its_own(handler, self._bus)
         subscriber = as_subscriber(handler, events)
         key = options.get("key")
         own: SubscriptionOptions = {"capacity": subscriber.capacity, "overflow": subscriber.overflow}

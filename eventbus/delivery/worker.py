@@ -63,7 +63,14 @@ class Worker:
         raise_on_close: Called with an exception of the subscriber that the close must raise.
     """
 
-    __slots__ = ("_calls_to_tell_apart", "_deadline", "_failures_in_row", "_raise_on_close", "_router", "_subscription")
+    __slots__ = (
+        "_calls_to_tell_apart",
+        "_deadline",
+        "_failures_in_row",
+        "_raise_on_close",
+        "_router",
+        "_subscription",
+    )
 
     def __init__(
         self,

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
+import time
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 import anyio
@@ -16,12 +20,25 @@ from eventbus import (
     EventBus,
     Overflow,
     Subscriber,
+    SubscriberError,
     SubscriberFailed,
+    WouldDeadlockError,
     current_session_id,
     session_scope,
 )
 from eventbus.delivery.causality import MAX_CHAIN_DEPTH
-from tests.vocabulary import Tick, Tock, in_every_host, publish, running, until
+from tests.vocabulary import (
+    Tick,
+    Tock,
+    TooSlowError,
+    attempts,
+    ignore,
+    in_every_host,
+    opened,
+    publish,
+    running,
+    until,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -62,12 +79,15 @@ class Raising(Subscriber[Tick]):
             raise self.error()
 
     async def start(self, bus: EventBus) -> None:
+        """Raise, if it is to."""
         self._maybe_raise("start")
 
     async def stop(self) -> None:
+        """Raise, if it is to."""
         self._maybe_raise("stop")
 
     async def handle(self, event: Tick) -> None:
+        """Raise, if it is to."""
         self._maybe_raise("handle")
 
 
@@ -75,6 +95,7 @@ class RaisingBatches(Raising):
     """Raises in `handle_batch`."""
 
     async def handle_batch(self, events: list[Tick]) -> None:  # type: ignore[override]
+        """Raise, if it is to."""
         self._maybe_raise("handle_batch")
 
 
@@ -314,3 +335,139 @@ async def test_a_thread_that_a_handler_started_may_close() -> None:
         ended.set()
         await until(lambda: reports)
     assert reports == [bus.report]
+
+
+@in_every_host
+async def test_handlers_that_wait_for_room_in_a_circle_notice_it(host: str) -> None:
+    """Handlers that would wait for each other, for room or for a drain, in a circle of any length and
+    through several buses, get a `WouldDeadlockError` instead.
+    """
+    errors: list[str] = []
+    bus = EventBus()
+
+    def subscribe(mine: type[Event], other: type[Event]) -> None:
+        async def handle(event: Event) -> None:
+            await anyio.sleep(0.01)
+            try:
+                for _ in range(3):
+                    await bus.publish_wait(other())
+            except WouldDeadlockError as error:
+                errors.append(str(error))
+
+        bus.subscribe(handle, mine, capacity=1, overflow=Overflow.WAIT, name=mine.__name__)
+
+    subscribe(Tick, Tock)
+    subscribe(Tock, Tick)
+    with anyio.fail_after(5):
+        async with running(bus, host):
+            publish(bus, 1)
+            bus.publish(Tock())
+            await until(lambda: errors)
+            await bus.aclose()
+    assert "waits for that handler" in errors[0]
+
+
+@pytest.mark.parametrize("buses", [2, 3])
+@in_every_host
+async def test_handlers_of_several_buses_that_drain_in_a_circle_notice_it(host: str, buses: int) -> None:
+    """Handlers of several buses that drain each other in a circle: one gets a `WouldDeadlockError`."""
+    errors: list[WouldDeadlockError] = []
+    others = [EventBus() for _ in range(buses)]
+
+    def subscribe(bus: EventBus, other: EventBus) -> None:
+        async def handle(event: Tick) -> None:
+            await anyio.sleep(0.01)
+            try:
+                await other.drain()
+            except WouldDeadlockError as error:
+                errors.append(error)
+
+        bus.subscribe(handle, Tick)
+
+    for number, bus in enumerate(others):
+        subscribe(bus, others[number - 1])
+    with anyio.fail_after(5):
+        async with AsyncExitStack() as stack:
+            for bus in others:
+                await stack.enter_async_context(running(bus, host))
+            for bus in others:
+                publish(bus, 1)
+            await until(lambda: errors)
+    assert errors
+
+
+def test_a_bus_cannot_be_subscribed_to_itself() -> None:
+    """A bus's own `publish`, also in a partial, is refused as its handler."""
+    bus = EventBus()
+    for handler in (bus.publish, bus.publish_wait, partial(bus.publish)):
+        with pytest.raises(SubscriberError, match="itself"):
+            bus.subscribe(handler)
+    bus.subscribe(EventBus().publish)
+    bus.close()
+
+
+@in_every_host
+async def test_a_bridge_both_ways_is_cut_and_said_once(host: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Two buses that publish each other's events end after a chain of 64, and say so once."""
+    one, two = EventBus(), EventBus()
+    one.subscribe(two.publish)
+    two.subscribe(one.publish)
+    async with running(one, host), running(two, host):
+        publish(one, 1)
+        await until(lambda: one.statistics().rejected + two.statistics().rejected)
+        total = one.statistics().accepted + two.statistics().accepted
+    assert total == MAX_CHAIN_DEPTH + 1
+    assert caplog.text.count("is cut") == 1
+
+
+@in_every_host
+@pytest.mark.parametrize("fails", ["handler", "tap"])
+async def test_a_log_handler_may_publish_on_the_bus(host: str, fails: str) -> None:
+    """A logging handler that publishes on the bus whose warnings it gets causes no endless loop."""
+
+    class Publishing(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            bus.publish(Tock())
+
+    def fail(event: Event) -> None:
+        raise ZeroDivisionError
+
+    bus = EventBus()
+    if fails == "tap":
+        bus.tap(Event).connect(fail)
+    else:
+        bus.subscribe(fail, Event)
+    logger, handler = logging.getLogger("eventbus"), Publishing()
+    logger.addHandler(handler)
+    try:
+        async with running(bus, host):
+            publish(bus, 1)
+            await bus.drain()
+    finally:
+        logger.removeHandler(handler)
+    assert bus.statistics().accepted < 2 * MAX_CHAIN_DEPTH
+
+
+@pytest.mark.parametrize("what", ["streams", "handlers"])
+def test_subscribing_and_leaving_cost_the_same_however_many_there_are(what: str) -> None:
+    """Opening streams, subscribing handlers of one name, and leaving cost in proportion to their number."""
+
+    def seconds(count: int) -> float:
+        bus = EventBus()
+        began = time.perf_counter()
+        if what == "streams":
+            streams = [opened(bus) for _ in range(count)]
+            for stream in streams:
+                stream.close()
+        else:
+            subscriptions = [bus.subscribe(ignore) for _ in range(count)]
+            for subscription in subscriptions:
+                subscription.unsubscribe()
+        bus.close()
+        return time.perf_counter() - began
+
+    for attempt in attempts():
+        with attempt:
+            few, many = seconds(500), seconds(4_000)
+            if many > 24 * few:  # 8 times as many
+                raise TooSlowError(f"{few=} {many=}")
