@@ -1,12 +1,14 @@
-"""A lock that a forked child finds free."""
+"""A lock that a forked child finds free, and a last call in children that skip `atexit`."""
 
 from __future__ import annotations
 
 import os
+import sys
 import threading
+from collections.abc import Callable
 from weakref import WeakSet
 
-__all__ = ["ForkSafeLock"]
+__all__ = ["ForkSafeLock", "at_end_of_worker_process"]
 
 
 class ForkSafeLock:
@@ -62,3 +64,20 @@ def _reset_locks() -> None:
 
 if hasattr(os, "register_at_fork"):  # not on Windows
     os.register_at_fork(after_in_child=_reset_locks)
+
+
+_pids: dict[Callable[[], None], int] = {}
+
+
+def at_end_of_worker_process(function: Callable[[], None]) -> None:
+    """Have a function called when this process ends, if it is one of multiprocessing's.
+
+    Those that are forked end without `atexit`. Does nothing in other processes, and once per process.
+    """
+    process = sys.modules.get("multiprocessing.process")
+    is_worker = process is not None and process.parent_process() is not None
+    if is_worker and _pids.get(function) != os.getpid():
+        from multiprocessing.util import Finalize  # noqa: PLC0415 - the process has imported it already
+
+        _pids[function] = os.getpid()
+        Finalize(None, function, exitpriority=100)

@@ -74,6 +74,8 @@ class Intake:
     def ring_or_distribute(self, entry: Entry) -> bool:
         """Have a pending entry distributed; return whether it is accepted: the bus may have closed."""
         router = self._router
+        if router.is_orphaned:
+            self._warn_of_orphan()
         if router.is_closed:
             if self._accepts_from_here():
                 router.distribute()
@@ -168,6 +170,17 @@ class Intake:
             f"a chain of {MAX_CHAIN_DEPTH} events, each published while handling the one before, is cut: "
             f"{handler} published a {type(event).__name__}",
         )
+
+    def _warn_of_orphan(self) -> None:
+        router = self._router
+        router.is_orphaned = False
+        router.section.run(WakeUps.expect_no_look, router.wake_ups)
+        if not router.is_closed:
+            router.failure_log.warn(
+                "orphaned",
+                "it ran in the process that this one was forked from, and runs nowhere here: events are "
+                "queued, and delivered when it is entered. Enter it in each child",
+            )
 
     def _call_taps(self, event: Event) -> None:
         for signal in self._plan_for(event).taps:

@@ -33,6 +33,7 @@ from eventbus.delivery.statistics import BusStatistics, DrainReport, drain_repor
 from eventbus.delivery.subscription import Subscription
 from eventbus.delivery.waiting import waiting_for
 from eventbus.errors import BusStateError
+from eventbus.fork_safety import at_end_of_worker_process
 from eventbus.session import new_id
 
 if TYPE_CHECKING:
@@ -131,6 +132,8 @@ class Lifecycle:
         for subscription in router.handled_subscriptions():
             host.add(subscription)
         current_bus.register(self._bus)
+        router.is_orphaned = False
+        at_end_of_worker_process(_close_at_exit)
         return host
 
     # Draining and closing.
@@ -279,7 +282,7 @@ class Lifecycle:
         A bus whose close had ended stays closed.
         """
         has_ended, report = self._ended.is_set(), self.report
-        self._router.reset_after_fork()
+        self._router.reset_after_fork(was_running=self.is_running)
         self._begin()
         if has_ended:
             self._begin_close(0)

@@ -54,6 +54,7 @@ class Router:
 
     Attributes:
         is_closed: Whether intake has stopped, except from handlers.
+        is_orphaned: Whether this is a forked child, whose parent ran the bus, and nobody has published yet.
         rejected: How many events were rejected.
         subscriptions: The current subscriptions, by name.
         failure_log: Where the bus's own failures are logged.
@@ -70,6 +71,7 @@ class Router:
         "_switch_interval",
         "failure_log",
         "is_closed",
+        "is_orphaned",
         "pending",
         "queue",
         "rejected",
@@ -92,15 +94,18 @@ class Router:
 
     def _begin(self) -> None:
         self.is_closed: bool = False
+        self.is_orphaned: bool = False
         self.rejected: int = 0
         self.section: CriticalSection = CriticalSection(self.distribute)
         self.wake_ups: WakeUps = WakeUps(self._on_ring, self._switch_interval)
         self.queue: EventQueue = EventQueue(self.table, self.wake_ups, self._history)
         self.pending = self.queue.pending  # here, too: `EventBus.publish` is shorter by a look-up
 
-    def reset_after_fork(self) -> None:
+    def reset_after_fork(self, *, was_running: bool) -> None:
         """Drop all events and statistics, and accept events again."""
         self._begin()
+        self.is_orphaned = was_running
+        self.wake_ups.ring_threshold = 0 if was_running else self.wake_ups.ring_threshold
         self.table.reopen()
         for subscription in self.subscriptions.values():
             subscription.reset_after_fork(self.section)

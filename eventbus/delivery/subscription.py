@@ -92,9 +92,10 @@ class Subscription:
         self.unsubscribe()
 
     def unsubscribe(self) -> None:
-        """End the subscription; once this has returned, no further handler call starts.
+        """End the subscription; once this has returned, no further event is taken for its handler.
 
-        A call that has started runs to its end. Queued events are lost. From anywhere, any number of
+        A call that has started runs to its end. In the bus's own thread the call for an event that was
+        taken already may still begin. Queued events are lost. From anywhere, any number of
         times.
         """
         self._router.end(self)

@@ -5,10 +5,10 @@ The rules:
 - Events are handed to the handler one at a time (or one batch at a time), in order, in one task.
 - An exception of the handler is counted and reported, and the next event is delivered. After ten
   failures in a row the subscription is quarantined: ended, with a warning and an event.
-- `KeyboardInterrupt`, `SystemExit` and the like end the subscription, and the bus raises them, once,
-  when the others have drained. Cancellation is never swallowed.
+- `KeyboardInterrupt` and `SystemExit` end the subscription, and the bus raises them, once, when the
+  others have drained. Cancellation is never swallowed. All else is a failure, also what is no `Exception`.
 - The handler does not run in its publishers' context: it sees no session scope, and its events are
-  one step deeper in the chain of events caused by events.
+  one step deeper in the chain of events caused by events. Nor does it see what an earlier call set.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import multiprocessing
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -471,3 +473,104 @@ def test_subscribing_and_leaving_cost_the_same_however_many_there_are(what: str)
             few, many = seconds(500), seconds(4_000)
             if many > 24 * few:  # 8 times as many
                 raise TooSlowError(f"{few=} {many=}")
+
+
+@in_every_host
+async def test_only_a_call_whose_event_was_taken_begins_after_unsubscribing(host: str) -> None:
+    """After `unsubscribe` has returned, at most the call begins whose event the bus's own thread had taken
+    already.
+    """
+    seen: list[int] = []
+    bus = EventBus()
+    subscription = bus.subscribe(lambda event: seen.append(event.n), Tick)
+    publish(bus, 1, 2, 3)
+    bus.statistics()  # distributes them
+    take = subscription.mailbox.take
+
+    def take_and_unsubscribe() -> Any:
+        entry = take()
+        subscription.unsubscribe()  # as another thread may, at this moment
+        return entry
+
+    subscription.mailbox.take = take_and_unsubscribe
+    async with running(bus, host):
+        await until(lambda: subscription.has_ended())
+        await bus.drain()
+    assert seen == [1]
+
+
+def _output_of_fork(child: Callable[[], object]) -> str:
+    """Return what a function returns in a forked child."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if not pid:
+        try:
+            os.write(writer, str(child()).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, encoding="utf-8") as pipe:
+        output = pipe.read()
+    os.waitpid(pid, 0)
+    return output
+
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+ignores_fork = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning")
+
+
+@needs_fork
+@ignores_fork
+def test_a_forked_child_says_once_that_nobody_runs_the_bus(caplog: pytest.LogCaptureFixture) -> None:
+    """A child that publishes into a bus which only its parent runs is told so, once; the events
+    are queued.
+    """
+    bus = EventBus([ignore])
+
+    def child() -> object:
+        caplog.clear()
+        accepted = [bus.publish(Tick(n=n)) for n in range(1_000)]
+        queued = bus.statistics().subscriptions["ignore"].queued
+        return all(accepted), queued, caplog.text.count("runs nowhere here")
+
+    with bus:
+        assert _output_of_fork(child) == "(True, 1000, 1)"
+    assert "nowhere" not in caplog.text
+
+
+@needs_fork
+@ignores_fork
+def test_a_forked_child_may_leave_the_block_of_its_parents_bus() -> None:
+    """Leaving the block there closes the child's bus, at once."""
+    with EventBus([ignore]) as bus:
+
+        def child() -> object:
+            bus.__exit__(None, None, None)
+            return bus.report is not None and bool(bus.report), bus.publish(Tick())
+
+        assert _output_of_fork(child) == "(True, False)"
+        publish(bus, 1)
+
+
+def _publish_in_a_child(writer: Any) -> None:
+    async def handle(event: Tick) -> None:
+        await anyio.sleep(0.01)
+        writer.send(event.n)
+
+    bus = EventBus([handle])
+    bus.__enter__()
+    publish(bus, 1, 2)
+
+
+@needs_fork
+@ignores_fork
+def test_a_forked_child_of_multiprocessing_drains_before_it_ends() -> None:
+    """Such a child ends without `atexit`; the buses that it has entered are drained nevertheless."""
+    context = multiprocessing.get_context("fork")
+    reader, writer = context.Pipe(duplex=False)
+    process = context.Process(target=_publish_in_a_child, args=(writer,))
+    process.start()
+    process.join()
+    writer.close()
+    assert [reader.recv(), reader.recv()] == [1, 2]
+    reader.close()
