@@ -6,6 +6,7 @@ object with `__call__`. The annotation of its first parameter may give the event
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, TypeAlias, cast

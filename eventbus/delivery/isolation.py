@@ -6,7 +6,7 @@ import types
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context, copy_context
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 __all__ = ["exit_in", "has_changed_since", "in_context"]
 
@@ -22,7 +22,8 @@ def exit_in(error: BaseException) -> BaseException | None:
     if isinstance(error, KeyboardInterrupt | SystemExit):
         return error
     if isinstance(error, BaseExceptionGroup):
-        return next(filter(None, map(exit_in, error.exceptions)), None)
+        parts = cast("BaseExceptionGroup[BaseException]", error).exceptions
+        return next(filter(None, map(exit_in, parts)), None)
     return None
 
 

@@ -322,5 +322,6 @@ def _is_failure(error: BaseException) -> bool:
 def _is_only_cancellation(error: BaseException) -> bool:
     """Whether an exception is a cancellation, or a group of nothing else."""
     if isinstance(error, BaseExceptionGroup):
-        return all(map(_is_only_cancellation, error.exceptions))
+        parts = cast("BaseExceptionGroup[BaseException]", error).exceptions
+        return all(map(_is_only_cancellation, parts))
     return is_cancellation(error)
