@@ -24,11 +24,15 @@ class RecordNumbers:
     show what was received. They belong to the segments with one header, because a persister that is
     started again on the same bus may count from 1 again. Of more than 10,000 ranges the gap between the
     oldest two is closed.
+
+    Attributes:
+        may_repeat: True if several files have these records, or one was read again.
     """
 
-    __slots__ = ("_ends", "_starts")
+    __slots__ = ("_ends", "_starts", "may_repeat")
 
     def __init__(self) -> None:
+        self.may_repeat: bool = False
         self._starts: list[int] = []
         self._ends: list[int] = []
 
@@ -47,16 +51,17 @@ class RecordNumbers:
         if len(self._starts) > _MAX_RANGES:
             del self._starts[1], self._ends[0]
 
-    def read(self, reader: Reader, block: Block, selection: Selection, *, all_are_new: bool) -> list[Record]:
+    def join(self, other: RecordNumbers) -> None:
+        """Have all numbers in common with others, from now on."""
+        for first, last in zip(self._starts, self._ends, strict=True):
+            other.add(first, last)
+        self._starts, self._ends = other._starts, other._ends
+        self.may_repeat = other.may_repeat = True
+
+    def read(self, reader: Reader, block: Block, selection: Selection) -> list[Record]:
         """Return the matching records of a block that were not received yet, and add their numbers.
 
         A record whose line has no number is returned, as nothing shows whether it was received.
-
-        Args:
-            reader: Decodes the block.
-            block: The block.
-            selection: Which records are wanted.
-            all_are_new: True to return all of them, and only add their numbers.
         """
         new_range = self._new_range(block)
         damaged = reader.damaged
@@ -68,7 +73,7 @@ class RecordNumbers:
         new = list(filter(self._take, records))
         if is_sound and not block.is_tail and not selection.matches_all:
             self._add_lines(block)  # the others, too, so that few ranges remain
-        return records if all_are_new else new
+        return new if self.may_repeat else records
 
     def _new_range(self, block: Block) -> tuple[int, int] | None:
         """Return a block's first and last number if all between are there, and none was received."""

@@ -54,7 +54,6 @@ class TailedSegment:
         "_has_writer",
         "_is_settled",
         "_lines",
-        "_may_repeat",
         "_on_damage",
         "_origins",
         "_reader",
@@ -87,7 +86,6 @@ class TailedSegment:
         self.changed_at: float = 0.0
         self._origins = origins
         self._received: RecordNumbers | None = None
-        self._may_repeat = False  # True if its records may have been received from an earlier file
         self._selection = selection
         self._on_damage = on_damage
         self._lines = StoredLines(segment.path)
@@ -153,19 +151,19 @@ class TailedSegment:
 
     def _find_origin(self, data: bytes) -> RecordNumbers:
         """Return the numbers that were received from it, and from files with the same first line."""
-        if self._received is not None:
-            return self._received
+        if self._received is None:  # until its first line is complete, its name stands for that
+            self._received = self._origins.setdefault(self.name.encode(), RecordNumbers())
         first_line, line_feed, _ = data[:_FIRST_BYTES].partition(b"\n")
-        if not line_feed:  # it is not complete yet
-            return self._origins.setdefault(self.name.encode(), RecordNumbers())
-        self._may_repeat = self._may_repeat or first_line in self._origins
-        self._received = self._origins.setdefault(first_line, RecordNumbers())
+        if line_feed:
+            known = self._origins.setdefault(first_line, self._received)
+            if known is not self._received:  # a link, a copy, or it was rewritten as that file was
+                self._received.join(known)
         return self._received
 
     def take(self, reader: Reader, block: Block) -> list[Record]:
         """Return the wanted records of a block that were not received from an earlier file."""
         received = self._find_origin(block.data if not block.offset else b"")
-        return received.read(reader, block, self._selection, all_are_new=not self._may_repeat)
+        return received.read(reader, block, self._selection)
 
     def read(self) -> list[Record]:
         """Return wanted records that were appended, at most a block of them.
@@ -207,7 +205,7 @@ class TailedSegment:
         return self._records(block)
 
     def _begin_again(self) -> None:
-        self._may_repeat = True
+        self._find_origin(b"").may_repeat = True
         self._reread_to = max(self._reread_to, self._lines.position)
         self._lines = StoredLines(self.path)
         self._reader = Reader(self._reader.segment, self._on_damage)
