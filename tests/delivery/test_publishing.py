@@ -18,7 +18,7 @@ import anyio
 import anyio.from_thread
 import anyio.to_thread
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import eventbus
@@ -147,6 +147,9 @@ hostile = st.recursive(
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow])
+@example(value=[Hostile()] * 2, metadata={"text": "x" * 70_000, "value": Hostile()})
+@example(value=Hostile(), metadata={"text": "x" * 70_000})
+@example(value=Hostile(), metadata={})
 @given(value=hostile, metadata=st.dictionaries(st.text() | st.integers() | st.none(), hostile, max_size=4))
 def test_hostile_payloads(value: Any, metadata: Any) -> None:
     """Publishing an event with any payload raises nothing, and the event can be encoded and decoded."""
