@@ -10,19 +10,18 @@ from collections import deque
 from contextvars import ContextVar, Token
 
 from eventbus.contracts import EventSink
-from eventbus.fork_safety import ForkSafeLock
 
 __all__ = ["current_bus"]
 
 _entered: ContextVar[EventSink | None] = ContextVar("eventbus_entered", default=None)
-_lock = ForkSafeLock()
-_running: list[EventSink] = []
+# No lock: an exception, or a signal handler that waits, could keep it from another bus's end.
+_running: dict[int, EventSink] = {}  # by `id`, in the order in which they were entered
 _started_ids: deque[str] = deque(maxlen=4_096)  # of buses: after this many the first is closed
 
 
 def current_bus() -> EventSink | None:
     """Return the innermost bus entered in this context, otherwise the only one running, or None."""
-    running = _running
+    running = tuple(_running.values())
     sink = _entered.get()
     # A bus that was closed inside its block is still entered, but no longer running.
     if sink is not None and any(each is sink for each in running):
@@ -46,10 +45,8 @@ def pop(token: Token[EventSink | None]) -> None:
 
 def register(sink: EventSink) -> None:
     """Note that a bus is running."""
-    global _running  # noqa: PLW0603 - replaced, never changed in place: readers need no lock
-    with _lock:
-        _running = [*_running, sink]
-        _started_ids.append(getattr(sink, "id", ""))
+    _started_ids.append(getattr(sink, "id", ""))
+    _running[id(sink)] = sink
 
 
 def has_started(bus_id: str) -> bool:
@@ -59,13 +56,10 @@ def has_started(bus_id: str) -> bool:
 
 def unregister(sink: EventSink) -> None:
     """Note that a bus is no longer running."""
-    global _running  # noqa: PLW0603
-    with _lock:
-        _running = [other for other in _running if other is not sink]
+    _running.pop(id(sink), None)
 
 
 def forget_all() -> None:
     """Forget every bus: a forked child has none running."""
-    global _running  # noqa: PLW0603
-    _running = []
+    _running.clear()
     _entered.set(None)

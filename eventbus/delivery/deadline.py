@@ -23,9 +23,11 @@ class Deadline:
         self.began: float = 0.0
 
     def begin(self, timeout: float | None) -> None:
-        """Begin the close, which may last this many seconds; None for no limit."""
-        self.began = time.monotonic()
-        self._at = _NEVER if timeout is None else self.began + max(0.0, timeout)
+        """Begin the close, which may last this many seconds, None for no limit, unless it has begun."""
+        if not self.began:
+            now = time.monotonic()
+            self._at = _NEVER if timeout is None else now + max(0.0, timeout)
+            self.began = now
 
     def seconds_left(self) -> float:
         """Return the seconds until the deadline, 0.0 after it."""

@@ -99,14 +99,29 @@ class Doorbell:
 
     def ring(self) -> None:
         """Have the loop call the function soon, unless it is about to. From anywhere; never waits."""
-        if not self._rung:
+        if self._rung:
+            return
+        try:
             self._rung = True
             if not self.is_here():
                 self._shorten_interval()
-            try:
-                self._call_soon(self._run)
-            except RuntimeError:
-                self.close()  # the loop has closed
+            self._call_soon(self._run)
+        except RuntimeError:
+            self.close()  # the loop has closed
+        except BaseException:
+            self.ring_again()
+            raise
+
+    def ring_again(self) -> None:
+        """Have the loop call the function, even if it seems about to.
+
+        The call of `ring` that was to bring that about may have been interrupted: for good by an
+        exception, or by the signal handler that runs now.
+        """
+        try:
+            self._call_soon(self._run)
+        except RuntimeError:
+            self.close()
 
     def wake(self, sleeper: Sleeper) -> None:
         """Wake a sleeper of this loop, from anywhere."""
@@ -138,13 +153,19 @@ class Doorbell:
         self._run()
 
     def _run(self) -> None:
+        try:
+            self._serve()
+        except BaseException:
+            self._is_running = False
+            self.ring_again()
+            raise
+
+    def _serve(self) -> None:
         # Cleared first: a ring from here on may be about something that the function misses.
         self._rung = False
         self._is_running = True
-        try:
-            expects_more = self._on_ring(self)
-        finally:
-            self._is_running = False
+        expects_more = self._on_ring(self)
+        self._is_running = False
         self._unserved_turns = self._turns_to_serve if self._to_wake else max(0, self._unserved_turns - 1)
         while self._to_wake:
             self._to_wake.popleft().wake()

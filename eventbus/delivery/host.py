@@ -19,6 +19,7 @@ import anyio
 from eventbus.delivery.deadline import Deadline
 from eventbus.delivery.doorbell import Doorbell, Sleeper, new_sleeper
 from eventbus.delivery.drain import Drain
+from eventbus.delivery.latch import Latch
 from eventbus.delivery.router import Router
 from eventbus.delivery.subscription import Subscription
 from eventbus.delivery.worker import Worker
@@ -57,7 +58,7 @@ class Host:
 
     def start_thread(self) -> None:
         """Serve in a new thread; return when it is ready."""
-        ready = threading.Event()
+        ready = Latch()
         # A daemon: an ordinary thread would keep the interpreter from ever reaching atexit.
         thread = threading.Thread(
             target=self._run_thread, args=(ready,), name=f"{self._name}-host", daemon=True
@@ -86,18 +87,24 @@ class Host:
             doorbell, sleeper = self._settled
             doorbell.wake(sleeper)
 
-    async def serve(self, ready: threading.Event) -> None:
+    def notice_closing(self) -> None:
+        """Have `serve` look for the close, even if a ring has been interrupted. From anywhere."""
+        self.wake()
+        if self._settled is not None:
+            self._settled[0].ring_again()
+
+    async def serve(self, ready: Latch) -> None:
         """Run subscriptions until the bus closes, then drain them.
 
         Args:
-            ready: Set when events are being delivered.
+            ready: Opened when events are being delivered.
         """
         router = self._router
         doorbell, sleeper = self.settle_here()
         try:
             with anyio.CancelScope(shield=True):
                 async with anyio.create_task_group() as tasks:
-                    ready.set()
+                    ready.open()
                     while True:
                         is_last_look = router.is_closed  # read first: no newcomer follows a close
                         while self._newcomers:
@@ -132,14 +139,14 @@ class Host:
         for subscription in tuple(router.subscriptions.values()):
             subscription.wake()
 
-    def _run_thread(self, ready: threading.Event) -> None:
+    def _run_thread(self, ready: Latch) -> None:
         _wake_on_time()
         try:
             anyio.run(self.serve, ready)
         except BaseException:
             _logger.exception("the thread of bus %r died", self._name)
         finally:
-            ready.set()
+            ready.open()
             self._on_end()
 
 

@@ -73,6 +73,13 @@ class Intake:
 
     def ring_or_distribute(self, entry: Entry) -> bool:
         """Have a pending entry distributed; return whether it is accepted: the bus may have closed."""
+        try:
+            return self._ring_or_distribute(entry)
+        except BaseException:
+            self._router.take_up()
+            raise
+
+    def _ring_or_distribute(self, entry: Entry) -> bool:
         router = self._router
         if router.is_orphaned:
             self._warn_of_orphan()
@@ -227,10 +234,15 @@ class Intake:
                 f"the handler of {me.name!r} cannot wait for room in its own mailbox. "
                 "Use publish, or a larger capacity"
             )
+        mailboxes = tuple(each.mailbox for each in full)
         if waiter is not None:
-            for each in full:
-                each.mailbox.wait_for_room(waiter.notify)
-        return tuple(each.mailbox for each in full)
+            try:
+                for mailbox in mailboxes:
+                    mailbox.wait_for_room(waiter.notify)
+            except BaseException:
+                _leave_waiting_rooms(mailboxes, waiter.notify)
+                raise
+        return mailboxes
 
 
 def _leave_waiting_rooms(mailboxes: tuple[Mailbox, ...], notify: Callable[[], None]) -> None:

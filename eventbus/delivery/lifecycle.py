@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import atexit
 import os
-import threading
 import time
 import weakref
 from contextlib import suppress
 from contextvars import Token
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
@@ -22,12 +22,13 @@ import anyio.abc
 import anyio.lowlevel
 
 from eventbus.contracts import EventSink
-from eventbus.delivery import current_bus
+from eventbus.delivery import current_bus, switch_interval
 from eventbus.delivery.causality import check_not_handling, is_handling
 from eventbus.delivery.deadline import Deadline
 from eventbus.delivery.doorbell import Waiter
 from eventbus.delivery.drain import Drain
 from eventbus.delivery.host import Host
+from eventbus.delivery.latch import Latch
 from eventbus.delivery.router import Router
 from eventbus.delivery.statistics import BusStatistics, DrainReport, drain_report, undelivered_text
 from eventbus.delivery.subscription import Subscription
@@ -72,13 +73,12 @@ class Lifecycle:
         self.id: str = new_id()
         self.report: DrainReport | None = None
         self.is_running: bool = False
-        self._state_lock = threading.RLock()
         self._tasks: anyio.abc.TaskGroup | None = None
         self._host: Host | None = None
-        self._is_finished = False
+        self._has_warned = False
         self._deadline = Deadline()
         self._fatal: BaseException | None = None
-        self._ended = threading.Event()
+        self._ended = Latch()
         self._close_waiters: list[Waiter] = []
 
     # Entering and leaving.
@@ -99,7 +99,7 @@ class Lifecycle:
         host.settle_here()
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
-        self._tasks.start_soon(host.serve, threading.Event())
+        self._tasks.start_soon(host.serve, Latch())
         self._token = current_bus.push(self._bus)
 
     def leave(self) -> None:
@@ -120,20 +120,22 @@ class Lifecycle:
             self._host.add(subscription)
 
     def _enter(self) -> Host:
-        router = self._router
-        with self._state_lock:
-            if router.is_closed:
-                raise BusStateError("this bus is closed, and cannot be entered again. Make a new EventBus")
-            if self.is_running:
-                raise BusStateError("this bus has been entered already. Share it, or make another EventBus")
-            self.is_running = True
-            host = Host(self._bus.name, router, self._deadline, self._raise_on_close, self._finish)
-            self._host = host
-        for subscription in router.handled_subscriptions():
+        host = self._router.run_inside(Lifecycle._enter_inside, self)
+        for subscription in self._router.handled_subscriptions():
             host.add(subscription)
         current_bus.register(self._bus)
-        router.is_orphaned = False
+        self._router.is_orphaned = False
         at_end_of_worker_process(_close_at_exit)
+        return host
+
+    def _enter_inside(self) -> Host:
+        router = self._router
+        if router.is_closed:
+            raise BusStateError("this bus is closed, and cannot be entered again. Make a new EventBus")
+        if self.is_running:
+            raise BusStateError("this bus has been entered already. Share it, or make another EventBus")
+        self.is_running = True
+        self._host = host = Host(self._bus.name, router, self._deadline, self._raise_on_close, self._finish)
         return host
 
     # Draining and closing.
@@ -165,7 +167,11 @@ class Lifecycle:
         if is_handling(self._bus) or (self._host is not None and self._host.is_here()):
             return self._report_so_far()
         limit = self._deadline.seconds_left() + CLOSE_GRACE_SECONDS
-        self._ended.wait(None if limit == float("inf") else limit)
+        wait = partial(self._ended.wait, None if limit == float("inf") else limit)
+        # In a signal handler this thread may be inside what the host needs to enter.
+        if self._router.section.is_inside():
+            self._router.queue.finish_interrupted()
+        switch_interval.run_released(partial(self._router.section.run_released, wait))
         return self._report_or_raise()
 
     async def aclose(self, timeout: float | None) -> DrainReport:
@@ -175,11 +181,11 @@ class Lifecycle:
             return self._report_so_far()
         waiter = Waiter()
         self._close_waiters.append(waiter)
-        if self._ended.is_set():
+        if self._ended.is_open():
             waiter.notify()
         cancelled: BaseException | None = None
         with anyio.move_on_after(self._deadline.seconds_left() + CLOSE_GRACE_SECONDS, shield=True) as limit:
-            while not self._ended.is_set() and not limit.cancel_called:
+            while not self._ended.is_open() and not limit.cancel_called:
                 try:
                     await waiter.wait()
                 except anyio.get_cancelled_exc_class() as error:
@@ -191,39 +197,48 @@ class Lifecycle:
         return self._report_or_raise()
 
     def _begin_close(self, timeout: float | None) -> None:
+        """Begin the close, or finish beginning it: the call that began it may have been interrupted."""
+        if self._ended.is_open():
+            return
         router = self._router
-        with self._state_lock:
-            if router.is_closed:
-                return
-            self._deadline.begin(timeout)
-            router.stop_intake()
+        router.run_inside(self._deadline.begin, timeout)
+        router.stop_intake()
         for subscription in tuple(router.subscriptions.values()):
             subscription.mailbox.waiting_room.notify_all()  # no publisher need wait any more
             subscription.notice_closing()
+            if subscription.state == "waiting":  # its `subscribe` may be interrupted by this very call
+                self.add(subscription)
         if self._host is None:
             self._finish()
         else:
-            self._host.wake()
+            self._host.notice_closing()
 
     def _finish(self) -> None:
         """Note that nothing runs any more, and notify the callers that wait for it."""
-        with self._state_lock:
-            if self._is_finished:
-                return
-            self._is_finished = True
-            self._router.seal()
-            if self.report is None:  # otherwise its deadline passed before this
-                began = self._deadline.began or time.monotonic()
-                self.report = self._report_since(began, is_complete=self._is_all_delivered())
-            self.is_running = False
-            current_bus.unregister(self._bus)
-        # Before the waiting callers are notified, and outside the lock: a log handler is user code.
-        self._warn_of_undelivered(self.report)
-        self._ended.set()
+        self._router.run_inside(Lifecycle._finish_inside, self)
+        self._ended.open()
         for waiter in self._close_waiters:
             waiter.notify()
         if self._fatal is not None and self._tasks is not None:
             self._tasks.cancel_scope.cancel()
+        self._clean_up()
+
+    def _finish_inside(self) -> None:
+        self._router.seal()
+        if self.report is None:  # otherwise its deadline passed before this
+            began = self._deadline.began or time.monotonic()
+            self.report = self._report_since(began, is_complete=self._is_all_delivered())
+        self.is_running = False
+
+    def _clean_up(self) -> None:
+        """Do what needs other locks, of the program's too: in each thread that sees the end.
+
+        The host must not do it before it notifies the waiting callers: one of them may be a signal
+        handler that has interrupted a thread which holds such a lock.
+        """
+        current_bus.unregister(self._bus)
+        if self.report is not None:
+            self._warn_of_undelivered(self.report)
 
     def _raise_on_close(self, error: BaseException) -> None:
         """Have the close raise an exception of a subscriber that must not be kept from the program."""
@@ -239,12 +254,18 @@ class Lifecycle:
         fatal, self._fatal = self._fatal, None
         if fatal is not None:
             raise fatal
-        with self._state_lock:
-            is_late = self.report is None  # a handler blocks its thread, or refuses to be cancelled
-            self.report = report = self._report_so_far()
-        if is_late:
+        # There is none yet if a handler blocks its thread, or refuses to be cancelled.
+        report = self._router.run_inside(Lifecycle._settle_report, self)
+        if self._ended.is_open():
+            self._clean_up()
+        else:
             self._warn_of_undelivered(report)
         return report
+
+    def _settle_report(self) -> DrainReport:
+        if self.report is None:
+            self.report = self._report_so_far()
+        return self.report
 
     def _report_so_far(self) -> DrainReport:
         """Return the report of the close; before its end, an incomplete one."""
@@ -265,7 +286,8 @@ class Lifecycle:
         return self._router.statistics(), handled
 
     def _warn_of_undelivered(self, report: DrainReport) -> None:
-        if report.undelivered:
+        if report.undelivered and not self._has_warned:
+            self._has_warned = True
             self._router.failure_log.warn("undelivered", undelivered_text(report))
 
     # The end of the interpreter, and forked children.
@@ -281,7 +303,7 @@ class Lifecycle:
 
         A bus whose close had ended stays closed.
         """
-        has_ended, report = self._ended.is_set(), self.report
+        has_ended, report = self._ended.is_open(), self.report
         self._router.reset_after_fork(was_running=self.is_running)
         self._begin()
         if has_ended:

@@ -7,6 +7,10 @@ The rules:
   does not count towards the capacity.
 - ``accepted == delivered + lost + queued``, always. An event is delivered when it is taken.
 
+An exception may strike a publisher while it puts, and another publisher then puts the same events once
+more. So putting goes in steps of which each can be repeated: an iterator that has been used up adds
+nothing, and a count is set to what it shall be rather than increased.
+
 The mailbox has no loop, never waits and does no I/O. Any thread may put, inside the critical section;
 one consumer takes. Before the first overflow taking needs no lock: `take` *is* the deque's own
 `popleft`, one atomic call. After it `take` locks, so that a gap is never reported on the wrong side of
@@ -18,12 +22,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, TypeAlias, cast
 
 from eventbus.contracts import Overflow
 from eventbus.delivery.critical_section import CriticalSection
+from eventbus.delivery.taking import taking, taking_last
 from eventbus.delivery.waiting_room import EMPTY_WAITING_ROOM, WaitingRoom
 from eventbus.events import Event, EventsLost
 
@@ -69,15 +74,38 @@ class Gap:
         self.first = first
         self.last = last
 
-    def absorb(self, later: Gap) -> None:
-        """Extend this gap by the one that follows it."""
-        self.count += later.count
-        self.last = later.last
+    def joined(self, later: Gap) -> Gap:
+        """Return this gap and the one that follows it as one."""
+        return Gap(self.first, later.last, self.count + later.count)
 
     def as_event(self) -> EventsLost:
         """Return the event that reports it."""
         # The consumer's own session has nothing to do with it.
         return EventsLost(session_id=None, count=self.count, first_seq=self.first, last_seq=self.last)
+
+
+_Put: TypeAlias = "tuple[int, int, int, Iterator[Entry]]"
+"""Entries that are being put: the bus's number of the first, how many had been accepted before, how many
+have been with them, and those that are not in the queue yet."""
+
+
+class _Cut:
+    """Events that are being lost, step by step.
+
+    Attributes:
+        drops: Drops one of them at each step.
+        mark: The gap in their place, until it is there.
+        lost: How many have been lost with them.
+        gaps: How many gaps there are then.
+    """
+
+    __slots__ = ("drops", "gaps", "lost", "mark")
+
+    def __init__(self, drops: Iterator[object], mark: Gap, lost: int, gaps: int) -> None:
+        self.drops: Iterator[object] = drops
+        self.mark: Iterator[Gap] = iter((mark,))
+        self.lost: int = lost
+        self.gaps: int = gaps
 
 
 class Mailbox:
@@ -92,9 +120,12 @@ class Mailbox:
     """
 
     __slots__ = (
+        "_cut",
         "_gaps",
+        "_lost_at_close",
         "_offset",
         "_offsets",
+        "_put",
         "_queue",
         "_section",
         "accepted",
@@ -124,6 +155,9 @@ class Mailbox:
         # Pairs: from the event at this position on, the bus's number is this far ahead of the position.
         self._offsets: deque[tuple[int, int]] = deque()
         self._offset: int | None = None
+        self._put: _Put = (0, 0, 0, iter(()))
+        self._cut: _Cut | None = None  # of the entries that are being put
+        self._lost_at_close = 0
         self.capacity: int = capacity
         self.overflow: Overflow = overflow
         self.reports_losses: bool = reports_losses
@@ -157,22 +191,33 @@ class Mailbox:
     def put(self, first: int, entries: Sequence[Entry]) -> None:
         """Add entries in order, and lose those that overflow; ignored once closed.
 
+        If it is interrupted, it is repeated with the same arguments before anything else is put.
+
         Args:
             first: The bus's number of the first entry; the others follow without a gap.
             entries: At least one.
         """
         if self.closed:
             return
-        if first - self.accepted != self._offset:
-            self._note_offset(first - self.accepted)
+        put = self._put
+        if put[0] < first:
+            self._cut = None
+            self._put = put = (first, self.accepted, self.accepted + len(entries), iter(entries))
+        elif put[0] > first:
+            return
+        _, before, accepted, left = put
+        if first - before != self._offset:
+            self._note_offset(before, first - before)
         queue = self._queue
-        self.accepted += len(entries)
-        queue.extend(entries)
+        queue.extend(left)
+        self.accepted = max(self.accepted, accepted)
         queued = len(queue) - self._gaps
-        if queued > self.capacity:
-            self._overflow(first + len(entries) - 1)
+        if queued > self.capacity or self._cut is not None:
+            self._overflow(put)
             queued = self.capacity
         self.high_water = max(self.high_water, queued)
+        if self.closed:  # by a signal handler, just now
+            self.close()  # type: ignore[unreachable]
 
     def put_keyed(self, seq: int, entry: Entry, key: Hashable) -> None:
         """Add one entry whose key is known; keys matter to `CoalescingMailbox` only."""
@@ -181,59 +226,63 @@ class Mailbox:
 
     def close(self) -> None:
         """Put nothing more, and lose the queued events."""
-        self.closed = True
         self.take = self._take_locked  # otherwise the consumer could take an event behind a lost one
-        try:
-            while True:
-                self.lost += not isinstance(self._queue.popleft(), Gap)
-        except IndexError:
-            self._gaps = 0
+        if not self.closed or self._queue:
+            self._lost_at_close = self.lost + len(self)
+            self.closed = True
+        self._queue.clear()
+        self._gaps = 0
+        self.lost = max(self._lost_at_close, self.lost)
 
-    def _overflow(self, newest: int) -> None:
+    def _overflow(self, put: _Put) -> None:
         # From here on the consumer locks. It cannot be in the middle of a `popleft`: that is one
         # call, and a thread is not interrupted between looking `take` up and calling it.
         self.take = self._take_locked
-        excess = len(self) - self.capacity
-        if excess > 0:
-            self.lost += excess
-            if self.overflow is Overflow.DROP_OLDEST:
-                self._drop_oldest(excess)
-            else:
-                self._drop_newest(excess, newest)
+        is_oldest = self.overflow is Overflow.DROP_OLDEST
+        cut = self._cut
+        if cut is None:
+            excess = len(self) - self.capacity
+            if excess <= 0:
+                return
+            newest = put[0] + put[2] - put[1] - 1
+            self._cut = cut = self._cut_oldest(excess) if is_oldest else self._cut_newest(excess, newest)
+        deque(cut.drops, maxlen=0)
+        if self._cut is not cut or self.closed:
+            return  # a signal handler has finished it
+        if is_oldest:
+            self._queue.extendleft(cut.mark)
+        else:
+            self._queue.extend(cut.mark)
+        self.lost, self._gaps = cut.lost, cut.gaps
+        self._cut = None
 
-    def _drop_oldest(self, excess: int) -> None:
+    def _cut_oldest(self, excess: int) -> _Cut:
         queue = self._queue
         position = self.accepted - len(self)
         gap = Gap(self._number_at(position), self._number_at(position + excess - 1), excess)
+        drops, gaps = excess, self._gaps + 1
         before = queue[0]
         if isinstance(before, Gap):
-            before.absorb(gap)
-            gap = before
-            queue.popleft()
-            self._gaps -= 1
-        for _ in range(excess):
-            queue.popleft()
-        queue.appendleft(gap)
-        self._gaps += 1
+            gap = before.joined(gap)
+            drops, gaps = excess + 1, self._gaps
+        return _Cut(taking(cast("deque[object]", queue), drops), gap, self.lost + excess, gaps)
 
-    def _drop_newest(self, excess: int, newest: int) -> None:
+    def _cut_newest(self, excess: int, newest: int) -> _Cut:
         queue = self._queue
         gap = Gap(newest - excess + 1, newest, excess)
-        for _ in range(excess):
-            queue.pop()
-        before = queue[-1] if queue else None
+        drops, gaps = excess, self._gaps + 1
+        before = queue[-excess - 1] if len(queue) > excess else None
         if isinstance(before, Gap):
-            before.absorb(gap)
-        else:
-            queue.append(gap)
-            self._gaps += 1
+            gap = before.joined(gap)
+            drops, gaps = excess + 1, self._gaps
+        return _Cut(taking_last(cast("deque[object]", queue), drops), gap, self.lost + excess, gaps)
 
-    def _note_offset(self, offset: int) -> None:
+    def _note_offset(self, position: int, offset: int) -> None:
         """Note that the bus numbered events which were not for this mailbox."""
-        self._offset = offset
         if self.overflow is Overflow.DROP_OLDEST:  # the others lose new events, whose numbers are known
-            self._forget_offsets(self.accepted - len(self))
-            self._offsets.append((self.accepted, offset))
+            self._forget_offsets(position - len(self))
+            self._offsets.append((position, offset))  # a second time, if it is repeated: no harm
+        self._offset = offset
 
     def _forget_offsets(self, position: int) -> None:
         offsets = self._offsets

@@ -114,21 +114,32 @@ class Router:
 
     def distribute(self) -> bool:
         """Put pending events into mailboxes and wake their consumers; return whether there were any."""
-        distributed = self.section.run_unless_inside(self.queue.distribute)
-        self.wake_ups.wake_scheduled()
+        try:
+            distributed = self.section.run_unless_inside(self.queue.distribute)
+            self.wake_ups.wake_scheduled()
+        except BaseException:
+            self.wake_ups.wake_scheduled()
+            raise
         return bool(distributed)
+
+    def take_up(self) -> None:
+        """Take up what an exception has interrupted: nothing expects a look, and nothing is pending."""
+        self.section.run(WakeUps.expect_no_look, self.wake_ups)
+        self.distribute()
 
     def run_inside(self, work: Callable[[_Given], _Result], given: _Given) -> _Result:
         """Return ``work(given)``, done in the critical section, and wake the consumers it scheduled."""
-        result = self.section.run(work, given)
-        self.wake_ups.wake_scheduled()
+        try:
+            result = self.section.run(work, given)
+            self.wake_ups.wake_scheduled()
+        except BaseException:
+            self.wake_ups.wake_scheduled()
+            raise
         return result
 
     def read(self, read: Callable[[], _Result]) -> _Result:
         """Return ``read()``, done in the critical section with nothing pending."""
-        result = self.section.run(self._read_inside, read)
-        self.wake_ups.wake_scheduled()
-        return result
+        return self.run_inside(self._read_inside, read)
 
     def _read_inside(self, read: Callable[[], _Result]) -> _Result:
         self.queue.distribute()
@@ -180,9 +191,9 @@ class Router:
         self.run_inside(Router._seal_inside, self)
 
     def _stop_intake_inside(self) -> None:
-        self.is_closed = True
         self.wake_ups.close()
         self.table.close()
+        self.is_closed = True  # last: publishers ask only when the others have sent them
         self.queue.distribute()
 
     def _seal_inside(self) -> None:
@@ -205,9 +216,10 @@ class Router:
 
     def end(self, subscription: Subscription) -> None:
         """Detach a subscription and forget it."""
-        if self.run_inside(self._forget, subscription):
-            self.detach(subscription)
-            subscription.note_unsubscribed()
+        # In this order, and each time: a call before this one may have been interrupted.
+        self.detach(subscription)
+        subscription.note_unsubscribed()
+        self.run_inside(self._forget, subscription)
 
     def tap(self, event_type: type[Event]) -> blinker.Signal:
         """Return the signal of an event class; see `EventBus.tap`."""
@@ -253,9 +265,7 @@ class Router:
         self.table.detach(subscription)
         subscription.mailbox.close()
 
-    def _forget(self, subscription: Subscription) -> bool:
-        if self.subscriptions.get(subscription.name) is not subscription:
-            return False
-        del self.subscriptions[subscription.name]
-        self._numbers.pop(subscription.name, None)  # the name itself is free, and numbers begin again
-        return True
+    def _forget(self, subscription: Subscription) -> None:
+        if self.subscriptions.get(subscription.name) is subscription:
+            del self.subscriptions[subscription.name]
+            self._numbers.pop(subscription.name, None)  # the name itself is free, and numbers begin again

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import blinker
 
@@ -11,7 +11,10 @@ from eventbus.events import Event
 if TYPE_CHECKING:
     from eventbus.delivery.subscription import Subscription
 
-__all__ = ["DIRECT", "NO_SUBSCRIBER", "PublishPlan", "RoutingTable"]
+__all__ = ["DIRECT", "NO_SUBSCRIBER", "PublishPlan", "Route", "RoutingTable"]
+
+Route: TypeAlias = "tuple[Subscription, ...]"
+"""The subscriptions that an event goes to."""
 
 
 class PublishPlan:
@@ -30,7 +33,7 @@ class PublishPlan:
         *,
         has_subscribers: bool,
         taps: tuple[blinker.Signal, ...] = (),
-        keyed: tuple[Subscription, ...] = (),
+        keyed: Route = (),
     ) -> None:
         self.has_subscribers = has_subscribers
         self.taps = taps
@@ -60,7 +63,7 @@ class RoutingTable:
         self._wanted: dict[type[Event], dict[Subscription, None]] = {}  # a dict: an ordered set
         self._classes: dict[Subscription, tuple[type[Event], ...]] = {}
         self._taps: dict[type[Event], blinker.Signal] = {}
-        self._routes: dict[type, tuple[Subscription, ...]] = {}
+        self._routes: dict[type, Route] = {}
         self.reopen()
 
     def reopen(self) -> None:
@@ -109,14 +112,14 @@ class RoutingTable:
             plans[cls] = plan
         return plan
 
-    def route_of(self, cls: type) -> tuple[Subscription, ...]:
+    def route_of(self, cls: type) -> Route:
         """Return the subscriptions that want a class."""
         route = self._routes.get(cls)
         if route is None:
             route = self._routes[cls] = self._wanting(cls)
         return route
 
-    def _wanting(self, cls: type) -> tuple[Subscription, ...]:
+    def _wanting(self, cls: type) -> Route:
         # Copying is atomic: a publisher may ask while a subscription comes or goes.
         found = (each for base in cls.__mro__ for each in list(self._wanted.get(base, ())))
         return tuple(dict.fromkeys(found))

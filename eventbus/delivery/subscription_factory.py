@@ -74,7 +74,11 @@ class SubscriptionFactory:
         }
         given: SubscriptionOptions = {**own, **options, **named}
         subscription = self._attach(subscriber, subscriber.events if events is None else events, **given)
-        self._on_attached(subscription)
+        try:
+            self._on_attached(subscription)
+        except BaseException:
+            self._router.end(subscription)
+            raise
         return subscription
 
     def open_stream(self, events: EventTypes, **options: Unpack[SubscriptionOptions]) -> Subscription:
@@ -101,5 +105,9 @@ class SubscriptionFactory:
         subscription = Subscription(
             self._bus, self._router, name=name or "stream", mailbox=mailbox, subscriber=subscriber, key=key
         )
-        self._router.attach(subscription, classes, replay)
+        try:
+            self._router.attach(subscription, classes, replay)
+        except BaseException:
+            self._router.end(subscription)  # an exception may have struck half-way
+            raise
         return subscription

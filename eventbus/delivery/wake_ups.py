@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from eventbus.delivery.doorbell import Doorbell
 from eventbus.delivery.mailbox import Mailbox
+from eventbus.delivery.taking import taking
 
 __all__ = ["MAX_PENDING", "WakeUps"]
 
@@ -104,18 +105,25 @@ class WakeUps:
 
     def schedule(self, mailbox: Mailbox, on_ready: Callable[[], None]) -> None:
         """Have a mailbox's sleeping consumer woken after the critical section."""
-        mailbox.on_ready = None
+        self._scheduled.append(on_ready)  # first: it may be woken twice, but must be woken
         self._woken.add(mailbox)
-        self._scheduled.append(on_ready)
+        mailbox.on_ready = None
 
     def wake_scheduled(self) -> None:
         """Wake the scheduled consumers. Outside the critical section: waking is a system call."""
         while self._scheduled:
+            taken: list[Callable[[], None]] = []
             try:
-                on_ready = self._scheduled.popleft()
+                # In one call: what an exception strikes is in the list, or still scheduled.
+                taken.extend(taking(self._scheduled, len(self._scheduled)))
+                for on_ready in taken:
+                    on_ready()
             except IndexError:  # another thread was faster
-                return
-            on_ready()
+                self._scheduled.extend(taken)
+            except BaseException:
+                for on_ready in taken:  # waking twice is harmless
+                    on_ready()
+                raise
 
     def forget_backlog(self) -> None:
         """Have the next `is_backlog_changing` return True if there is a backlog."""

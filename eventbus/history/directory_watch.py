@@ -123,8 +123,8 @@ class DirectoryWatch:
 
     def _tail(self, segment: SegmentFile, first_seq: int | None = None) -> TailedSegment:
         """Begin to tail a segment: at its end, where a position says so, or at its beginning."""
-        received = self._writers[segment.writer].received
-        tailed = TailedSegment(segment, received, self._selection, self._on_damage, first_seq)
+        origins = self._writers[segment.writer].origins
+        tailed = TailedSegment(segment, origins, self._selection, self._on_damage, first_seq)
         self._present[tailed.name] = segment.writer, tailed
         end = segment.size if self._starts_now else self.start_positions.get(tailed.name, 0)
         if end:
@@ -133,7 +133,7 @@ class DirectoryWatch:
 
     def _skip(self, tailed: TailedSegment, end: int) -> None:
         try:
-            tailed.skip_to(end, with_earlier_segments=self._starts_now)
+            tailed.skip_to(end)
             end = tailed.position
         except FileNotFoundError:
             pass
@@ -161,8 +161,8 @@ class DirectoryWatch:
         tailed.continue_from(cursor)
 
     def _decode(self, reader: Reader, block: Block) -> list[Record]:
-        received = self._writers[reader.segment.writer].received
-        return received.read(reader, block, self._selection)
+        _, tailed = self._present[reader.segment.path.name]
+        return tailed.take(reader, block)
 
     # What there is.
 

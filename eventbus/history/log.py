@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from itertools import chain
@@ -19,13 +18,12 @@ from eventbus.events.printable import printable
 from eventbus.history.checking import Problem, check
 from eventbus.history.directory_watch import DirectoryWatch, Start
 from eventbus.history.merging import Decode, WriterSegments, merge
-from eventbus.history.reading import OnDamage, Reader, Record, time_of_event, time_of_record
-from eventbus.history.record_numbers import RecordNumbers
+from eventbus.history.reading import OnDamage, Record, time_of_event, time_of_record
 from eventbus.history.repair import Repair, repair_segment
 from eventbus.history.replaying import publish_all
-from eventbus.history.segment_files import SegmentFile, Writer, find_segments, segments_by_writer
+from eventbus.history.segment_files import SegmentFile, find_segments, segments_by_writer
 from eventbus.history.selection import Selection
-from eventbus.history.stored_lines import Block, Damage
+from eventbus.history.stored_lines import Damage
 from eventbus.history.tail import Tail
 from eventbus.settings import log_directory
 
@@ -137,12 +135,10 @@ class EventLog:
     ) -> Iterator[Record]:
         """Iterate over events with their places; arguments and exceptions are the same as of `events`."""
         selection = Selection(session_id, types, since, until)
-        received: defaultdict[Writer, RecordNumbers] = defaultdict(RecordNumbers)
-
-        def decode(reader: Reader, block: Block) -> list[Record]:
-            return received[reader.segment.writer].read(reader, block, selection)
-
-        return chain.from_iterable(self._merged(decode, time_of_record, self.on_damage))
+        batches = self._merged(
+            lambda reader, block: reader.records(block, selection), time_of_record, self.on_damage
+        )
+        return chain.from_iterable(batches)
 
     def follow(
         self,
@@ -249,12 +245,7 @@ class EventLog:
         return [repair for each in self.segments() if (repair := repair_segment(each)) is not None]
 
     def _batches(self, selection: Selection, on_damage: OnDamage) -> Iterator[list[Event]]:
-        received: defaultdict[Writer, RecordNumbers] = defaultdict(RecordNumbers)
-
-        def decode(reader: Reader, block: Block) -> list[Event]:
-            return received[reader.segment.writer].events(reader, block, selection)
-
-        return self._merged(decode, time_of_event, on_damage)
+        return self._merged(lambda reader, block: reader.events(block, selection), time_of_event, on_damage)
 
     def _merged(
         self, decode: Decode[_ItemT], time_of: Callable[[_ItemT], datetime], on_damage: OnDamage

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from bisect import bisect_left, bisect_right
 
-from eventbus.events import Event
 from eventbus.history.reading import Reader, Record
 from eventbus.history.record_lines import record_number, without_header
 from eventbus.history.selection import Selection
@@ -22,12 +21,18 @@ class RecordNumbers:
     """The numbers of received records, as ranges.
 
     A file's name, inode and size can all change while its records stay the same, so only the numbers
-    show what was received. Of more than 10,000 ranges the gap between the oldest two is closed.
+    show what was received. They belong to the segments with one header, because a persister that is
+    started again on the same bus may count from 1 again. Of more than 10,000 ranges the gap between the
+    oldest two is closed.
+
+    Attributes:
+        may_repeat: True if several files have these records, or one was read again.
     """
 
-    __slots__ = ("_ends", "_starts")
+    __slots__ = ("_ends", "_starts", "may_repeat")
 
     def __init__(self) -> None:
+        self.may_repeat: bool = False
         self._starts: list[int] = []
         self._ends: list[int] = []
 
@@ -46,6 +51,13 @@ class RecordNumbers:
         if len(self._starts) > _MAX_RANGES:
             del self._starts[1], self._ends[0]
 
+    def join(self, other: RecordNumbers) -> None:
+        """Have all numbers in common with others, from now on."""
+        for first, last in zip(self._starts, self._ends, strict=True):
+            other.add(first, last)
+        self._starts, self._ends = other._starts, other._ends
+        self.may_repeat = other.may_repeat = True
+
     def read(self, reader: Reader, block: Block, selection: Selection) -> list[Record]:
         """Return the matching records of a block that were not received yet, and add their numbers.
 
@@ -61,21 +73,7 @@ class RecordNumbers:
         new = list(filter(self._take, records))
         if is_sound and not block.is_tail and not selection.matches_all:
             self._add_lines(block)  # the others, too, so that few ranges remain
-        return new
-
-    def events(self, reader: Reader, block: Block, selection: Selection) -> list[Event]:
-        """Return the same as `read`, as events, in half the time if all numbers are new.
-
-        If some of its lines are damaged, a block that is new does not count as received.
-        """
-        new_range = self._new_range(block)
-        if new_range is None:
-            return [record.event for record in self.read(reader, block, selection)]
-        damaged = reader.damaged
-        events = reader.events(block, selection)
-        if reader.damaged == damaged:
-            self.add(*new_range)
-        return events
+        return new if self.may_repeat else records
 
     def _new_range(self, block: Block) -> tuple[int, int] | None:
         """Return a block's first and last number if all between are there, and none was received."""

@@ -21,6 +21,7 @@ __all__ = ["TailedSegment"]
 
 _LAST_NUMBER = re.compile(rb'(?:\n|^)\{"seq":(\d{1,18}),[^\n]*\n?$')
 _SETTLED_NS = 100_000_000  # two changes within a tick of the file system's clock have the same time
+_FIRST_BYTES = 8_192
 _EVERYTHING = Selection()
 _Status: TypeAlias = tuple[tuple[int, int, int], int]
 
@@ -34,7 +35,7 @@ class TailedSegment:
 
     Args:
         segment: The segment.
-        received: The numbers of the records of its writer that were received.
+        origins: The numbers that were received from the segments of its writer, by their headers.
         selection: Which records are wanted.
         on_damage: Called with each place that is skipped.
         first_seq: The number of its first record; None if that is not known.
@@ -54,12 +55,13 @@ class TailedSegment:
         "_is_settled",
         "_lines",
         "_on_damage",
+        "_origins",
         "_reader",
         "_received",
         "_reread_to",
         "_seen",
         "_selection",
-        "_skip_to",
+        "_skip_before",
         "changed_at",
         "failed_at",
         "first_seq",
@@ -71,7 +73,7 @@ class TailedSegment:
     def __init__(
         self,
         segment: SegmentFile,
-        received: RecordNumbers,
+        origins: dict[bytes, RecordNumbers],
         selection: Selection,
         on_damage: OnDamage,
         first_seq: int | None = None,
@@ -82,7 +84,8 @@ class TailedSegment:
         self.is_at_end: bool = False
         self.failed_at: float | None = None
         self.changed_at: float = 0.0
-        self._received = received
+        self._origins = origins
+        self._received: RecordNumbers | None = None
         self._selection = selection
         self._on_damage = on_damage
         self._lines = StoredLines(segment.path)
@@ -90,7 +93,7 @@ class TailedSegment:
         self._seen: _Status | None = None  # its status before the last read
         self._has_been_read = False  # True if that read reached its end
         self._is_settled = False  # True if a later change would show in its status
-        self._skip_to: tuple[int, int] | None = None
+        self._skip_before: int | None = None
         self._reread_to = 0  # lines up to this byte have been read from an earlier file
         self._has_writer: bool | None = None
 
@@ -116,28 +119,24 @@ class TailedSegment:
         if self.first_seq is None:
             self.first_seq = read_first_line(self.path).first_seq
 
-    def skip_to(self, end: int, *, with_earlier_segments: bool) -> None:
+    def skip_to(self, end: int) -> None:
         """Skip the whole lines before a byte, or before the file's end if that comes earlier.
 
         The skipped records count as received. If the file cannot be read now, the first read that
         succeeds skips them.
 
-        Args:
-            end: The byte.
-            with_earlier_segments: True if all earlier records of the writer count as received, too.
-
         Raises:
             OSError: It cannot be read.
         """
-        self._skip_to = end, with_earlier_segments
+        self._skip_before = end
         self._skip()
 
     def _skip(self) -> None:
-        if self._skip_to is None:
+        if self._skip_before is None:
             return
-        size, with_earlier_segments = self._skip_to
-        size = min(size, self.path.stat(follow_symlinks=False).st_size)
+        size = min(self._skip_before, self.path.stat(follow_symlinks=False).st_size)
         start = max(0, size - MAX_LINE_BYTES)
+        received = self._find_origin(read_bytes(self.path, 0, _FIRST_BYTES))
         data = read_bytes(self.path, start, size - start)
         end = data.rfind(b"\n") + 1
         tail = data[end:]
@@ -145,12 +144,26 @@ class TailedSegment:
             data = data[:end]  # the tail is not a record yet, so it is not skipped
         number = _LAST_NUMBER.search(data)
         if number:
-            last = self._reader.seq = int(number[1])
-            self.find_first_seq()
-            first = 0 if with_earlier_segments else last if self.first_seq is None else self.first_seq
-            self._received.add(min(first, last), last)
+            self._reader.seq = int(number[1])
+            received.add(0, self._reader.seq)
         self._lines.move_to(start + len(data), data)
-        self._skip_to = None
+        self._skip_before = None
+
+    def _find_origin(self, data: bytes) -> RecordNumbers:
+        """Return the numbers that were received from it, and from files with the same first line."""
+        if self._received is None:  # until its first line is complete, its name stands for that
+            self._received = self._origins.setdefault(self.name.encode(), RecordNumbers())
+        first_line, line_feed, _ = data[:_FIRST_BYTES].partition(b"\n")
+        if line_feed:
+            known = self._origins.setdefault(first_line, self._received)
+            if known is not self._received:  # a link, a copy, or it was rewritten as that file was
+                self._received.join(known)
+        return self._received
+
+    def take(self, reader: Reader, block: Block) -> list[Record]:
+        """Return the wanted records of a block that were not received from an earlier file."""
+        received = self._find_origin(block.data if not block.offset else b"")
+        return received.read(reader, block, self._selection)
 
     def read(self) -> list[Record]:
         """Return wanted records that were appended, at most a block of them.
@@ -192,12 +205,13 @@ class TailedSegment:
         return self._records(block)
 
     def _begin_again(self) -> None:
+        self._find_origin(b"").may_repeat = True
         self._reread_to = max(self._reread_to, self._lines.position)
         self._lines = StoredLines(self.path)
         self._reader = Reader(self._reader.segment, self._on_damage)
 
     def _records(self, block: Block) -> list[Record]:
-        records = self._received.read(self._reader, block, self._selection)
+        records = self.take(self._reader, block)
         if block.is_tail and records:
             end = records[-1].offset + records[-1].length
             self._lines.move_to(end, block.data[: end - block.offset])

@@ -25,13 +25,14 @@ class TailedWriter:
         troubles: Reports segments that cannot be read.
 
     Attributes:
-        received: The numbers of the records that were received, also from files that are gone.
+        origins: The numbers that were received from its segments, also from files that are gone, by the
+            segments' headers.
     """
 
-    __slots__ = ("_open", "_segments", "_troubles", "received")
+    __slots__ = ("_open", "_segments", "_troubles", "origins")
 
     def __init__(self, troubles: Troubles) -> None:
-        self.received: RecordNumbers = RecordNumbers()
+        self.origins: dict[bytes, RecordNumbers] = {}
         self._troubles = troubles
         self._segments: list[TailedSegment] = []
         self._open: list[TailedSegment] = []  # the last one, and those that may contain more

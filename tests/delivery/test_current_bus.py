@@ -72,12 +72,12 @@ def test_forgotten_in_a_forked_child() -> None:
 
     def look() -> None:
         with EventBus() as bus:
-            running = current_module._running
+            running = dict(current_module._running)
             try:
                 current_module.forget_all()
                 assert current_bus() is None
             finally:
-                current_module._running = running
+                current_module._running.update(running)
             assert current_bus() is bus
 
     contextvars.copy_context().run(look)

@@ -269,7 +269,7 @@ def test_closed_while_it_is_emptied(overflow: Overflow) -> None:
         mailbox = new_mailbox(section, len(entries), overflow, reports_losses=True)
         mailbox.put(1, entries)
         taken: list[Entry] = []
-        closer = threading.Thread(target=section.run, args=(Mailbox.close, mailbox))
+        closer = threading.Thread(target=section.run, args=(type(mailbox).close, mailbox))
         with suppress(IndexError):
             while True:
                 taken.append(mailbox.take())

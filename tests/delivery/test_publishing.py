@@ -158,6 +158,13 @@ def test_hostile_payloads(value: Any, metadata: Any) -> None:
     assert isinstance(decode(encode(event)), _Anything)
 
 
+@pytest.mark.parametrize("length", [1, 70_000])
+def test_a_hostile_value(length: int) -> None:
+    """A value that raises whatever is asked of it is left out of an encoded event, cut or not."""
+    event = _Anything(value=Hostile(), metadata={"text": "x" * length, "value": Hostile()})
+    assert isinstance(decode(encode(event)), _Anything)
+
+
 def _deep(depth: int) -> list[Any]:
     nest: list[Any] = []
     for _ in range(depth):

@@ -224,6 +224,7 @@ class _Following(RuleBasedStateMachine):
                 if line.startswith(b'{"seq"') and len(new) == len(line):
                     self.numbers[bus] += 1
                     lines[place] = new
+            self.poll(_ROUND)  # as earlier lines are not compared if the file has also grown
             time.sleep(0.02)  # so that the file system's clock shows it
             path.write_bytes(b"\n".join(lines))
             self.poll(_ROUND)

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from eventbus import NodeProgress
 from eventbus.history import Damage, EventLog, merging
 from tests.history.log_examples import START, Segments, stored
 
@@ -22,10 +21,6 @@ def _blocks_are_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(merging, "BLOCK_BYTES", 1_000)
     monkeypatch.setattr(merging, "_SMALLEST_BLOCK", 1_000)
     monkeypatch.setattr(merging, "_PAUSE_SECONDS", 0.001)
-
-
-def ignored(damage: Damage) -> None:
-    """Take a report of damage."""
 
 
 def on_nth_pause(monkeypatch: pytest.MonkeyPatch, count: int, action: Callable[[], object]) -> None:
@@ -110,31 +105,3 @@ def test_a_deleted_segment_ends_there(tmp_path: Path, segment: Segments) -> None
     path.unlink()
     assert len(list(reading)) < 99
     assert reported == []
-
-
-@pytest.mark.parametrize("is_link", [True, False])
-def test_a_segment_of_two_names_is_read_once(tmp_path: Path, segment: Segments, is_link: bool) -> None:
-    """A hard link to a segment, and an earlier copy of it, bring no record again."""
-    path = segment(b"".join(map(stored, range(1, 51))))
-    second = path.with_name(path.name.replace("2026", "2025"))
-    if is_link:
-        second.hardlink_to(path)
-    else:
-        second.write_bytes(path.read_bytes()[:5_000])
-    log = EventLog(tmp_path)
-    assert sorted(record.seq for record in log.records()) == list(range(1, 51))
-    assert sorted(event.attempt for event in log.events(types=NodeProgress)) == list(range(1, 51))
-    assert len(list(log.events(session_id="s"))) == 50
-
-
-def test_a_record_that_is_damaged_in_one_of_two_files_is_read(tmp_path: Path, segment: Segments) -> None:
-    """A copy brings the records that are damaged in the segment, and the other way round."""
-    path = segment(b"".join(map(stored, range(1, 51))))
-    content = path.read_bytes()
-    path.write_bytes(content.replace(b'{"seq":9,', b'{"seq":9,\xff'))
-    path.with_name(path.name.replace("2026", "2025")).write_bytes(
-        content.replace(b'{"seq":8,', b'{"seq":8,\xff')
-    )
-    log = EventLog(tmp_path, on_damage=ignored)
-    assert sorted(record.seq for record in log.records()) == list(range(1, 51))
-    assert {event.attempt for event in log.events(types=NodeProgress)} == set(range(1, 51))
