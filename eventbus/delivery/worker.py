@@ -22,7 +22,7 @@ from typing import Any, TypeAlias, cast
 import anyio
 import anyio.lowlevel
 
-from eventbus.delivery.causality import MAX_CHAIN_DEPTH, call_here, depth_here
+from eventbus.delivery.causality import MAX_CHAIN_DEPTH, Call, call_here, depth_here
 from eventbus.delivery.deadline import Deadline
 from eventbus.delivery.doorbell import Doorbell, Sleeper, is_cancellation, new_sleeper
 from eventbus.delivery.handlers import call_maybe_async, ensure_async
@@ -64,8 +64,11 @@ class Worker:
     """
 
     __slots__ = (
+        "_call_here",
         "_calls_to_tell_apart",
+        "_context",
         "_deadline",
+        "_depth",
         "_failures_in_row",
         "_raise_on_close",
         "_router",
@@ -85,6 +88,9 @@ class Worker:
         self._raise_on_close = raise_on_close
         self._failures_in_row = 0
         self._calls_to_tell_apart = CALLS_TO_TELL_APART
+        self._call_here: Call = (subscription, 0)
+        self._depth = 0  # of that call; 0 when the next must not be taken for it
+        self._context = copy_context()
 
     async def run(self, doorbell: Doorbell, scope: anyio.CancelScope) -> None:
         """Start the subscriber, hand it its events until no more will come, stop it.
@@ -114,13 +120,22 @@ class Worker:
             await self._stop(scope)
 
     async def _deliver_until_closed(self, sleeper: Sleeper) -> None:
+        clean = copy_context()  # as `start` left it
+        is_spoilt = True
+        while is_spoilt:
+            # A call that changed a context variable has spoilt the context: the next gets a fresh one.
+            self._depth, self._context = 0, clean
+            delivering = self._deliver_until_spoilt(sleeper)
+            is_spoilt = await in_context(clean.copy(), delivering, self._note_suspended)
+
+    async def _deliver_until_spoilt(self, sleeper: Sleeper) -> bool:
+        """Deliver; return True when a call has spoilt the context, and False when no more will come."""
         subscription = self._subscription
         mailbox = subscription.mailbox
         deliver = self._delivery()
-        clean = copy_context()  # as `start` left it
         while subscription.state == "running":
-            # A call that changed a context variable has spoilt the context: the next gets a fresh one.
-            await in_context(clean.copy(), deliver(), self._note_suspended)
+            if await deliver():
+                return True
             subscription.notify_drains()
             # Read before the look: nothing is put afterwards.
             is_last_look = mailbox.closed or self._router.queue.is_sealed
@@ -130,20 +145,24 @@ class Worker:
                 mailbox.on_ready = None  # not at rest
                 continue
             if is_last_look:
-                return
+                break
             await sleeper.sleep()
+        return False
 
-    def _delivery(self) -> Callable[[], Coroutine[Any, Any, None]]:
+    def _delivery(self) -> Callable[[], Coroutine[Any, Any, bool]]:
         subscriber = self._subscription.subscriber
         if subscriber.handles_batches:
             return partial(self._deliver_batches, ensure_async(subscriber.handle_batch))
         return partial(self._deliver_singly, ensure_async(subscriber.handle))
 
-    async def _deliver_singly(self, handle: _Handle) -> None:  # noqa: C901 - a call for each event would cost a fifth of it
-        """Hand over event by event until none is queued. The hot loop: every step in it counts."""
+    async def _deliver_singly(self, handle: _Handle) -> bool:  # noqa: C901 - a call for each event would cost a fifth of it
+        """Hand over event by event until none is queued, or a call has spoilt the context.
+
+        The hot loop: every step in it counts.
+        """
         subscription = self._subscription
         mailbox = subscription.mailbox
-        call, context = (subscription, 0), copy_context()
+        call, context = self._call_here, self._context
         while mailbox.contents:
             subscription.needs_attention = self._failures_in_row > 0  # the rest is looked at here
             for _ in repeat(None, self._events_until_check()):
@@ -155,14 +174,16 @@ class Worker:
                 if type(event) is Envelope:
                     depth += event.depth
                     event = event.event
-                if self._calls_to_tell_apart or depth != call[1]:
-                    call = (subscription, depth)
+                if self._calls_to_tell_apart or depth != self._depth:
+                    self._call_here = call = (subscription, depth)
+                    self._depth = depth
                     call_here.set(call)
-                    context = copy_context()
+                    self._context = context = copy_context()
                     self._calls_to_tell_apart -= self._calls_to_tell_apart > 0
                 subscription.call = call
                 try:
                     await handle(event)
+                    is_spoilt = copy_context() != context  # one pointer is compared, until something is set
                 except BaseException as error:
                     if not _is_failure(error):
                         raise
@@ -173,17 +194,18 @@ class Worker:
                     subscription.needs_attention = False
                     self._failures_in_row = 0
                     break
-                if has_changed_since(context):
+                if is_spoilt:
                     break
             subscription.call = None
-            if has_changed_since(context):
+            is_spoilt = has_changed_since(context)
+            if is_spoilt or mailbox.contents:
                 await self._yield_to_loop()
-                return
-            if mailbox.contents:
-                await self._yield_to_loop()
+            if is_spoilt:
+                return True
+        return False
 
-    async def _deliver_batches(self, handle_batch: _Handle) -> None:
-        """Hand over batch by batch until nothing is queued."""
+    async def _deliver_batches(self, handle_batch: _Handle) -> bool:
+        """Hand over batch by batch until nothing is queued, or a call has spoilt the context."""
         subscription = self._subscription
         mailbox = subscription.mailbox
         while mailbox.contents:
@@ -212,7 +234,8 @@ class Worker:
             subscription.notify_drains()
             await self._yield_to_loop()
             if has_changed_since(context):
-                return
+                return True
+        return False
 
     def _events_until_check(self) -> int:
         """Notify the drains that are done; return after how many events to check again."""
