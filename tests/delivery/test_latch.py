@@ -9,7 +9,8 @@ from eventbus.delivery.latch import Latch
 
 def test_all_waits_end_when_it_is_opened() -> None:
     """Opening a latch ends every wait, also later ones, and opening it again does nothing."""
-    latch, ended = Latch(), []
+    latch = Latch()
+    ended: list[bool] = []
     threads = [threading.Thread(target=lambda: ended.append(latch.wait())) for _ in range(3)]
     for thread in threads:
         thread.start()
