@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from eventbus.correlation import CorrelatedSession, Correlation
 from eventbus.correlation.correlated_session import newest_first, report_lines, session_summary
+from eventbus.errors import DecodeError
 from eventbus.events import Event, SkillEvent, SkillStarted, WorkflowEvent
 from eventbus.events.legacy_records import skill_events
 from eventbus.events.legacy_records import workflow_events as _workflow_events
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SkillsWorkflowCorrelator"]
 
+_logger = logging.getLogger("eventbus")
+
 
 class SkillsWorkflowCorrelator:
     """Joins skill invocations and workflow events by their session.
@@ -32,8 +36,8 @@ class SkillsWorkflowCorrelator:
     the last `correlate_by_session`; before the first they read the recorded events themselves.
 
     Without arguments it reads `eventbus.log_directory()`: the event log, and from the two legacy files
-    there the records that the log lacks. A file that is given is read without the log, and a log that is
-    given without the files.
+    there the records that the log lacks; damaged ones are left out with a warning. A file that is given
+    is read without the log, and a log that is given without the files.
 
     Each call reads the log again, one session at a time, whatever its size.
 
@@ -192,7 +196,11 @@ class SkillsWorkflowCorrelator:
         """Return the events of the files that a log lacks."""
         if self._log is not None:
             return []
-        events = self._file_events()
+        try:
+            events = self._file_events()
+        except DecodeError as error:
+            _logger.warning("the log is correlated without the files beside it: %s", error)
+            return []
         if not events:
             return []
         missing = {_identity(event): event for event in events}

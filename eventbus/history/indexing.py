@@ -93,7 +93,7 @@ class _Update:
             self._refolded_keys |= self._index.drop_segment(self._known[name].id)
         indexed: dict[str, IndexedSegment] = {}
         for segment in stale:
-            with suppress(FileNotFoundError):  # deleted since, as the next update will notice
+            with suppress(OSError):  # deleted since, or unreadable: the next update tries it again
                 indexed[segment.path.name] = self._begin(segment)
         present = [each for each in stale if each.path.name in indexed]
         for events in merge(self._read(each) for each in segments_by_writer(present)):
@@ -181,6 +181,8 @@ class _Extents:
 
     def add_block(self, segment: int, events: list[Any], block: Block) -> None:
         """Add the events of a block, one a line."""
+        if not events:  # only a header, or a torn line
+            return
         session: str | None = None
         start = offset = block.offset
         first = events[0]
@@ -235,7 +237,7 @@ def _is_any_known(index: Index, segments: list[SegmentFile]) -> bool:
 def _is_known(path: Path, known: IndexedSegment | None) -> bool:
     if known is None:
         return False
-    with suppress(FileNotFoundError):
+    with suppress(OSError):
         return _is_unchanged(path, known) or _is_continued(path, path.stat(), known)
     return False
 

@@ -13,6 +13,7 @@ be written; `write_atomically` puts it in place whole or not at all.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -87,14 +88,28 @@ def read_workflow_events(path: Path | str) -> list[WorkflowEvent]:
 def _read_list(path: Path, key: str | None) -> list[Any]:
     """Return the list in a JSON file, itself or under a key."""
     try:
-        content: Any = msgspec.json.decode(path.read_bytes())
+        content = _content(path.read_bytes())
         if key is not None and isinstance(content, dict):
             content = cast("dict[str, Any]", content).get(key) or []
         return msgspec.convert(content, list[Any])
     except FileNotFoundError:
         return []
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise _damaged(path, error) from error
+
+
+def _content(data: bytes) -> Any:
+    """Return the content of a JSON file, also of one that only Python's own ``json`` writes or reads.
+
+    That accepts NaN and Infinity, which become None, halves of surrogate pairs, which are replaced, a
+    byte order mark, and UTF-16.
+    """
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        content = json.loads(data, parse_constant=lambda _: None)
+        text = json.dumps(content, ensure_ascii=False)
+        return msgspec.json.decode(text.encode("utf-8", "replace"))
 
 
 def _damaged(path: Path, error: Exception) -> DecodeError:

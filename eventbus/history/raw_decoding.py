@@ -50,6 +50,8 @@ _EVENT_CLASSES: dict[str, type[Event]] = {
         SubscriberFailed,
     )
 }
+_END_DAYS = (b'"0001-01-01T', b'"9999-12-31T')
+"""A time of these days may not exist in UTC; then the line holds no event."""
 _NonEmpty = Annotated[str, msgspec.Meta(min_length=1)]
 _REQUIRED: dict[str, Any] = {  # an event would make these up if they are missing
     "timestamp": Annotated[datetime, msgspec.Meta(tz=True)],
@@ -67,7 +69,7 @@ def raw_types() -> dict[type[Any], type[Event]]:
 def decode_raw(block: Block) -> list[Any] | None:
     """Return raw structs for the lines of a block; None if one of the lines needs an event."""
     data = block.data
-    if block.is_tail or not is_utf8(data) or _is_replaced():
+    if block.is_tail or not is_utf8(data) or _is_replaced() or any(day in data for day in _END_DAYS):
         return None
     try:
         structs: list[Any] = _decoder().decode_lines(data)
