@@ -14,10 +14,7 @@ A partition key groups the events that have to be read together to know a sessio
     index_state       describes an index without changing it, for `eventbus doctor`
     folded_log        does without an index where reading the whole log once is faster
 
-The index contains nothing that the log does not, so it can be deleted at any time; the next reader
-makes it again. It is checked before it is used: segments by identity, size, time and the last indexed
-bytes; rows by a checksum; tables by their numbers of rows; and a session that is read with its records
-by comparing them with its figures. An index that fails a check is replaced.
+It contains nothing that the log does not; `docs/sessions.md` says how it is checked before it is used.
 """
 
 from __future__ import annotations
@@ -47,14 +44,15 @@ __all__ = [
 
 INDEX_NAME = "index.sqlite3"
 _APPLICATION = 0x45564258  # "EVBX"
-_VERSION = 2
+_VERSION = 3
 _BUSY_SECONDS = 10.0
 # Processes may create it at the same time, so each statement accepts what is already there.
 _SCHEMA = f"""
 BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS segments (
     id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, device INTEGER NOT NULL, inode INTEGER NOT NULL,
-    size INTEGER NOT NULL, mtime INTEGER NOT NULL, indexed_to INTEGER NOT NULL, checksum INTEGER NOT NULL
+    size INTEGER NOT NULL, mtime INTEGER NOT NULL, indexed_to INTEGER NOT NULL, checksum INTEGER NOT NULL,
+    lost INTEGER NOT NULL
 );
 CREATE TABLE IF NOT EXISTS sessions (
     name TEXT PRIMARY KEY, partition_key TEXT NOT NULL, start TEXT NOT NULL,
@@ -99,6 +97,7 @@ class IndexedSegment(NamedTuple):
         mtime: When the file was last changed, in nanoseconds.
         indexed_to: Where the last indexed line ends.
         checksum: A checksum of the bytes before that.
+        lost: How many events are missing up to there.
     """
 
     id: int
@@ -108,6 +107,7 @@ class IndexedSegment(NamedTuple):
     mtime: int
     indexed_to: int
     checksum: int
+    lost: int = 0
 
 
 class Extent(NamedTuple):
@@ -195,7 +195,7 @@ class Index:
     def put_segment(self, name: str, segment: IndexedSegment) -> None:
         """Store how far a segment has been indexed."""
         row = segment.id, name, *segment[1:]
-        self._db.execute("INSERT OR REPLACE INTO segments VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        self._db.execute("INSERT OR REPLACE INTO segments VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
 
     def drop_segment(self, segment: int) -> set[str]:
         """Remove a segment; return the affected partition keys."""

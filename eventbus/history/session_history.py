@@ -22,6 +22,7 @@ from eventbus.history.index import INDEX_NAME, ForeignIndexError, Index, Invalid
 from eventbus.history.indexing import MAX_RECORDS_PER_SESSION, update
 from eventbus.history.log import EventLog
 from eventbus.history.reading import time_of_event
+from eventbus.history.unfinished import LiveWriters, all_unfinished, unfinished
 
 __all__ = ["SessionHistory"]
 
@@ -57,7 +58,9 @@ class SessionHistory:
     def __init__(self, log: EventLog, extra_events: Iterable[SkillEvent | WorkflowEvent] = ()) -> None:
         self.log: EventLog = log
         self._index = _stored_index(log) or _temporary_index(log)
-        self._partitions = PartitionReader(self._index, log.segments())
+        segments = log.segments()
+        self._partitions = PartitionReader(self._index, segments)
+        self._writers = LiveWriters(segments)
         self._extra_events: dict[str, list[Event]] = {}
         for event in extra_events:
             self._extra_events.setdefault(str(partition_key(event)), []).append(event)
@@ -81,7 +84,8 @@ class SessionHistory:
         """Iterate over all sessions without their records by their starts, the latest first."""
         joined = sorted(map(_without_records, self._joined.values()), key=_order, reverse=not oldest_first)
         stored = (each for each in self._stored_figures(oldest_first) if each.session_id not in self._joined)
-        return heapq.merge(stored, joined, key=_order, reverse=not oldest_first)
+        merged = heapq.merge(stored, joined, key=_order, reverse=not oldest_first)
+        return map(self._as_of_now, merged)
 
     def _stored_figures(self, oldest_first: bool) -> Iterator[CorrelatedSession]:
         # Checked before the first is yielded, because later ones of another index would not fit it.
@@ -98,13 +102,16 @@ class SessionHistory:
     def figures_of(self, name: str) -> CorrelatedSession | None:
         """Return a session without its records, or None if there is none of this name."""
         joined = self._joined.get(name)
-        if joined is not None:
-            return _without_records(joined)
-        return self._query(lambda index: index.figures_of(name))
+        stored = joined or self._query(lambda index: index.figures_of(name))
+        return None if stored is None else self._as_of_now(_without_records(stored))
 
     def count(self) -> int:
         """Return the number of sessions."""
         return sum(1 for _ in self.figures()) if self._joined else self._query(lambda index: index.count())
+
+    def events_lost(self) -> int:
+        """Return how many events are missing in the log, by what its persisters wrote."""
+        return self._partitions.total_lost()
 
     def names(self, prefix: str = "", limit: int = 10) -> list[str]:
         """Return at most `limit` names of sessions that begin with a prefix, in order."""
@@ -115,7 +122,8 @@ class SessionHistory:
     def session(self, name: str) -> CorrelatedSession | None:
         """Return a session with its records, or None if there is none of this name."""
         joined = self._joined.get(name)
-        return deepcopy(joined) if joined is not None else self._query(lambda index: self._fold(index, name))
+        found = deepcopy(joined) if joined is not None else self._query(lambda index: self._fold(index, name))
+        return None if found is None else self._as_of_now(found)
 
     def events(self, name: str) -> list[Event]:
         """Return all events of a session in the order of the log, including progress and extra events."""
@@ -130,6 +138,25 @@ class SessionHistory:
             session = self.session(figures.session_id)
             if session is not None:
                 yield session
+
+    def _as_of_now(self, session: CorrelatedSession) -> CorrelatedSession:
+        """Add the figures that are not the session's own: of its writers, and of events lost around it."""
+        # None of them is stored: a writer ends without writing anything.
+        key = partition_key_of_session(session.session_id)
+        session.events_lost = self._query(lambda _: self._partitions.lost(key))
+        return self._unfinished(session, key) if session.is_open else session
+
+    def _unfinished(self, session: CorrelatedSession, key: str) -> CorrelatedSession:
+        are_there = set(map(self._writers.is_there, self._query(lambda _: self._partitions.writers(key))))
+        if False not in are_there:
+            return session
+        if True not in are_there and key not in self._extra_events:
+            return all_unfinished(session)
+        present = list(self._extra_events.get(key, ()))
+        gone: list[Event] = []
+        for writer, events in self._query(lambda _: list(self._partitions.events_by_writer(key))):
+            (present if self._writers.is_there(writer) else gone).extend(events)
+        return unfinished(session, present, gone)
 
     def _join(self, key: str) -> Iterator[CorrelatedSession]:
         """Return the sessions of a partition key with the extra events."""
