@@ -119,7 +119,7 @@ def load_settings(
     Raises:
         SettingsError: The file cannot be read, or a setting in it or in the environment is wrong.
     """
-    start = (start or Path()).absolute()
+    start = _absolute(start or Path())
     file = _nearest_file(start)
     try:
         table = {} if file is None else _read_table(file)
@@ -151,6 +151,13 @@ def log_directory(directory: str | os.PathLike[str] | None = None) -> Path:
         return _project_directory(Path().absolute())
     except OSError:  # the working directory was deleted
         return Path(DEFAULT_DIRECTORY)
+
+
+def _absolute(start: Path) -> Path:
+    try:
+        return start.absolute()
+    except OSError:  # the working directory was deleted: there is no project
+        return start
 
 
 def _environment_directory() -> Path | None:

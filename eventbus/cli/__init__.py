@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
-from eventbus.cli.exit_codes import USAGE, CommandError, error_line
+from eventbus.cli.exit_codes import PROBLEMS, USAGE, CommandError, error_line
+from eventbus.cli.standard_streams import make_streams_sound, settle_streams
 from eventbus.errors import PluginError, SettingsError
 
 __all__ = ["main"]
@@ -28,9 +28,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0 ok, 1 problems found, 2 usage, 3 not found, 4 damaged data, 130 interrupted,
         141 broken pipe, 143 terminated.
     """
+    make_streams_sound()
+    code = _ended(sys.argv[1:] if arguments is None else list(arguments))
+    settle_streams()
+    return code
+
+
+def _ended(arguments: Sequence[str]) -> int:
+    """Run a command, and turn whatever ends it into its exit code and one line."""
     with _sigterm_as_interrupt() as received:
         try:
-            code = _run(sys.argv[1:] if arguments is None else list(arguments))
+            code = _run(arguments)
             sys.stdout.flush()
         except CommandError as error:
             return _fail(error.problem, error.hint, error.exit_code)
@@ -39,8 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             return 128 + (received[0] if received else signal.SIGINT)
         except BrokenPipeError:
-            _discard_output()
             return _BROKEN_PIPE
+        except OSError as error:  # of the output, too: a full disk, a closed descriptor
+            return _fail(str(error), "", PROBLEMS)
         return code
 
 
@@ -59,7 +68,8 @@ def _run(arguments: Sequence[str]) -> int:
 
 
 def _fail(problem: str, hint: str, exit_code: int) -> int:
-    print(error_line(problem, hint), file=sys.stderr)
+    with suppress(OSError):  # the exit code says it, too
+        print(error_line(problem, hint), file=sys.stderr)
     return exit_code
 
 
@@ -83,11 +93,3 @@ def _sigterm_as_interrupt() -> Generator[list[int]]:
         yield received
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _discard_output() -> None:
-    """Send buffered output to the null device: the interpreter flushes at exit, and would complain."""
-    null_device = os.open(os.devnull, os.O_WRONLY)
-    for descriptor in (1, 2):
-        os.dup2(null_device, descriptor)
-    os.close(null_device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from eventbus.cli.exit_codes import NOT_FOUND, CommandError
@@ -66,5 +67,6 @@ def open_log(given: Path | None, notes: DamageNotes, *, must_exist: bool = True)
 
 
 def note(text: str) -> None:
-    """Print a note, which is not part of the result."""
-    print(printable(f"note: {text}", _MAX_NOTE), file=sys.stderr)
+    """Print a note, which is not part of the result: where it cannot be printed, the command goes on."""
+    with suppress(OSError):
+        print(printable(f"note: {text}", _MAX_NOTE), file=sys.stderr)

@@ -49,7 +49,9 @@ def run(
     """
     settings = settings_with(directory, progress)
     create_ignored_directory(settings.directory)
-    environment = {"EVENTBUS_DIR": str(settings.directory.absolute())}
+    environment = {}
+    with suppress(OSError):  # the working directory was deleted
+        environment["EVENTBUS_DIR"] = str(settings.directory.absolute())
     with session_scope(session_id or current_session_id() or new_id()) as session:
         environment[SESSION_VARIABLE] = session
         with blocked_signals() as signals, _buses(settings, session) as publish:
