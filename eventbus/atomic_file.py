@@ -14,6 +14,8 @@ __all__ = ["make_private_directory", "write_atomically"]
 def write_atomically(path: Path, content: bytes | Iterable[bytes]) -> None:
     """Replace a file by one of mode 0600 with this content; its directory is made if necessary.
 
+    A symbolic link is followed. A device or FIFO is written in place: replacing it would harm others.
+
     Args:
         path: The file.
         content: The content, or its parts in order. If producing a part raises, nothing is written and
@@ -22,6 +24,11 @@ def write_atomically(path: Path, content: bytes | Iterable[bytes]) -> None:
     Raises:
         OSError: The file cannot be written; the old one is unchanged.
     """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        # Before the link is resolved: /dev/stdout may lead to a pipe, which has no path.
+        _write_in_place(path, content)
+        return
+    path = Path(os.path.realpath(path))
     make_private_directory(path.parent)
     # In the same directory, because a rename is atomic only within a file system. mkstemp makes it 0600.
     descriptor, partial = tempfile.mkstemp(prefix=".eventbus-", suffix=".partial", dir=path.parent)
@@ -35,6 +42,19 @@ def write_atomically(path: Path, content: bytes | Iterable[bytes]) -> None:
         with suppress(OSError):
             Path(partial).unlink()
         raise
+
+
+def _write_in_place(path: Path, content: bytes | Iterable[bytes]) -> None:
+    parts = [content] if isinstance(content, bytes) else list(content)  # whole, or nothing is written
+    with path.open("wb", buffering=0) as file:
+        for part in parts:
+            _write_all(file.fileno(), part)
+
+
+def _write_all(descriptor: int, part: bytes) -> None:
+    rest = memoryview(part)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
 
 
 def make_private_directory(directory: Path) -> None:

@@ -66,11 +66,15 @@ _VARIABLES = {
     "keep_days": "EVENTBUS_KEEP_DAYS",
     "keep_bytes": "EVENTBUS_KEEP_BYTES",
 }
-_HINT = (
-    "Give directory a path, progress one of auto, tty, plain, quiet, json, disabled a list of plugin "
-    "names, sync one of never, interval, always, segment_bytes a positive number, and keep_days and "
-    "keep_bytes a number that is not negative"
-)
+_HINTS = {
+    "directory": "a path",
+    "progress": "one of auto, tty, plain, quiet, json",
+    "disabled": "a list of plugin names",
+    "sync": "one of never, interval, always",
+    "segment_bytes": "a positive number",
+    "keep_days": "a number that is not negative",
+    "keep_bytes": "a number that is not negative",
+}
 
 _logger = logging.getLogger("eventbus.settings")
 
@@ -234,7 +238,19 @@ def _convert(table: dict[str, Any], where: str, *, strict: bool = True) -> Setti
     try:
         return msgspec.convert(table, Settings, dec_hook=_as_path, strict=strict)
     except msgspec.ValidationError as error:
-        raise SettingsError(f"{where}: {error}", _HINT) from error
+        raise SettingsError(f"{where}: {error}", _hint(table, strict=strict)) from error
+
+
+def _hint(table: dict[str, Any], *, strict: bool) -> str:
+    """Return what the first wrong setting must be."""
+    for key, value in table.items():
+        if key not in _HINTS:
+            return f"The settings are {', '.join(_HINTS)}"
+        try:
+            msgspec.convert({key: value}, Settings, dec_hook=_as_path, strict=strict)
+        except msgspec.ValidationError:
+            return f"Give {key} {_HINTS[key]}"
+    return "Make it a table"
 
 
 def _as_path(kind: type[Any], value: Any) -> Any:

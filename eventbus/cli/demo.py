@@ -11,6 +11,7 @@ import typer
 
 from eventbus.bus import EventBus
 from eventbus.cli.exit_codes import NOT_FOUND, OK, PROBLEMS, CommandError
+from eventbus.cli.gitignore import create_ignored_directory
 from eventbus.cli.log_access import note
 from eventbus.cli.options import LogDirectory, Progress, settings_with
 from eventbus.cli.quality_workflow import QualityWorkflow
@@ -38,7 +39,9 @@ def demo(
         raise CommandError(
             f"{project} is not a directory", "name the directory of a Python project", NOT_FOUND
         )
-    runtime = build_runtime(settings_with(directory, progress, project))
+    settings = settings_with(directory, progress, project)
+    create_ignored_directory(settings.directory)
+    runtime = build_runtime(settings)
     for failed in runtime.failed:
         note(f"plugin {failed.plugin.name} of {failed.plugin.distribution} was not loaded: {failed.reason}")
     with session_scope(current_session_id()), runtime.bus as bus:

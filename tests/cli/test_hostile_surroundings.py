@@ -1,0 +1,76 @@
+"""Commands end in one line and the right exit code, whatever their surroundings are."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Program
+
+_HEADER = (
+    '{"event_type":"segment_started","schema_version":1,"first_seq":1,'
+    '"timestamp":"2026-01-01T00:00:00Z","metadata":{},"session_id":null}\n'
+)
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    (tmp_path / "log" / "events").mkdir(parents=True)
+    return tmp_path / "log"
+
+
+@pytest.mark.parametrize("torn", ["", '{"event_type":"workf', "\n", "\0\0\0"])
+@pytest.mark.parametrize("command", ["sessions", "report", "stats", "export", "cat"])
+def test_a_segment_without_a_record_is_passed_over(cli: Program, log: Path, command: str, torn: str) -> None:
+    """A segment with only a header, or a header and a torn line, holds no session."""
+    (log / "events" / "20260101T000000.000000Z-1-abcdefabcdef.jsonl").write_text(_HEADER + torn)
+    assert cli(command, "--dir", log).returncode in (0, 4)
+
+
+def test_a_deleted_working_directory_is_no_project(cli: Program, somewhere: Path) -> None:
+    """In a working directory that was deleted there is no log, and a command says so."""
+    somewhere.rmdir()
+    ended = cli("cat")
+    assert (ended.returncode, ended.stderr.count("\n")) == (3, 1)
+
+
+def test_an_export_to_a_fifo_is_written_in_place(cli: Program, log: Path, tmp_path: Path) -> None:
+    """`export --output` writes to a FIFO, and leaves it one."""
+    fifo, got = tmp_path / "fifo", list[bytes]()
+    os.mkfifo(fifo)
+    reader = threading.Thread(target=lambda: got.append(fifo.read_bytes()), daemon=True)
+    reader.start()
+    assert cli("export", "--dir", log, "--output", fifo).returncode == 0
+    reader.join(5)
+    assert got[0].startswith(b"{")
+    assert fifo.is_fifo()
+
+
+@pytest.mark.parametrize("dangling", [False, True])
+def test_an_export_follows_links(cli: Program, log: Path, tmp_path: Path, *, dangling: bool) -> None:
+    """`export --output` writes to the file that a link names, and leaves the link."""
+    target, link = tmp_path / "target", tmp_path / "link"
+    if not dangling:
+        target.touch()
+    link.symlink_to(target)
+    assert cli("export", "--dir", log, "--output", link).returncode == 0
+    assert link.is_symlink()
+    assert target.read_text().startswith("{")
+
+
+def test_a_wrong_setting_is_the_only_one_in_the_hint(cli: Program) -> None:
+    """The hint about a wrong setting names that setting only."""
+    ended = cli("run", "--", "true", EVENTBUS_PROGRESS="bogus")
+    assert ended.returncode == 2
+    assert "Give progress one of auto" in ended.stderr
+    assert "keep_days" not in ended.stderr
+
+
+def test_the_demo_keeps_its_log_out_of_commits(cli: Program, somewhere: Path) -> None:
+    """`demo` makes the log's directory with a .gitignore, as `run` does."""
+    (somewhere / "pyproject.toml").write_text('[project]\nname = "x"\nversion = "1"\n')
+    cli("demo")
+    assert (somewhere / ".session-buddy" / ".gitignore").read_text() == "*\n"
