@@ -12,6 +12,7 @@ from eventbus.cli.humanize import duration, local_time, quantity
 from eventbus.cli.options import AsJson, LogDirectory
 from eventbus.cli.session_access import open_history
 from eventbus.correlation import CorrelatedSession
+from eventbus.events.json_safe import safe_text
 from eventbus.events.outcomes import Outcome
 from eventbus.events.printable import printable
 from eventbus.history import SegmentFile
@@ -51,7 +52,7 @@ def stats(directory: LogDirectory = None, as_json: AsJson = False) -> int:
     """Print how much the log holds, and its totals."""
     with open_history(directory) as history:
         totals = {
-            "directory": str(history.log.directory),
+            "directory": safe_text(str(history.log.directory)),
             **_segment_totals(history.log.segments()),
             **_session_totals(history.figures()),
             "events_lost": history.events_lost(),

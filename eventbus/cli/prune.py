@@ -11,6 +11,7 @@ import typer
 from eventbus.cli.exit_codes import NOT_FOUND, OK, CommandError
 from eventbus.cli.log_access import DamageNotes, open_log
 from eventbus.cli.options import AsJson, LogDirectory, parse_time
+from eventbus.events.json_safe import safe_text
 from eventbus.events.printable import printable
 from eventbus.history import PrunedSegment
 from eventbus.history import prune as prune_segments
@@ -58,7 +59,7 @@ def _as_text(segment: PrunedSegment, dry_run: bool) -> str:
 
 def _as_json(segment: PrunedSegment, dry_run: bool) -> str:
     fields = {
-        "path": str(segment.path),
+        "path": safe_text(str(segment.path)),
         "size": segment.size,
         "age_seconds": round(segment.age_seconds, 3),
         "removed": not dry_run,

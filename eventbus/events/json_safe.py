@@ -35,7 +35,11 @@ _MAX_INTEGER = 2**63  # JSON readers agree on 64 bits; msgspec refuses more than
 
 
 def safe_text(text: str, limit: int = MAX_TEXT) -> str:
-    """Return up to `limit` characters of a text as an exact `str` that encodes as UTF-8, marked if cut."""
+    r"""Return up to `limit` characters of a text as an exact `str` that encodes as UTF-8, marked if cut.
+
+    Lone surrogates, which stand for undecodable bytes in names, become escapes such as ``\udce9``: with
+    question marks different names would become the same one.
+    """
     if type(text) is not str:
         text = str.__getitem__(text, slice(limit + 1))  # conversion to `str` copies, so cut first
     if len(text) > limit:
@@ -43,7 +47,8 @@ def safe_text(text: str, limit: int = MAX_TEXT) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        return text.encode("utf-8", "replace").decode()
+        text = text.encode("utf-8", "backslashreplace").decode()
+        return text if len(text) <= limit else text[:limit] + _TRUNCATED
     return text
 
 

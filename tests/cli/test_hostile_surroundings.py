@@ -74,3 +74,15 @@ def test_the_demo_keeps_its_log_out_of_commits(cli: Program, somewhere: Path) ->
     (somewhere / "pyproject.toml").write_text('[project]\nname = "x"\nversion = "1"\n')
     cli("demo")
     assert (somewhere / ".session-buddy" / ".gitignore").read_text() == "*\n"
+
+
+def test_undecodable_sessions_stay_different(cli: Program, log: Path) -> None:
+    """Sessions whose names cannot be decoded stay different sessions, in a log whose name cannot be, too."""
+    there = log / "caf\udce9"
+    for name in ("s-\udcfc", "s-\udce4"):
+        assert cli("run", "--session", name, "--dir", there, "--", "true").returncode == 0
+        assert cli("show", name, "--dir", there).returncode == 0
+    listed = cli("sessions", "--dir", there).stdout
+    assert r"s-\udcfc" in listed
+    assert r"s-\udce4" in listed
+    assert r"caf\\udce9" in cli("stats", "--json", "--dir", there).stdout

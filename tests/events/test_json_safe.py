@@ -117,7 +117,7 @@ class _Point(NamedTuple):
         (2**63, str(2**63)),
         (-(2**63), -(2**63)),
         (10**5_000, "<int of 16610 bits>"),
-        ("\ud800x", "?x"),
+        ("\ud800x", "\\ud800x"),
         (_Text("text"), "text"),
         (_HostileMapping(a=1), "<_HostileMapping>"),
         (_HalfAList(), "<_HalfAList>"),
