@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
@@ -62,8 +63,12 @@ class EventLog:
     def __init__(
         self, directory: str | os.PathLike[str] | None = None, *, on_damage: OnDamage | None = None
     ) -> None:
-        self.directory: Path = Path(os.path.abspath(log_directory(directory)))  # noqa: PTH100 - as the persister does: no link is followed
-        self._origin = os.path.realpath(self.directory)
+        self.directory: Path = Path(log_directory(directory))
+        with suppress(OSError):  # the working directory is gone: reading will fail, and say so
+            self.directory = Path(os.path.abspath(self.directory))  # noqa: PTH100 - as the persister does: no link is followed
+        self._origin = str(self.directory)
+        with suppress(OSError):
+            self._origin = os.path.realpath(self.directory)
         self._failures = RateLimitedLog(_logger, "the event log:")
         self.on_damage: OnDamage = on_damage or self._warn
 
