@@ -56,6 +56,7 @@ _REQUIRED: dict[str, Any] = {  # an event would make these up if they are missin
     "invocation_id": _NonEmpty,
     "run_id": _NonEmpty,
 }
+_EXTREME_YEARS = (b'"0001-', b'"9999-', b"\\u003")  # an event converts to UTC, which may fail; digits escaped
 
 
 @cache
@@ -67,7 +68,7 @@ def raw_types() -> dict[type[Any], type[Event]]:
 def decode_raw(block: Block) -> list[Any] | None:
     """Return raw structs for the lines of a block; None if one of the lines needs an event."""
     data = block.data
-    if block.is_tail or not is_utf8(data) or _is_replaced():
+    if block.is_tail or not is_utf8(data) or _is_replaced() or any(each in data for each in _EXTREME_YEARS):
         return None
     try:
         structs: list[Any] = _decoder().decode_lines(data)
