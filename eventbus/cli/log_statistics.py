@@ -42,7 +42,7 @@ def stats(directory: LogDirectory = None, as_json: AsJson = False) -> int:
             **_segment_totals(history.log.segments()),
             **_session_totals(history.figures()),
         }
-    print(msgspec.json.encode(totals).decode() if as_json else "\n".join(_lines(totals)))
+        print(msgspec.json.encode(totals).decode() if as_json else "\n".join(_lines(totals)))
     return OK
 
 

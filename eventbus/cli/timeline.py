@@ -46,12 +46,12 @@ def show(
     with open_history(directory) as history:
         session = find_session(history, session)
         figures, events = history.figures_of(session), history.events(session)
-    if as_json:
-        for event in events:
-            print(encode(event).decode())
-    elif figures is not None:
-        for line in (*_summary(figures), *_timeline(events)):
-            print(line)
+        if as_json:
+            for event in events:
+                print(encode(event).decode())
+        elif figures is not None:
+            for line in (*_summary(figures), *_timeline(events)):
+                print(line)
     return OK
 
 

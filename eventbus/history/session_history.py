@@ -22,6 +22,7 @@ from eventbus.history.index import INDEX_NAME, ForeignIndexError, Index, Invalid
 from eventbus.history.indexing import MAX_RECORDS_PER_SESSION, update
 from eventbus.history.log import EventLog
 from eventbus.history.reading import time_of_event
+from eventbus.history.stored_lines import Damage
 
 __all__ = ["SessionHistory"]
 
@@ -38,7 +39,8 @@ class SessionHistory:
 
     It reads through the index beside the log, after updating it. If the index cannot be used, or turns
     out to be wrong, a temporary one gives the same results more slowly. Memory is bounded by the
-    largest session; of a session with more than 65,536 workflow events, the newest are kept.
+    largest session; of a session with more than 65,536 workflow events, the newest are kept. What is
+    skipped, as a segment that cannot be read, is reported to the log's `on_damage`, each place once.
 
     Use it in one thread.
 
@@ -58,6 +60,8 @@ class SessionHistory:
         self.log: EventLog = log
         self._index = _stored_index(log) or _temporary_index(log)
         self._partitions = PartitionReader(self._index, log.segments())
+        self._reported: set[Damage] = set()
+        self._report_damage(self._query(self._stored_damage))
         self._extra_events: dict[str, list[Event]] = {}
         for event in extra_events:
             self._extra_events.setdefault(str(partition_key(event)), []).append(event)
@@ -142,6 +146,16 @@ class SessionHistory:
         extra = self._extra_events.get(key)
         return sorted([*events, *extra], key=time_of_event) if extra else events
 
+    def _stored_damage(self, index: Index) -> list[Damage]:
+        return index.damage(self.log.directory / "events")
+
+    def _report_damage(self, found: Iterable[Damage]) -> None:
+        paths = {each.path for each in self.log.segments()}
+        for damage in found:
+            if damage.path in paths and damage not in self._reported:
+                self._reported.add(damage)
+                self.log.on_damage(damage)
+
     def _fold(self, index: Index, name: str) -> CorrelatedSession | None:
         stored = index.figures_of(name)
         if stored is None:
@@ -171,6 +185,7 @@ class SessionHistory:
             _delete_index(self.log)
         self._index = _temporary_index(self.log)
         self._partitions = PartitionReader(self._index, self.log.segments())
+        self._report_damage(self._stored_damage(self._index))
 
 
 def _order(session: CorrelatedSession) -> tuple[str, str]:
@@ -197,7 +212,10 @@ def _stored_index(log: EventLog) -> Index | None:
 
 
 def _temporary_index(log: EventLog) -> Index:
-    return _updated(Index(None), log)
+    try:
+        return _updated(Index(None), log)
+    except sqlite3.OperationalError:  # there is no place for temporary files, or it is full
+        return _updated(Index(None, in_memory=True), log)
 
 
 def _updated(index: Index, log: EventLog) -> Index:
