@@ -27,7 +27,7 @@ import stat
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from eventbus.correlation.correlated_session import CorrelatedSession
 from eventbus.events.json_safe import safe_text
@@ -250,10 +250,7 @@ class Index:
     def damage(self, events: Path) -> list[Damage]:
         """Return the places that were skipped in the segments of a directory."""
         rows = self._db.execute("SELECT * FROM damage ORDER BY name, start")
-        return [
-            Damage(path=events / name, offset=start, length=length, reason=reason)
-            for name, start, length, reason in rows
-        ]
+        return [Damage(path=events / row[0], offset=row[1], length=row[2], reason=row[3]) for row in rows]
 
     # Figures.
 

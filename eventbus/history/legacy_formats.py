@@ -115,7 +115,7 @@ def _plain(value: Any) -> Any:
         case float() if not math.isfinite(value):
             return None
         case list():
-            return [_plain(each) for each in cast("list[Any]", value)]
+            return [_plain(each) for each in value]
         case dict():
             items = cast("dict[str, Any]", value).items()
             return {_plain(name): _plain(each) for name, each in items}
