@@ -47,6 +47,7 @@ from eventbus.events import (
     encode_lines,
     event_types,
 )
+from eventbus.events.outcomes import OUTCOME_VERBS, Outcome, outcome_of
 from eventbus.events.printable import printable
 from eventbus.events.provenance import exclude_read_from
 from eventbus.events.records import SkillInvocation
@@ -80,6 +81,7 @@ __all__ = [
     "DEFAULT_KEEP_BYTES",
     "DEFAULT_KEEP_DAYS",
     "DEFAULT_SEGMENT_BYTES",
+    "OUTCOME_VERBS",
     "BusStateError",
     "BusStatistics",
     "CorrelatedSession",
@@ -99,6 +101,7 @@ __all__ = [
     "NodeEvent",
     "NodeProgress",
     "NodeStarted",
+    "Outcome",
     "Overflow",
     "OwnThread",
     "PatternDetected",
@@ -142,6 +145,7 @@ __all__ = [
     "exclude_read_from",
     "get_tracker",
     "log_directory",
+    "outcome_of",
     "printable",
     "scrub",
     "scrubbed_line",

@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
-from functools import partial
 from io import StringIO
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eventbus.correlation import CorrelatedSession, Correlation
-from eventbus.correlation.correlated_session import newest_first, report_lines, session_summary
+from eventbus.correlation.session_report import newest_first, report_lines, session_summary
 from eventbus.errors import DecodeError
 from eventbus.events import Event, SkillEvent, SkillStarted, WorkflowEvent
 from eventbus.events.legacy_records import skill_events
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["SkillsWorkflowCorrelator"]
 
 _MAX_WARNING = 1_000
-_logger = logging.getLogger("eventbus.history")
+_logger = logging.getLogger("eventbus")
 
 
 class SkillsWorkflowCorrelator:
@@ -65,6 +65,7 @@ class SkillsWorkflowCorrelator:
         self._log = log
         self._source = source
         self._correlation: Correlation | None = None
+        self._unfinished: dict[str, CorrelatedSession] = {}
 
     @property
     def skills_file(self) -> Path:
@@ -79,7 +80,7 @@ class SkillsWorkflowCorrelator:
     @property
     def sessions(self) -> dict[str, CorrelatedSession]:
         """The result of the last `correlate_by_session`, as copies; empty before the first."""
-        return {} if self._correlation is None else self._correlation.sessions()
+        return {} if self._correlation is None else self._correlation.sessions() | deepcopy(self._unfinished)
 
     def correlate_by_session(
         self,
@@ -100,12 +101,14 @@ class SkillsWorkflowCorrelator:
             DecodeError: A file is damaged, or an item cannot be read; the message says which.
             OSError: A file exists and cannot be read.
         """
+        self._unfinished = {}
         if skill_invocations is None and workflow_events is None:
             self._correlation = _correlate(self._recorded_events())
+            self._unfinished = self._left_unfinished(self._correlation)
         else:
             given = chain(skill_events(skill_invocations or ()), _workflow_events(workflow_events or ()))
             self._correlation = _correlate(given)
-        return self._correlation.sessions()
+        return self.sessions
 
     def get_session_summary(self, session_id: str) -> dict[str, Any] | None:
         """Return the figures of one session, or None if there is no such session.
@@ -167,8 +170,7 @@ class SkillsWorkflowCorrelator:
         others = self._missing_from(log)
         figures = None if records or others else fold_log(log)
         if figures is not None:
-            each = partial(figures.each_figures, newest_first=True)
-            yield _Sessions(each, figures.figures, each, figures.__len__)
+            yield _Sessions(figures.figures, figures.figures_of, figures.figures, figures.count)
             return
         with SessionHistory(log, others) as history:
             yield _Sessions(history.figures, history.figures_of, history.sessions, history.count)
@@ -176,12 +178,25 @@ class SkillsWorkflowCorrelator:
     def _sessions_in_memory(self) -> dict[str, CorrelatedSession]:
         if self._correlation is None and self._source is not None:
             return self._source()
-        correlation = self._correlation or _correlate(self._file_events())
-        return correlation.sessions()
+        if self._correlation is not None:
+            return self.sessions
+        return _correlate(self._file_events()).sessions()
 
     def _recorded_events(self) -> Iterator[Event]:
         log = self._existing_log()
         return iter(self._file_events()) if log is None else chain(log, self._missing_from(log))
+
+    def _left_unfinished(self, correlation: Correlation) -> dict[str, CorrelatedSession]:
+        """Return the open sessions of the log that are unfinished in part: some of their writers are gone."""
+        log = self._existing_log()
+        if log is None or not correlation.has_open:
+            return {}
+        from eventbus.history.session_history import SessionHistory  # noqa: PLC0415 - as above
+
+        names = [name for name, each in correlation.all_figures().items() if each.is_open]
+        with SessionHistory(log, self._missing_from(log)) as history:
+            found = map(history.session, names)
+            return {each.session_id: each for each in found if each is not None}
 
     def _existing_log(self) -> EventLog | None:
         """Return the log to read, if it exists."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ForwardRef, TypeVar, Union, cast, get_args, g
 
 from eventbus.errors import SubscriberError
 from eventbus.events import Event
-from eventbus.type_hints import resolved
+from eventbus.events.type_hints import resolved
 
 __all__ = ["check_covers", "event_classes", "events_of_annotation", "events_of_argument", "type_argument"]
 

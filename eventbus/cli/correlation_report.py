@@ -6,7 +6,7 @@ from eventbus.cli.exit_codes import OK
 from eventbus.cli.options import AsJson, LogDirectory, OneSession
 from eventbus.cli.session_access import find_session, open_history
 from eventbus.cli.session_json import session_line
-from eventbus.correlation.correlated_session import report_lines
+from eventbus.correlation.session_report import report_lines
 
 __all__ = ["report"]
 
@@ -19,6 +19,10 @@ def report(session: OneSession = None, directory: LogDirectory = None, as_json: 
         else:
             found = history.figures_of(find_session(history, session))
             sessions, count = iter([found] if found else []), 1
-        for line in map(session_line, sessions) if as_json else report_lines(sessions, count=count):
+        lost = history.events_lost()
+        notes = (
+            [f"{lost} events were lost before they were stored: the figures may be too low"] if lost else []
+        )
+        for line in map(session_line, sessions) if as_json else report_lines(sessions, notes, count=count):
             print(line)
     return OK

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
@@ -12,6 +12,7 @@ from eventbus.cli.humanize import duration, local_time, quantity
 from eventbus.cli.options import AsJson, LogDirectory
 from eventbus.cli.session_access import open_history
 from eventbus.correlation import CorrelatedSession
+from eventbus.events.outcomes import Outcome
 from eventbus.events.printable import printable
 from eventbus.history import SegmentFile
 
@@ -31,6 +32,18 @@ _SUMS = (
     "workflow_nodes_cancelled",
     "node_attempts_completed",
     "node_attempts_failed",
+    "skills_failed",
+    "skills_cancelled",
+    "skills_open",
+    "skills_unfinished",
+    "workflows_succeeded",
+    "workflows_failed",
+    "workflows_cancelled",
+    "workflows_open",
+    "workflows_unfinished",
+    "workflow_nodes_not_run",
+    "node_attempts_open",
+    "node_attempts_unfinished",
 )
 
 
@@ -41,6 +54,7 @@ def stats(directory: LogDirectory = None, as_json: AsJson = False) -> int:
             "directory": str(history.log.directory),
             **_segment_totals(history.log.segments()),
             **_session_totals(history.figures()),
+            "events_lost": history.events_lost(),
         }
         print(msgspec.json.encode(totals).decode() if as_json else "\n".join(_lines(totals)))
     return OK
@@ -55,11 +69,12 @@ def _segment_totals(segments: list[SegmentFile]) -> dict[str, Any]:
 
 
 def _session_totals(sessions: Iterable[CorrelatedSession]) -> dict[str, Any]:
-    sums: dict[str, Any] = {"sessions": 0, "sessions_open": 0, "first_start": None, "last_start": None}
+    sums: dict[str, Any] = {"sessions": 0, "first_start": None, "last_start": None}
+    sums |= dict.fromkeys((f"sessions_{outcome}" for outcome in get_args(Outcome)), 0)
     sums |= dict.fromkeys(_SUMS, 0)
     for session in sessions:  # the latest first
         sums["sessions"] += 1
-        sums["sessions_open"] += session.is_open
+        sums[f"sessions_{session.outcome}"] += 1
         sums["last_start"] = sums["last_start"] or session.start_time
         sums["first_start"] = session.start_time
         for name in _SUMS:
@@ -78,15 +93,25 @@ def _lines(totals: dict[str, Any]) -> list[str]:
         ("log", printable(totals["directory"])),
         ("", _size_of_log(totals)),
         ("sessions", f"{totals['sessions']}, {totals['sessions_open']} of them open"),
+        ("", _counts(totals, "sessions", *get_args(Outcome))),
         ("", f"begun {period}"),
         ("skills", f"{totals['skills']}: {totals['skills_completed']} completed, {abandoned} abandoned"),
+        ("", _counts(totals, "skills", "failed", "cancelled", "open", "unfinished")),
         ("", duration(totals["total_skill_duration"])),
         ("runs", f"{totals['workflows']}: {totals['workflows_ended']} ended"),
+        ("", _counts(totals, "workflows", "succeeded", "failed", "cancelled", "open", "unfinished")),
         ("", duration(totals["total_workflow_duration"])),
         ("nodes", _counts(totals, "workflow_nodes", "completed", "failed", "skipped", "cancelled")),
+        ("", _counts(totals, "workflow_nodes", "not_run")),
         ("attempts", _counts(totals, "node_attempts", "completed", "failed")),
+        ("", _counts(totals, "node_attempts", "open", "unfinished")),
+        *([("lost", _losses(totals["events_lost"]))] if totals["events_lost"] else []),
     )
     return [f"{title:<10}{text}" for title, text in lines]
+
+
+def _losses(count: int) -> str:
+    return f"{quantity(count, 'event')} before they were stored: the figures may be too low"
 
 
 def _size_of_log(totals: dict[str, Any]) -> str:
@@ -95,7 +120,7 @@ def _size_of_log(totals: dict[str, Any]) -> str:
 
 
 def _counts(totals: dict[str, Any], what: str, *outcomes: str) -> str:
-    return ", ".join(f"{totals[f'{what}_{outcome}']} {outcome}" for outcome in outcomes)
+    return ", ".join(f"{totals[f'{what}_{each}']} {each.replace('_', ' ')}" for each in outcomes)
 
 
 def _size(count: float) -> str:

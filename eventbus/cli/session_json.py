@@ -13,5 +13,6 @@ _RECORDS = ("skill_invocations", "workflow_events", "records_dropped")
 
 def session_line(session: CorrelatedSession) -> str:
     """Return a session's figures, without its records, as one line of JSON."""
-    figures = {name: getattr(session, name) for name in session.__struct_fields__ if name not in _RECORDS}
-    return msgspec.json.encode(figures).decode()
+    names = (name for name in session.__struct_fields__ if name not in _RECORDS)
+    figures = {name: getattr(session, name) for name in names}
+    return msgspec.json.encode(figures | {"outcome": session.outcome}).decode()

@@ -10,11 +10,14 @@ import typer
 
 from eventbus.cli.exit_codes import OK
 from eventbus.cli.humanize import duration, elapsed, local_time
+from eventbus.cli.left_behind import left_behind, of_attempt
 from eventbus.cli.options import AsJson, LogDirectory
 from eventbus.cli.session_access import find_session, open_history
 from eventbus.correlation import CorrelatedSession
+from eventbus.correlation.session_report import outcome_text, shortcomings
 from eventbus.events import (
     Event,
+    EventsLost,
     NodeCompleted,
     NodeProgress,
     NodeStarted,
@@ -29,12 +32,14 @@ from eventbus.events import (
     WorkflowStarted,
     encode,
 )
+from eventbus.events.outcomes import OUTCOME_VERBS, outcome_of
 from eventbus.events.printable import printable
 
 __all__ = ["show"]
 
-_VERBS = {"ok": "done", "failed": "FAIL", "skipped": "skip", "cancelled": "stop"}
 _MAX_MESSAGE = 500
+_NO_PROBLEM = ("running", "passed", "skipped")
+"""The statuses of crackerjack's hooks that need no line."""
 
 
 def show(
@@ -50,7 +55,7 @@ def show(
             for event in events:
                 print(encode(event).decode())
         elif figures is not None:
-            for line in (*_summary(figures), *_timeline(events)):
+            for line in (*_summary(figures), *_timeline(events), *_left_behind(figures, events)):
                 print(line)
     return OK
 
@@ -67,12 +72,12 @@ def _timeline(events: Sequence[Event]) -> Iterator[str]:
 
 
 def _summary(session: CorrelatedSession) -> Iterator[str]:
-    state = elapsed(session.start_time, session.end_time)
+    state = "unfinished" if session.is_unfinished else elapsed(session.start_time, session.end_time)
     yield f"session {printable(session.session_id)}  began {local_time(session.start_time)}  {state}"
     nodes = [
         f"{count} {word}"
         for count, word in (
-            (session.workflow_nodes_completed, "ok"),
+            (session.workflow_nodes_completed, "succeeded"),
             (session.workflow_nodes_failed, "failed"),
             (session.workflow_nodes_skipped, "skipped"),
             (session.workflow_nodes_cancelled, "cancelled"),
@@ -85,24 +90,38 @@ def _summary(session: CorrelatedSession) -> Iterator[str]:
         f"{skills} ({duration(session.total_skill_duration)}), "
         f"{runs} ({duration(session.total_workflow_duration)}), nodes {', '.join(nodes) or '0'}"
     )
+    yield f"outcome {outcome_text(session)}"
+    parts = [f"{title.lower()} {text}" for title, text in shortcomings(session)]
+    if parts:
+        yield ", ".join(parts)
     yield ""
+
+
+def _left_behind(session: CorrelatedSession, events: Sequence[Event]) -> Iterator[str]:
+    left = left_behind(events)
+    word = "open" if session.is_open else "unfinished"
+    for name in left.begun:
+        yield f"{'-':>9} {word:<6} {name}"
+    for name in left.not_run:
+        yield f"{'-':>9} {'not run':<6} {name}"
 
 
 def _describe(event: Event) -> tuple[str, str] | None:
     """Return the verb and the rest of an event's line; None for an event that adds nothing to the others."""
     match event:
-        case NodeProgress() | SessionCorrelated():
+        case SessionCorrelated():
             return None
+        case EventsLost():
+            return "lost", f"{event.count} events"
         case SkillEvent():
             return _describe_skill(event)
         case WorkflowEvent():
             return _describe_workflow(event)
         case PatternDetected():
             return "note", printable(event.message)
-        case UnknownEvent():
-            return "event", printable(event.unknown_type)
         case _:
-            return "event", printable(event.__struct_config__.tag)
+            kind = event.unknown_type if isinstance(event, UnknownEvent) else event.__struct_config__.tag
+            return "event", printable(kind)
 
 
 def _describe_skill(event: SkillEvent) -> tuple[str, str]:
@@ -114,33 +133,47 @@ def _describe_skill(event: SkillEvent) -> tuple[str, str]:
             ending = _ending(event.duration_seconds, event.error_type)
             if event.follow_up_actions:
                 ending += f", then {', '.join(map(printable, event.follow_up_actions))}"
-            return ("end" if event.completed else "left"), name + ending
+            return OUTCOME_VERBS[outcome_of(event)], name + ending
         case _:
             return "event", f"{printable(event.__struct_config__.tag)} {name}"
 
 
-def _describe_workflow(event: WorkflowEvent) -> tuple[str, str]:
+def _describe_workflow(event: WorkflowEvent) -> tuple[str, str] | None:
     match event:
+        case NodeProgress():
+            return _describe_hook(event)
         case WorkflowStarted():
             return "start", f"workflow {printable(event.workflow_id)}"
         case WorkflowCompleted():
-            outcome = "" if event.success else f" {event.status.upper()}"
+            outcome = "ok" if event.success else event.status.upper()
             ending = _ending(event.duration_seconds, event.error_type)
-            return "end", f"workflow {printable(event.workflow_id)}{outcome}{ending}"
+            return "end", f"workflow {printable(event.workflow_id)} {outcome}{ending}{_exit_code(event)}"
         case NodeStarted():
-            return "start", _node(event.node_id, event.attempt)
+            return "start", of_attempt(event.node_id, event.attempt)
         case NodeCompleted():
             message = f": {printable(event.error_message, _MAX_MESSAGE)}" if event.error_message else ""
             ending = _ending(event.duration_seconds, event.error_type)
-            return _VERBS.get(event.status, event.status), _node(
-                event.node_id, event.attempt
-            ) + ending + message
+            name = of_attempt(event.node_id, event.attempt)
+            return OUTCOME_VERBS[outcome_of(event)], name + ending + message
         case _:
             return "event", f"{printable(event.__struct_config__.tag)} {printable(event.workflow_id)}"
 
 
-def _node(node_id: str, attempt: int) -> str:
-    return printable(node_id) if attempt == 1 else f"{printable(node_id)}, attempt {attempt}"
+def _describe_hook(event: NodeProgress) -> tuple[str, str] | None:
+    """Describe a hook that did not pass; other progress adds nothing."""
+    hook, status = event.metadata.get("hook"), event.metadata.get("status")
+    if hook is None or status in _NO_PROBLEM:
+        return None
+    seconds = event.metadata.get("duration_seconds")
+    taken = _ending(seconds if isinstance(seconds, int | float) else None, None)
+    reason = "" if status == "failed" else f" {printable(status)}"
+    name = f"{of_attempt(event.node_id, event.attempt)}: {printable(hook)}"
+    return OUTCOME_VERBS["failed"], name + taken + reason
+
+
+def _exit_code(event: WorkflowCompleted) -> str:
+    code = event.metadata.get("exit_code")
+    return f" exit code {code}" if code and type(code) is int else ""
 
 
 def _ending(seconds: float | None, error_type: str | None) -> str:

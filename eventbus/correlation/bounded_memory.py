@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from datetime import datetime
 from itertools import islice
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
-__all__ = ["BoundedMap", "evict_first", "evict_oldest"]
+__all__ = ["MAX_NAMES", "BoundedMap", "add_name", "evict_first", "evict_oldest", "names_in_order", "remember"]
 
 _K = TypeVar("_K", bound=Hashable)
 _T = TypeVar("_T")
+
+MAX_NAMES = 16
+"""How many names of skills, workflows and failed nodes a session keeps."""
 
 
 class BoundedMap(msgspec.Struct, Generic[_K, _T], gc=False):
@@ -37,6 +41,32 @@ class BoundedMap(msgspec.Struct, Generic[_K, _T], gc=False):
             self.open_items = {}  # an emptied dict keeps its size
         self.closed_items[key] = item
         return evict_oldest(self.closed_items, limit)
+
+
+def add_name(names: dict[str, datetime], name: str, time: datetime) -> None:
+    """Add a name that occurred at a time; the first names are kept, in whatever order they are added."""
+    known = names.get(name)
+    if known is None or time < known:
+        names[name] = time
+        if len(names) > MAX_NAMES:
+            del names[max((at, each) for each, at in names.items())[1]]
+
+
+def names_in_order(names: dict[str, datetime]) -> tuple[str, ...]:
+    """Return names in the order of their times."""
+    if len(names) < 2:  # noqa: PLR2004 - one needs no order
+        return tuple(names)
+    return tuple(sorted(names, key=lambda name: (names[name], name)))
+
+
+def remember(items: list[_T] | None, item: _T, limit: int | None) -> list[_T]:
+    """Append an item; beyond a limit the oldest eighth of the items is removed."""
+    if items is None:
+        return [item]
+    items.append(item)
+    if limit is not None and len(items) > limit:
+        del items[: 1 + limit // 8]
+    return items
 
 
 def evict_oldest(entries: dict[Any, _T], limit: int | None) -> list[_T]:

@@ -1,29 +1,14 @@
-"""The result of correlating: a session's figures and records, its patterns, and the report.
-
-No I/O, no clock, no bus.
-"""
+"""The result of correlating: a session's figures and records."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
-from eventbus.events.printable import printable
+from eventbus.events.outcomes import Outcome
 
-__all__ = [
-    "CorrelatedSession",
-    "Pattern",
-    "correlation_report",
-    "detect_patterns",
-    "newest_first",
-    "report_lines",
-    "session_summary",
-]
-
-_RULE = "=" * 60
+__all__ = ["CorrelatedSession"]
 
 
 class CorrelatedSession(msgspec.Struct):
@@ -32,7 +17,8 @@ class CorrelatedSession(msgspec.Struct):
     Attributes:
         session_id: The session's id, or the name of a bucket of events without one (see `Correlation`).
         start_time: The earliest start seen, in ISO 8601, UTC.
-        end_time: The latest end seen, in ISO 8601, UTC; None while a skill or a run is open.
+        end_time: The latest end seen, in ISO 8601, UTC; None while a skill or a run is open, or if one
+            is unfinished.
         skill_invocations: Records as by `skill_invocation_record`, in the order first seen.
         workflow_events: Records as by `workflow_event_record`, in the order seen, without progress.
         total_skill_duration: Seconds in ended skill invocations.
@@ -50,6 +36,29 @@ class CorrelatedSession(msgspec.Struct):
         workflows: Runs seen, ended or not.
         workflows_ended: Runs that ended.
         records_dropped: Records that are counted but no longer kept.
+        skills_failed: Invocations that an exception ended.
+        skills_cancelled: Invocations that were interrupted, or given up without an exception.
+        skills_open: Invocations that are still going.
+        skills_unfinished: Invocations that never ended and whose writer is gone. Only a log has this
+            figure and the next: live correlation does not know of writers, and what is open is open.
+        workflows_succeeded: Runs that succeeded.
+        workflows_failed: Runs that failed, whatever their nodes did.
+        workflows_cancelled: Runs that were cancelled.
+        workflows_open: Runs, with a start or only with an open node, that are still going.
+        workflows_unfinished: Runs that never ended and whose writer is gone.
+        workflow_nodes_not_run: Planned nodes without an attempt; in an open run they may have one yet.
+        node_attempts_open: Attempts that began, and did not end yet.
+        node_attempts_unfinished: Attempts that had not ended when their run ended or its writer was gone.
+        skill_duration_in_workflows: The part of `total_skill_duration` during which a run was going.
+        events_lost: Events that are missing in the log where this session was written. If not 0, all
+            figures are lower bounds.
+        skill_names: The skills, up to 16, in the order of their starts.
+        workflow_ids: The workflows, up to 16, in the order of their starts.
+        failed_nodes: The nodes that count as failed, up to 16, in the order of their failures.
+        exit_code: The exit code of the first run that reported another one than 0; 0 if all reported
+            codes are; None without any.
+        error_type: The error of the first run that an error or a signal ended.
+        is_unfinished: True if something of it never ended, and the writers of all of that are gone.
     """
 
     session_id: str
@@ -71,11 +80,49 @@ class CorrelatedSession(msgspec.Struct):
     workflows: int = 0
     workflows_ended: int = 0
     records_dropped: int = 0
+    skills_failed: int = 0
+    skills_cancelled: int = 0
+    skills_open: int = 0
+    skills_unfinished: int = 0
+    workflows_succeeded: int = 0
+    workflows_failed: int = 0
+    workflows_cancelled: int = 0
+    workflows_open: int = 0
+    workflows_unfinished: int = 0
+    workflow_nodes_not_run: int = 0
+    node_attempts_open: int = 0
+    node_attempts_unfinished: int = 0
+    skill_duration_in_workflows: float = 0.0
+    events_lost: int = 0
+    skill_names: tuple[str, ...] = ()
+    workflow_ids: tuple[str, ...] = ()
+    failed_nodes: tuple[str, ...] = ()
+    exit_code: int | None = None
+    error_type: str | None = None
+    is_unfinished: bool = False
+
+    @property
+    def outcome(self) -> Outcome:
+        """``open`` while something of it may still end; otherwise the worst outcome of its parts.
+
+        The worst is failed, then unfinished, cancelled, succeeded, skipped. A failed node makes its
+        session failed if no other attempt succeeded, even if its run is reported as a success.
+        """
+        if self.is_open:
+            return "open"
+        if self.workflows_failed or self.skills_failed or self.workflow_nodes_failed:
+            return "failed"
+        if self.is_unfinished:
+            return "unfinished"
+        if self.workflows_cancelled or self.skills_cancelled or self.workflow_nodes_cancelled:
+            return "cancelled"
+        did_something = self.skills_completed or self.workflows_ended or self.workflow_nodes_completed
+        return "succeeded" if did_something or not self.workflow_nodes_skipped else "skipped"
 
     @property
     def is_open(self) -> bool:
         """True while a skill or a run of it is still going."""
-        return self.end_time is None
+        return self.end_time is None and not self.is_unfinished
 
     def to_dict(self) -> dict[str, Any]:
         """Return the nine legacy keys; the lists are copies."""
@@ -90,95 +137,3 @@ class CorrelatedSession(msgspec.Struct):
             "skills_completed": self.skills_completed,
             "workflow_nodes_completed": self.workflow_nodes_completed,
         }
-
-
-class Pattern(NamedTuple):
-    """A pattern in a session's figures."""
-
-    name: str
-    message: str
-
-
-INTERACTIVE_DOMINATED = Pattern("interactive_dominated", "Interactive work dominated automated execution")
-
-
-def detect_patterns(session: CorrelatedSession) -> tuple[Pattern, ...]:
-    """Return the patterns that a session shows.
-
-    ``interactive_dominated``: its skills took more than twice as long as its workflows. Both a skill
-    and a run must have ended; otherwise every session would begin with this pattern.
-    """
-    compared = session.skills_ended and session.workflows_ended
-    if compared and session.total_skill_duration > session.total_workflow_duration * 2:
-        return (INTERACTIVE_DOMINATED,)
-    return ()
-
-
-def session_summary(session: CorrelatedSession) -> dict[str, Any]:
-    """Return a session's figures under their six legacy names; the rate is a percentage."""
-    return {
-        "session_id": session.session_id,
-        "skills_used": session.skills,
-        "workflow_nodes_executed": session.workflow_nodes_completed,
-        "total_skill_duration": session.total_skill_duration,
-        "total_workflow_duration": session.total_workflow_duration,
-        "skill_completion_rate": session.skills_completed / session.skills * 100 if session.skills else 0,
-    }
-
-
-def correlation_report(sessions: Mapping[str, CorrelatedSession], notes: Sequence[str] = ()) -> str:
-    """Return sessions as text for people, the newest first.
-
-    Args:
-        sessions: The result of `Correlation.sessions` or `correlate_by_session`.
-        notes: Remarks for the reader, such as a number of missing events; one line each.
-    """
-    return "\n".join(report_lines(newest_first(sessions.values()), notes, count=len(sessions)))
-
-
-def report_lines(
-    sessions: Iterable[CorrelatedSession], notes: Sequence[str] = (), *, count: int
-) -> Iterator[str]:
-    """Generate the lines of a report.
-
-    Args:
-        sessions: In the order of the report.
-        notes: As for `correlation_report`.
-        count: The number of sessions.
-    """
-    if not count:
-        yield "No correlated sessions found."
-        yield from map(_note, notes)
-        return
-    yield from (_RULE, "Skills-Workflow Correlation Report", _RULE, "", f"Total Sessions: {count}", "")
-    for session in sessions:
-        yield from _session_lines(session)
-    if notes:
-        yield from (*map(_note, notes), "")
-    yield _RULE
-
-
-def newest_first(sessions: Iterable[CorrelatedSession]) -> list[CorrelatedSession]:
-    """Return sessions sorted by the instant of their start, the latest first."""
-    # Texts do not sort: a session made by hand may have another UTC offset.
-    return sorted(
-        sessions, key=lambda each: datetime.fromisoformat(each.start_time).astimezone(UTC), reverse=True
-    )
-
-
-def _session_lines(session: CorrelatedSession) -> list[str]:
-    patterns = [f"  Pattern: {pattern.message}" for pattern in detect_patterns(session)]
-    return [
-        f"Session: {printable(session.session_id)}",
-        f"  Skills Used: {session.skills}",
-        f"  Skills Completed: {session.skills_completed}",
-        f"  Workflow Nodes: {session.workflow_nodes_completed}",
-        f"  Skill Duration: {session.total_skill_duration:.1f}s",
-        f"  Workflow Duration: {session.total_workflow_duration:.1f}s",
-        *patterns,
-        "",
-    ]
-
-
-def _note(text: str) -> str:
-    return f"Note: {printable(text)}"

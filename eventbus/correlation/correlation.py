@@ -21,18 +21,14 @@ runs without an id, see `eventbus.correlation.inferred_runs`.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
-from eventbus.correlation.correlated_session import (
-    CorrelatedSession,
-    Pattern,
-    correlation_report,
-    detect_patterns,
-)
+from eventbus.correlation.correlated_session import CorrelatedSession
 from eventbus.correlation.inferred_runs import AttemptKey, InferredRuns, RunKey
 from eventbus.correlation.run_fold import RunFold
 from eventbus.correlation.session_fold import SessionFold, new_session_fold
+from eventbus.correlation.session_report import Pattern, correlation_report, detect_patterns
 from eventbus.correlation.skill_fold import SkillFold
 from eventbus.events import (
     Event,
@@ -127,6 +123,11 @@ class Correlation:
     def dropped(self) -> int:
         """How many records were counted but are no longer kept, over all sessions."""
         return self._dropped_by_evicted + sum(session.dropped for session in self._folds())
+
+    @property
+    def has_open(self) -> bool:
+        """True if a session is open."""
+        return bool(self._open)
 
     def add(self, event: Event) -> bool:
         """Fold one event, in constant time. Never raises; a repeat changes nothing.
@@ -241,6 +242,11 @@ class Correlation:
         if newest_first:
             folds.sort(key=lambda fold: (fold.start, fold.name), reverse=True)
         return (fold.figures() for fold in folds)
+
+    def open_items(self, session_id: str) -> tuple[Collection[str], Collection[RunKey]]:
+        """Return the ids of a session's open invocations, and the keys of its open runs."""
+        fold = self._find(session_id)
+        return ((), ()) if fold is None else (fold.skills.open_invocations, fold.runs.open_runs)
 
     def __len__(self) -> int:
         """Return the number of sessions."""

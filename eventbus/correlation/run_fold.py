@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection, Sequence
+from datetime import datetime
 from functools import partial
 from sys import intern
 
 import msgspec
 from msgspec import field
 
-from eventbus.correlation.bounded_memory import BoundedMap, evict_first
+from eventbus.correlation.bounded_memory import BoundedMap, add_name, evict_first, evict_oldest, remember
 from eventbus.correlation.inferred_runs import AttemptKey, InferredRuns, RunKey
-from eventbus.correlation.span import Span, finite_seconds
+from eventbus.correlation.overlap import Interval
+from eventbus.correlation.span import FAR_FUTURE, Span, finite_seconds
 from eventbus.events import (
     NodeCompleted,
     NodeStarted,
@@ -22,9 +25,9 @@ from eventbus.events import (
 
 __all__ = ["RunFold"]
 
-_STARTED, _ENDED = 1, 2
-_FLAGS = _STARTED | _ENDED
-_RANK_SHIFT = 2  # the bits above the flags hold the rank of a node's best outcome, from 1
+_STARTED, _ENDED, _PLANNED = 1, 2, 4  # planned: and no attempt was seen
+_FLAGS = _STARTED | _ENDED | _PLANNED
+_RANK_SHIFT = 3  # the bits above the flags hold the rank of a node's best outcome, from 1
 
 _OUTCOMES = ("cancelled", "failed", "skipped", "ok")  # in rising order: a node counts by its best attempt
 _RANKS = {status: rank for rank, status in enumerate(_OUTCOMES)}
@@ -69,6 +72,16 @@ class RunFold(msgspec.Struct, gc=False):
         seen: How many runs were seen.
         ended: How many runs ended.
         seconds: The total duration of the ended ones.
+        intervals: When the ended ones ran.
+        failed: How many runs failed.
+        cancelled: How many runs were cancelled.
+        exit: Whether the exit code is 0, the time of its run's end, and the code. The smallest is kept:
+            that of the first run that failed with one.
+        error: The end of the first run with an error, and the error's type.
+        workflows: The names of the first workflows, each with its first time.
+        not_run: How many nodes are planned and had no attempt yet.
+        left_open: How many attempts were open when their run ended.
+        failed_nodes: The nodes that count as failed, with the times of the failures.
         attempts_completed: How many attempts succeeded.
         attempts_failed: How many attempts failed.
         outcomes: How many nodes were cancelled, failed, were skipped and succeeded, in this order.
@@ -82,6 +95,15 @@ class RunFold(msgspec.Struct, gc=False):
     seen: int = 0
     ended: int = 0
     seconds: float = 0.0
+    intervals: list[Interval] | None = None
+    failed: int = 0
+    cancelled: int = 0
+    exit: tuple[bool, datetime, int] | None = None
+    error: tuple[datetime, str] | None = None
+    workflows: dict[str, datetime] = {}
+    not_run: int = 0
+    left_open: int = 0
+    failed_nodes: dict[tuple[RunKey, str], datetime] | None = None
     attempts_completed: int = 0
     attempts_failed: int = 0
     outcomes: list[int] = field(default_factory=partial(list, _NO_OUTCOMES))
@@ -102,6 +124,9 @@ class RunFold(msgspec.Struct, gc=False):
             return False
         run.started = True
         self.span.begin(run_key, event.timestamp)
+        add_name(self.workflows, event.workflow_id, event.timestamp)
+        if event.nodes:
+            self._plan(run, event.nodes)
         self._keep(event)
         self._put(run_key, run)
         return True
@@ -118,21 +143,56 @@ class RunFold(msgspec.Struct, gc=False):
         self.span.end(event.timestamp)
         if not run.started:
             self.span.compute_start(run_key, event.timestamp, seconds)
+            add_name(self.workflows, event.workflow_id, FAR_FUTURE)
+        self.left_open += run.open_attempts
+        self.intervals = remember(self.intervals, (event.timestamp, seconds), self.limit)
+        if event.metadata or event.status != "ok" or not event.success:
+            self._count_end(event)
         self._keep(event)
         self._put(run_key, run)
         return True
+
+    def _count_end(self, event: WorkflowCompleted) -> None:
+        if event.status == "cancelled":
+            self.cancelled += 1
+        elif event.status != "ok" or not event.success:  # a raw event may contradict itself
+            self.failed += 1
+        code = event.metadata.get("exit_code") if event.metadata else None
+        if type(code) is int:
+            found = (code == 0, event.timestamp, code)
+            self.exit = found if self.exit is None else min(self.exit, found)
+        if event.error_type and not event.success:
+            error = (event.timestamp, event.error_type)
+            self.error = error if self.error is None else min(self.error, error)
+
+    def _plan(self, run: _Run, nodes: Sequence[str]) -> None:
+        seen = {key if isinstance(key, str) else key[0] for key in run.attempts}
+        for node_id in nodes:
+            if node_id not in seen:
+                seen.add(node_id)
+                run.attempts[intern(node_id)] = _PLANNED
+                self.not_run += 1
+                self._attempts_remembered += 1
+        if self.limit is not None and self._attempts_remembered > self.limit:
+            self._make_room(self.limit)
 
     # Most events are of nodes: these two write out what the span and the methods above do.
 
     def node_started(self, event: NodeStarted, run_key: RunKey, attempt: AttemptKey) -> bool:
         """Fold the start of an attempt at a node."""
-        run = self._runs.open_items.get(run_key) or self._run(run_key)
-        key = event.node_id if attempt == 1 else (event.node_id, attempt)
+        run = self._runs.open_items.get(run_key) or self._run_of_node(run_key, event)
+        key: str | tuple[str, AttemptKey] = event.node_id
+        if attempt != 1:
+            self._begin_planned(run, event.node_id)
+            key = (event.node_id, attempt)
         flags = run.attempts.get(key, 0)
         if flags & _STARTED:
             return False
         if not flags:
             key = self._remember_attempt(key)
+        elif flags & _PLANNED:
+            self.not_run -= 1
+            flags ^= _PLANNED
         run.attempts[key] = flags | _STARTED
         span = self.span
         timestamp = event.timestamp
@@ -144,35 +204,42 @@ class RunFold(msgspec.Struct, gc=False):
             self._keep(event)
         if not flags & _ENDED:
             run.open_attempts += 1
-            if not run.started:
-                self._put(run_key, run)
+            if run.ended or not run.started:
+                self._count_odd(run_key, run, 1)
         return True
 
     def node_completed(self, event: NodeCompleted, run_key: RunKey, attempt: AttemptKey) -> bool:
         """Fold the end of an attempt at a node."""
-        run = self._runs.open_items.get(run_key) or self._run(run_key)
+        run = self._runs.open_items.get(run_key) or self._run_of_node(run_key, event)
         node_id = event.node_id
-        key = node_id if attempt == 1 else (node_id, attempt)
+        key: str | tuple[str, AttemptKey] = node_id
+        if attempt != 1:
+            self._begin_planned(run, node_id)
+            key = (node_id, attempt)
         flags = run.attempts.get(key, 0)
         if flags & _ENDED:
             return False
         span = self.span
         timestamp = event.timestamp
         if not flags & _STARTED:
-            key = self._remember_attempt(key)
+            if flags & _PLANNED:
+                self.not_run -= 1
+                flags ^= _PLANNED
+            else:
+                key = self._remember_attempt(key)
             seconds = finite_seconds(event.duration_seconds)
             span.compute_start((run_key, node_id, attempt), timestamp, seconds)
         run.attempts[key] = ended = flags | _ENDED
         node = ended if attempt == 1 else run.attempts.get(node_id, 0)
-        run.attempts[node_id] = self._count_outcome(event, node)
+        run.attempts[node_id] = self._count_outcome(event, node, run_key)
         if timestamp > span.latest:  # noqa: PLR1730 - max() takes twice as long
             span.latest = timestamp
         if self.records is not None:
             self._keep(event)
         if flags & _STARTED:
             run.open_attempts -= 1
-            if not run.started:
-                self._put(run_key, run)
+            if run.ended or not run.started:
+                self._count_odd(run_key, run, -1)
         return True
 
     def _keep(self, event: WorkflowEvent) -> None:
@@ -180,6 +247,11 @@ class RunFold(msgspec.Struct, gc=False):
         if kept is not None:
             self.dropped += len(kept) == kept.maxlen
             kept.append(event)
+
+    def _run_of_node(self, run_key: RunKey, event: WorkflowEvent) -> _Run:
+        """Return a run that is not open, or was not seen before; a node's time is not the run's."""
+        add_name(self.workflows, event.workflow_id, FAR_FUTURE)
+        return self._run(run_key)
 
     def _run(self, run_key: RunKey) -> _Run:
         run = self._runs.get(run_key)
@@ -194,21 +266,47 @@ class RunFold(msgspec.Struct, gc=False):
             self._attempts_remembered -= len(evicted.attempts)
         self.is_open = bool(self._runs.open_items)
 
+    @property
+    def open_attempts(self) -> int:
+        """How many attempts of open runs have begun and not ended."""
+        return sum(run.open_attempts for run in self._runs.open_items.values())
+
+    @property
+    def open_runs(self) -> Collection[RunKey]:
+        """The keys of the runs that are open."""
+        return self._runs.open_items.keys()
+
+    def _count_odd(self, run_key: RunKey, run: _Run, change: int) -> None:
+        """Count an attempt that begins or ends in a run that has ended, or whose start was not seen."""
+        if run.ended:
+            self.left_open += change
+        else:
+            self._put(run_key, run)
+
+    def _begin_planned(self, run: _Run, node_id: str) -> None:
+        """Note that a node has an attempt, and is not only planned."""
+        flags = run.attempts.get(node_id, 0)
+        if flags & _PLANNED:
+            self.not_run -= 1
+            run.attempts[node_id] = flags ^ _PLANNED
+
     def _remember_attempt(self, key: str | tuple[str, AttemptKey]) -> str | tuple[str, AttemptKey]:
         """Make room for one more attempt; return its key, with a node id that all sessions share."""
         self._attempts_remembered += 1
         if self.limit is not None and self._attempts_remembered > self.limit:
-            self._evict_attempts(1 + self.limit // 8)
+            self._make_room(self.limit)
         return intern(key) if type(key) is str else key
 
-    def _evict_attempts(self, excess: int) -> None:
+    def _make_room(self, limit: int) -> None:
+        excess = self._attempts_remembered - limit + limit // 8
         runs = [*self._runs.closed_items.values(), *self._runs.open_items.values()]
         for run in runs:
             excess -= len(evict_first(run.attempts, excess))
         self._attempts_remembered = sum(len(run.attempts) for run in runs)
 
-    def _count_outcome(self, event: NodeCompleted, node: int) -> int:
+    def _count_outcome(self, event: NodeCompleted, node: int, run_key: RunKey) -> int:
         """Count the outcome of an attempt; return the node's entry with its best rank so far."""
+        best = (node >> _RANK_SHIFT) - 1
         status = event.status
         if status == "ok" and event.success:
             self.attempts_completed += 1
@@ -217,11 +315,22 @@ class RunFold(msgspec.Struct, gc=False):
             rank = _RANKS.get(status, _FAILED)  # a status of a later version is not a success
             if rank > _FAILED and not event.success:  # a raw event may contradict itself
                 rank = _FAILED
-            self.attempts_failed += rank == _FAILED
-        best = (node >> _RANK_SHIFT) - 1
+            if rank == _FAILED:
+                self.attempts_failed += 1
+                if best <= _FAILED:
+                    self._note_failure((run_key, event.node_id), event.timestamp)
         if rank <= best:
             return node
         if best >= 0:
             self.outcomes[best] -= 1
+            if best == _FAILED and self.failed_nodes:
+                self.failed_nodes.pop((run_key, event.node_id), None)
         self.outcomes[rank] += 1
         return node & _FLAGS | (rank + 1) << _RANK_SHIFT
+
+    def _note_failure(self, node: tuple[RunKey, str], time: datetime) -> None:
+        """Note the first failure of a node that counts as failed."""
+        if self.failed_nodes is None:
+            self.failed_nodes = {}
+        self.failed_nodes[node] = min(self.failed_nodes.get(node, time), time)
+        evict_oldest(self.failed_nodes, self.limit)

@@ -15,7 +15,10 @@ from typing import Any
 
 import msgspec
 
+from eventbus.correlation.bounded_memory import add_name, names_in_order
 from eventbus.correlation.correlated_session import CorrelatedSession
+from eventbus.correlation.inferred_runs import RunKey
+from eventbus.correlation.overlap import overlap
 from eventbus.correlation.run_fold import RunFold
 from eventbus.correlation.skill_fold import SkillFold, skill_records
 from eventbus.correlation.span import Span
@@ -57,12 +60,18 @@ class SessionFold(msgspec.Struct, gc=False):
 
     def figures(self) -> CorrelatedSession:
         """Return the session as it stands, without its records."""
-        skills, runs, start = self.skills, self.runs, self.start
+        # Properties of properties would cost a fifth of this.
+        skills, runs = self.skills, self.runs
+        skill_span, run_span = skills.span, runs.span
+        start = _in_utc(min(skill_span.start, run_span.start))
+        is_open = skills.is_open or runs.is_open
+        # Not before the start: the wall clock may have been set back in between.
+        end = None if is_open else _in_utc(max(start, skill_span.latest, run_span.latest)).isoformat()
         cancelled, failed, skipped, completed = runs.outcomes
         return CorrelatedSession(
             session_id=self.name,
             start_time=start.isoformat(),
-            end_time=self._end_time(start),
+            end_time=end,
             total_skill_duration=skills.seconds,
             total_workflow_duration=runs.seconds,
             skills_completed=skills.completed,
@@ -76,14 +85,24 @@ class SessionFold(msgspec.Struct, gc=False):
             skills_ended=skills.ended,
             workflows=runs.seen,
             workflows_ended=runs.ended,
-            records_dropped=self.dropped,
+            records_dropped=skills.dropped + runs.dropped,
+            skills_failed=skills.failed,
+            skills_cancelled=skills.ended - skills.completed - skills.failed,
+            skills_open=len(skills.open_invocations),
+            workflows_open=len(runs.open_runs),
+            workflows_succeeded=runs.ended - runs.failed - runs.cancelled,
+            workflows_failed=runs.failed,
+            workflows_cancelled=runs.cancelled,
+            workflow_nodes_not_run=runs.not_run,
+            node_attempts_open=runs.open_attempts if runs.is_open else 0,
+            node_attempts_unfinished=runs.left_open,
+            skill_duration_in_workflows=overlap(skills.intervals, runs.intervals),
+            skill_names=names_in_order(skills.names),
+            workflow_ids=names_in_order(runs.workflows),
+            failed_nodes=_names_of(runs.failed_nodes) if runs.failed_nodes else (),
+            exit_code=None if runs.exit is None else runs.exit[2],
+            error_type=None if runs.error is None else runs.error[1],
         )
-
-    def _end_time(self, start: datetime) -> str | None:
-        if self.is_open:
-            return None
-        # Not before the start: the wall clock may have been set back in between.
-        return _in_utc(max(start, self.skills.span.latest, self.runs.span.latest)).isoformat()
 
     def capture(self) -> Callable[[], CorrelatedSession]:
         """Return a function that builds the session as it stands now, with its records.
@@ -119,6 +138,13 @@ def _with_records(
     session.skill_invocations = skill_records(invocations)
     session.workflow_events = [workflow_event_record(event) for event in workflow_events]
     return session
+
+
+def _names_of(nodes: dict[tuple[RunKey, str], datetime]) -> tuple[str, ...]:
+    names: dict[str, datetime] = {}
+    for (_, node_id), time in nodes.items():
+        add_name(names, node_id, time)
+    return names_in_order(names)
 
 
 def _in_utc(time: datetime) -> datetime:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from datetime import datetime
 from typing import Any
 
 import msgspec
 from msgspec import field
 
-from eventbus.correlation.bounded_memory import BoundedMap
-from eventbus.correlation.span import Span, before, finite_seconds
+from eventbus.correlation.bounded_memory import BoundedMap, add_name, remember
+from eventbus.correlation.overlap import Interval
+from eventbus.correlation.span import FAR_FUTURE, Span, before, finite_seconds
 from eventbus.events import SkillCompleted, SkillStarted
+from eventbus.events.outcomes import skill_outcome
 from eventbus.events.records import skill_invocation, skill_invocation_record
 
 __all__ = ["SkillFold", "skill_records"]
@@ -40,7 +44,10 @@ class SkillFold(msgspec.Struct, gc=False):
         seen: How many invocations were seen.
         ended: How many invocations ended.
         completed: How many invocations ended completed.
+        failed: How many invocations an exception ended.
         seconds: The total duration of the ended ones.
+        intervals: When the ended ones were going.
+        names: The names of the first skills, each with its first time.
     """
 
     limit: int | None
@@ -51,7 +58,10 @@ class SkillFold(msgspec.Struct, gc=False):
     seen: int = 0
     ended: int = 0
     completed: int = 0
+    failed: int = 0
     seconds: float = 0.0
+    intervals: list[Interval] | None = None
+    names: dict[str, datetime] = {}
     _invocations: _Invocations = field(default_factory=_Invocations)
 
     def skill_started(self, event: SkillStarted) -> bool:
@@ -61,6 +71,7 @@ class SkillFold(msgspec.Struct, gc=False):
             return False
         invocation.started = event if self.keeps_records else True
         self.span.begin(event.invocation_id, event.timestamp)
+        add_name(self.names, event.skill_name, event.timestamp)
         self._put(event.invocation_id, invocation)
         return True
 
@@ -71,12 +82,17 @@ class SkillFold(msgspec.Struct, gc=False):
             return False
         invocation.ended = event if self.keeps_records else True
         self.ended += 1
-        self.completed += bool(event.completed)
+        if event.completed:
+            self.completed += 1
+        elif skill_outcome(False, event.error_type) == "failed":
+            self.failed += 1
         seconds = finite_seconds(event.duration_seconds)
         self.seconds += seconds
         self.span.end(event.timestamp)
         if not invocation.started:
             self.span.compute_start(event.invocation_id, event.timestamp, seconds)
+            add_name(self.names, event.skill_name, FAR_FUTURE)
+        self.intervals = remember(self.intervals, (event.timestamp, seconds), self.limit)
         self._put(event.invocation_id, invocation)
         return True
 
@@ -93,6 +109,11 @@ class SkillFold(msgspec.Struct, gc=False):
         if self.keeps_records:
             self.dropped += len(evicted)
         self.is_open = bool(self._invocations.open_items)
+
+    @property
+    def open_invocations(self) -> Collection[str]:
+        """The ids of the invocations that are open."""
+        return self._invocations.open_items.keys()
 
     def captured(self) -> list[tuple[int, Any, Any]]:
         """Return the number, the start and the end of each invocation, for `skill_records`."""

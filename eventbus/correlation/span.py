@@ -9,9 +9,9 @@ import msgspec
 
 from eventbus.correlation.bounded_memory import evict_oldest
 
-__all__ = ["Span", "before", "finite_seconds"]
+__all__ = ["FAR_FUTURE", "Span", "before", "finite_seconds"]
 
-_FAR_FUTURE = datetime.max.replace(tzinfo=UTC)
+FAR_FUTURE = datetime.max.replace(tzinfo=UTC)
 _FAR_PAST = datetime.min.replace(tzinfo=UTC)
 _MAX_SECONDS = timedelta.max.total_seconds()  # sums of these stay finite
 
@@ -30,7 +30,7 @@ class Span(msgspec.Struct, gc=False):
     """
 
     limit: int | None
-    earliest: datetime = _FAR_FUTURE
+    earliest: datetime = FAR_FUTURE
     latest: datetime = _FAR_PAST
     startless: dict[Hashable, datetime] | None = None
 
@@ -49,7 +49,7 @@ class Span(msgspec.Struct, gc=False):
         if self.startless is None:
             self.startless = {}
         self.startless[key] = before(ended, seconds)
-        self.earliest = min(self.earliest, *evict_oldest(self.startless, self.limit), _FAR_FUTURE)
+        self.earliest = min(self.earliest, *evict_oldest(self.startless, self.limit), FAR_FUTURE)
 
     @property
     def start(self) -> datetime:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Collection, Hashable, Sequence
 
 from eventbus.contracts import Overflow
 from eventbus.delivery.critical_section import CriticalSection
-from eventbus.delivery.mailbox import Entry, Gap, Mailbox, event_of
+from eventbus.delivery.entries import Entry, Gap, event_of
+from eventbus.delivery.mailbox import Mailbox
 from eventbus.events import Event
 
 __all__ = ["CoalescingMailbox", "new_mailbox"]

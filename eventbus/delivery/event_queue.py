@@ -15,7 +15,7 @@ from contextlib import suppress
 from itertools import groupby
 from typing import cast
 
-from eventbus.delivery.mailbox import Entry, Envelope, event_of
+from eventbus.delivery.entries import Entry, Envelope, event_of
 from eventbus.delivery.routing_table import Route, RoutingTable
 from eventbus.delivery.taking import taking
 from eventbus.delivery.wake_ups import WakeUps

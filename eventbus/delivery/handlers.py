@@ -23,7 +23,7 @@ from eventbus.delivery.callables import (
 from eventbus.errors import SubscriberError
 from eventbus.event_classes import events_of_annotation
 from eventbus.events import Event
-from eventbus.type_hints import resolved
+from eventbus.events.type_hints import resolved
 
 __all__ = [
     "Handler",

@@ -23,6 +23,7 @@ from eventbus.delivery.latch import Latch
 from eventbus.delivery.router import Router
 from eventbus.delivery.subscription import Subscription
 from eventbus.delivery.worker import Worker
+from eventbus.errors import BusStateError
 
 __all__ = ["Host"]
 
@@ -55,16 +56,30 @@ class Host:
         self._on_end = on_end
         self._newcomers: deque[Subscription] = deque()
         self._settled: tuple[Doorbell, Sleeper] | None = None
+        self._failure: BaseException | None = None  # why its thread could not begin to serve
 
     def start_thread(self) -> None:
-        """Serve in a new thread; return when it is ready."""
+        """Serve in a new thread; return when it is ready.
+
+        Raises:
+            BusStateError: It cannot serve: there are too many threads, or no descriptors for its loop.
+        """
         ready = Latch()
         # A daemon: an ordinary thread would keep the interpreter from ever reaching atexit.
         thread = threading.Thread(
             target=self._run_thread, args=(ready,), name=f"{self._name}-host", daemon=True
         )
-        thread.start()
-        ready.wait()
+        try:
+            thread.start()
+        except (RuntimeError, MemoryError) as error:
+            self._failure = error
+        else:
+            ready.wait()
+        if self._failure is not None:
+            raise BusStateError(
+                f"bus {self._name!r} cannot run its subscribers in a thread: {self._failure}. "
+                "Free what is missing, or run them in a loop of yours: async with"
+            ) from self._failure
 
     def settle_here(self) -> tuple[Doorbell, Sleeper]:
         """Take the running loop as the one to serve in."""
@@ -143,8 +158,11 @@ class Host:
         _wake_on_time()
         try:
             anyio.run(self.serve, ready)
-        except BaseException:
-            _logger.exception("the thread of bus %r died", self._name)
+        except BaseException as error:
+            if ready.is_open():
+                _logger.exception("the thread of bus %r died", self._name)
+            else:
+                self._failure = error
         finally:
             ready.open()
             self._on_end()

@@ -14,8 +14,9 @@ from eventbus.contracts import Overflow
 from eventbus.delivery.callables import reject_unrun
 from eventbus.delivery.causality import MAX_CHAIN_DEPTH, depth_here, handling, is_handling
 from eventbus.delivery.doorbell import Waiter
+from eventbus.delivery.entries import Entry, Envelope, event_of
 from eventbus.delivery.isolation import exit_in
-from eventbus.delivery.mailbox import Entry, Envelope, Mailbox, event_of
+from eventbus.delivery.mailbox import Mailbox
 from eventbus.delivery.router import Router
 from eventbus.delivery.routing_table import PublishPlan
 from eventbus.delivery.subscription import Subscription

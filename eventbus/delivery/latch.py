@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
+from itertools import count
 
 __all__ = ["Latch"]
+
+_LOOK_SECONDS = 0.5
 
 
 class Latch:
@@ -14,12 +18,13 @@ class Latch:
     interrupted another wait in the same thread, waits for a lock of that thread's own.
     """
 
-    __slots__ = ("_is_open", "_lock")
+    __slots__ = ("_is_open", "_lock", "_openings")
 
     def __init__(self) -> None:
         self._is_open = False
+        self._openings = count()
         self._lock = threading.Lock()
-        self._lock.acquire()
+        self._lock.acquire()  # until it is opened; each waiter then passes the lock on
 
     def is_open(self) -> bool:
         """Whether it has been opened."""
@@ -28,16 +33,14 @@ class Latch:
     def open(self) -> None:
         """End all waits."""
         self._is_open = True
-        self._pass_on()
+        if next(self._openings) == 0:
+            self._lock.release()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until it is opened; return False if that takes longer than `timeout` seconds."""
-        if self._is_open or self._lock.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
-            self._pass_on()
+        end = float("inf") if timeout is None else time.monotonic() + timeout
+        while not self._is_open and (left := end - time.monotonic()) > 0:
+            # Looked at again now and then: an exception may keep a waiter from passing the lock on.
+            if self._lock.acquire(timeout=min(left, _LOOK_SECONDS)):
+                self._lock.release()
         return self._is_open
-
-    def _pass_on(self) -> None:
-        try:
-            self._lock.release()
-        except RuntimeError:  # nobody holds it: it has been passed on
-            return

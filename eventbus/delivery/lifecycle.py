@@ -88,7 +88,7 @@ class Lifecycle:
         host = self._enter()
         try:
             host.start_thread()
-        except RuntimeError:  # no thread can be started: too many, or the interpreter is ending
+        except BaseException:
             self._finish()
             raise
         self._token = current_bus.push(self._bus)
@@ -292,6 +292,12 @@ class Lifecycle:
 
     # The end of the interpreter, and forked children.
 
+    def begin_close_at_exit(self) -> None:
+        """Begin the close of a bus that is still running when the interpreter exits."""
+        if self.is_running:
+            with suppress(BaseException):
+                self._begin_close(CLOSE_TIMEOUT_SECONDS)
+
     def close_at_exit(self) -> None:
         """Drain a bus that is still running when the interpreter exits."""
         if self.is_running:
@@ -316,7 +322,10 @@ _lifecycles: weakref.WeakSet[Lifecycle] = weakref.WeakSet()
 
 @atexit.register
 def _close_at_exit() -> None:
-    for lifecycle in tuple(_lifecycles):
+    running = tuple(_lifecycles)
+    for lifecycle in running:  # all at once: several that hang take one timeout together
+        lifecycle.begin_close_at_exit()
+    for lifecycle in running:
         lifecycle.close_at_exit()
 
 

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from eventbus.delivery.critical_section import CriticalSection
 from eventbus.delivery.doorbell import Doorbell, current_loop
+from eventbus.delivery.entries import event_of
 from eventbus.delivery.event_queue import EventQueue
-from eventbus.delivery.mailbox import event_of
 from eventbus.delivery.rate_limited_log import RateLimitedLog
 from eventbus.delivery.routing_table import RoutingTable
 from eventbus.delivery.statistics import BusStatistics

@@ -12,7 +12,7 @@ import anyio.lowlevel
 
 from eventbus.contracts import EventT
 from eventbus.delivery.doorbell import Doorbell, Sleeper, current_loop, new_sleeper
-from eventbus.delivery.mailbox import event_of
+from eventbus.delivery.entries import event_of
 from eventbus.delivery.router import Router
 from eventbus.delivery.statistics import SubscriptionStatistics
 from eventbus.delivery.subscription import Subscription

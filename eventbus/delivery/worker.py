@@ -25,9 +25,9 @@ import anyio.lowlevel
 from eventbus.delivery.causality import MAX_CHAIN_DEPTH, Call, call_here, depth_here
 from eventbus.delivery.deadline import Deadline
 from eventbus.delivery.doorbell import Doorbell, Sleeper, is_cancellation, new_sleeper
+from eventbus.delivery.entries import Envelope, event_of
 from eventbus.delivery.handlers import call_maybe_async, ensure_async
 from eventbus.delivery.isolation import exit_in, has_changed_since, in_context
-from eventbus.delivery.mailbox import Envelope, event_of
 from eventbus.delivery.router import Router
 from eventbus.delivery.statistics import SubscriptionState
 from eventbus.delivery.subscription import Subscription

@@ -11,7 +11,7 @@ from eventbus.events import Event
 from eventbus.history.grouping import partition_key, session_id_of
 from eventbus.history.index import Extent, Index
 from eventbus.history.reading import Reader
-from eventbus.history.segment_files import SegmentFile, segments_by_writer
+from eventbus.history.segment_files import SegmentFile, Writer, segments_by_writer
 from eventbus.history.selection import Selection
 from eventbus.history.stored_lines import Block, read_bytes
 
@@ -28,7 +28,9 @@ class PartitionReader:
 
     def __init__(self, index: Index, segments: list[SegmentFile]) -> None:
         self._index = index
-        ids = {name: each.id for name, each in index.segments().items()}
+        indexed = index.segments()
+        ids = {name: each.id for name, each in indexed.items()}
+        self._lost = {each.id: each.lost for each in indexed.values() if each.lost}
         self._writers = [
             {ids[each.path.name]: each for each, _ in of_writer if each.path.name in ids}
             for of_writer in segments_by_writer(segments)
@@ -36,14 +38,46 @@ class PartitionReader:
 
     def events(self, key: str) -> Iterator[Event]:
         """Iterate over the events of a key."""
+        extents = self._extents(key)
+        of_writers = [self._of_writer(key, segments, extents) for segments in self._writers]
+        return (event for _, event in heapq.merge(*of_writers, key=lambda each: each[0]))
+
+    def lost(self, key: str) -> int:
+        """Return how many events are missing in the segments with events of a key."""
+        if not self._lost:
+            return 0
+        return sum(
+            self._lost.get(each, 0) for each in {extent.segment for extent in self._index.extents(key)}
+        )
+
+    def total_lost(self) -> int:
+        """Return how many events are missing in all segments."""
+        return sum(self._lost.values())
+
+    def writers(self, key: str) -> list[Writer]:
+        """Return the writers that wrote events of a key."""
+        ids = {extent.segment for extent in self._index.extents(key)}
+        return [next(iter(each.values())).writer for each in self._writers if not ids.isdisjoint(each)]
+
+    def events_by_writer(self, key: str) -> Iterator[tuple[Writer, list[Event]]]:
+        """Iterate over the writers that wrote events of a key, each with these events."""
+        extents = self._extents(key)
+        for segments in self._writers:
+            events = [event for _, event in self._of_writer(key, segments, extents)]
+            if events:
+                yield next(iter(segments.values())).writer, events
+
+    def _extents(self, key: str) -> dict[int, list[Extent]]:
         extents: dict[int, list[Extent]] = {}
         for extent in self._index.extents(key):
             extents.setdefault(extent.segment, []).append(extent)
-        of_writers = [
-            _events_of_writer(key, [(segments[each], extents[each]) for each in segments if each in extents])
-            for segments in self._writers
-        ]
-        return (event for _, event in heapq.merge(*of_writers, key=lambda each: each[0]))
+        return extents
+
+    def _of_writer(
+        self, key: str, segments: dict[int, SegmentFile], extents: dict[int, list[Extent]]
+    ) -> Iterator[tuple[datetime, Event]]:
+        parts = [(segment, extents[number]) for number, segment in segments.items() if number in extents]
+        return _events_of_writer(key, parts)
 
 
 def _events_of_writer(

@@ -12,7 +12,7 @@ A partition key groups the events that have to be read together to know a sessio
     indexing          updates the index: reads only what was appended, once
     extents           reads the events of one partition key
     index             the tables (this module)
-    index_rows        rows of figures, each with its checksum
+    index_rows        rows of figures, each with its checksum, and the errors of an index
     index_state       describes an index without changing it, for `eventbus doctor`
     folded_log        does without an index where reading the whole log once is faster
 
@@ -31,29 +31,29 @@ from typing import NamedTuple
 
 from eventbus.correlation.correlated_session import CorrelatedSession
 from eventbus.events.json_safe import safe_text
-from eventbus.history.index_rows import InvalidIndexError, check_row, decode_figures, figures_row
+from eventbus.history.index_rows import (
+    DATABASE_ERRORS,
+    InvalidIndexError,
+    check_row,
+    decode_figures,
+    figures_row,
+    index_error,
+)
 from eventbus.history.stored_lines import Damage
 
-__all__ = [
-    "INDEX_NAME",
-    "Extent",
-    "ForeignIndexError",
-    "Index",
-    "IndexedSegment",
-    "InvalidIndexError",
-    "index_error",
-]
+__all__ = ["INDEX_NAME", "Extent", "ForeignIndexError", "Index", "IndexedSegment"]
 
 INDEX_NAME = "index.sqlite3"
 _APPLICATION = 0x45564258  # "EVBX"
-_VERSION = 3
+_VERSION = 4
 _BUSY_SECONDS = 10.0
 # Processes may create it at the same time, so each statement accepts what is already there.
 _SCHEMA = f"""
 BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS segments (
     id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, device INTEGER NOT NULL, inode INTEGER NOT NULL,
-    size INTEGER NOT NULL, mtime INTEGER NOT NULL, indexed_to INTEGER NOT NULL, checksum INTEGER NOT NULL
+    size INTEGER NOT NULL, mtime INTEGER NOT NULL, indexed_to INTEGER NOT NULL, checksum INTEGER NOT NULL,
+    lost INTEGER NOT NULL
 );
 CREATE TABLE IF NOT EXISTS sessions (
     name TEXT PRIMARY KEY, partition_key TEXT NOT NULL, start TEXT NOT NULL,
@@ -81,12 +81,6 @@ class ForeignIndexError(Exception):
     """The file in the index's place belongs to something else and is left alone."""
 
 
-def index_error(error: sqlite3.Error) -> Exception:
-    """Return `InvalidIndexError` if the database is damaged, or the error if it only cannot be used now."""
-    is_damage = isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
-    return InvalidIndexError(str(error)) if is_damage else error
-
-
 class IndexedSegment(NamedTuple):
     """How far a segment has been indexed.
 
@@ -98,6 +92,7 @@ class IndexedSegment(NamedTuple):
         mtime: When the file was last changed, in nanoseconds.
         indexed_to: Where the last indexed line ends.
         checksum: A checksum of the bytes before that.
+        lost: How many events are missing up to there.
     """
 
     id: int
@@ -107,6 +102,7 @@ class IndexedSegment(NamedTuple):
     mtime: int
     indexed_to: int
     checksum: int
+    lost: int = 0
 
 
 class Extent(NamedTuple):
@@ -163,7 +159,7 @@ class Index:
                 raise ForeignIndexError("another application's database is in the index's place")
             elif version != _VERSION:
                 raise InvalidIndexError(f"its version is {version}, not {_VERSION}")
-        except sqlite3.Error as error:
+        except DATABASE_ERRORS as error:
             raise index_error(error) from error
 
     def _integer(self, query: str) -> int:
@@ -199,7 +195,7 @@ class Index:
     def put_segment(self, name: str, segment: IndexedSegment) -> None:
         """Store how far a segment has been indexed."""
         row = segment.id, name, *segment[1:]
-        self._db.execute("INSERT OR REPLACE INTO segments VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        self._db.execute("INSERT OR REPLACE INTO segments VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
 
     def drop_segment(self, segment: int) -> set[str]:
         """Remove a segment; return the affected partition keys."""

@@ -1,7 +1,8 @@
-"""The rows of figures in an index, each with a checksum."""
+"""The rows of figures in an index, each with a checksum, and the errors of an index."""
 
 from __future__ import annotations
 
+import sqlite3
 import zlib
 from contextlib import suppress
 from typing import Any
@@ -10,11 +11,26 @@ import msgspec
 
 from eventbus.correlation.correlated_session import CorrelatedSession
 
-__all__ = ["InvalidIndexError", "check_row", "decode_figures", "figures_row"]
+__all__ = [
+    "DATABASE_ERRORS",
+    "InvalidIndexError",
+    "check_row",
+    "decode_figures",
+    "figures_row",
+    "index_error",
+]
+
+DATABASE_ERRORS = sqlite3.Error, UnicodeDecodeError  # the latter of a message about a damaged schema
 
 
 class InvalidIndexError(Exception):
     """The index is damaged, wrong, or of another version."""
+
+
+def index_error(error: Exception) -> Exception:
+    """Return `InvalidIndexError` if the database is damaged, or the error if it only cannot be used now."""
+    is_damage = isinstance(error, DATABASE_ERRORS) and not isinstance(error, sqlite3.OperationalError)
+    return InvalidIndexError(str(error)) if is_damage else error
 
 
 def figures_row(key: str, session: CorrelatedSession) -> tuple[Any, ...]:

@@ -18,7 +18,7 @@ from eventbus.history.extents import PartitionReader
 from eventbus.history.grouping import has_several_sessions, partition_key, partition_key_of_session
 from eventbus.history.index import Extent, Index, IndexedSegment
 from eventbus.history.merging import WriterSegments, merge
-from eventbus.history.raw_decoding import decode_raw, raw_types
+from eventbus.history.raw_decoding import count_lost, decode_raw, raw_types
 from eventbus.history.reading import Reader, time_of_event
 from eventbus.history.record_lines import without_header
 from eventbus.history.segment_files import FirstLine, SegmentFile, segments_by_writer
@@ -80,6 +80,7 @@ class _Update:
         self._ids: dict[str, int] = {}
         self._positions: dict[str, int] = {}
         self._damage: list[Damage] = []
+        self._lost: dict[int, int] = {}
         self._extents = _Extents(index)
         self._figures: dict[str, CorrelatedSession] = {}  # not written yet, by partition key
         self._refolded_keys: set[str] = set()
@@ -106,7 +107,8 @@ class _Update:
             self._correlation.add_all(events)
         self._extents.flush()
         for name, how_far in indexed.items():
-            self._index.put_segment(name, how_far)
+            lost = how_far.lost + self._lost.get(how_far.id, 0)
+            self._index.put_segment(name, how_far._replace(lost=lost))
         self._put_damage(indexed)
         for figures in self._correlation.each_figures():
             self._add_figures(figures)
@@ -136,10 +138,11 @@ class _Update:
         status, known = segment.path.stat(), self._known.get(segment.path.name)
         end = _end_of_lines(segment.path, status.st_size)
         checksum = _checksum_before(segment.path, end)
-        start = 0
+        start = lost = 0
         if known is not None:
             number = known.id
             start = known.indexed_to if _is_continued(segment.path, status, known) else 0
+            lost = known.lost if start else 0
             self._refolded_keys |= self._index.drop_extents(number, start)
         else:
             number, self._next_id = self._next_id, self._next_id + 1
@@ -153,6 +156,7 @@ class _Update:
             status.st_mtime_ns,
             end,
             checksum,
+            lost,
         )
 
     def _decode(self, reader: Reader, block: Block) -> list[Any]:
@@ -161,9 +165,11 @@ class _Update:
         structs = decode_raw(block)
         if structs is None:
             records = reader.records(block, _EVERYTHING)
+            self._lost[number] = self._lost.get(number, 0) + count_lost([each.event for each in records])
             for record in records:
                 self._extents.add(number, record.event, record.offset, record.length + 1)
             return [record.event for record in records]
+        self._lost[number] = self._lost.get(number, 0) + count_lost(structs)
         self._extents.add_block(number, structs, block)
         return structs
 

@@ -8,6 +8,7 @@ other lines are decoded to events instead.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from functools import cache
 from typing import Annotated, Any, Union
@@ -32,7 +33,7 @@ from eventbus.events.codec import decoders
 from eventbus.history.record_lines import is_utf8
 from eventbus.history.stored_lines import Block
 
-__all__ = ["decode_raw", "raw_types"]
+__all__ = ["count_lost", "decode_raw", "raw_types"]
 
 _EVENT_CLASSES: dict[str, type[Event]] = {
     str(cls.__struct_config__.tag): cls
@@ -75,6 +76,19 @@ def decode_raw(block: Block) -> list[Any] | None:
     except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError):
         return None
     return structs if len(structs) == data.count(b"\n") else None
+
+
+def count_lost(events: Sequence[Any]) -> int:
+    """Return how many events are missing by the `EventsLost` among events or raw structs."""
+    kinds = _kinds_of_losses()
+    if kinds.isdisjoint(map(type, events)):  # in C: this runs over every event of a log
+        return 0
+    return sum(max(event.count, 0) for event in events if type(event) in kinds)
+
+
+@cache
+def _kinds_of_losses() -> frozenset[type[Any]]:
+    return frozenset({EventsLost, *(raw for raw, cls in raw_types().items() if cls is EventsLost)})
 
 
 def _is_replaced() -> bool:

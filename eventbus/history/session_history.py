@@ -18,16 +18,18 @@ from eventbus.correlation import CorrelatedSession, Correlation
 from eventbus.events import Event, SkillEvent, WorkflowEvent
 from eventbus.history.extents import PartitionReader
 from eventbus.history.grouping import partition_key, partition_key_of_session
-from eventbus.history.index import INDEX_NAME, ForeignIndexError, Index, InvalidIndexError, index_error
+from eventbus.history.index import INDEX_NAME, ForeignIndexError, Index
+from eventbus.history.index_rows import DATABASE_ERRORS, InvalidIndexError, index_error
 from eventbus.history.indexing import MAX_RECORDS_PER_SESSION, update
 from eventbus.history.log import EventLog
 from eventbus.history.reading import time_of_event
 from eventbus.history.stored_lines import Damage
+from eventbus.history.unfinished import LiveWriters, all_unfinished, unfinished
 
 __all__ = ["SessionHistory"]
 
 _T = TypeVar("_T")
-_INDEX_ERRORS = (InvalidIndexError, sqlite3.Error)
+_INDEX_ERRORS = (InvalidIndexError, *DATABASE_ERRORS)
 
 
 class SessionHistory:
@@ -59,7 +61,9 @@ class SessionHistory:
     def __init__(self, log: EventLog, extra_events: Iterable[SkillEvent | WorkflowEvent] = ()) -> None:
         self.log: EventLog = log
         self._index = _stored_index(log) or _temporary_index(log)
-        self._partitions = PartitionReader(self._index, log.segments())
+        segments = log.segments()
+        self._partitions = PartitionReader(self._index, segments)
+        self._writers = LiveWriters(segments)
         self._reported: set[Damage] = set()
         self._report_damage(self._query(self._stored_damage))
         self._extra_events: dict[str, list[Event]] = {}
@@ -85,7 +89,8 @@ class SessionHistory:
         """Iterate over all sessions without their records by their starts, the latest first."""
         joined = sorted(map(_without_records, self._joined.values()), key=_order, reverse=not oldest_first)
         stored = (each for each in self._stored_figures(oldest_first) if each.session_id not in self._joined)
-        return heapq.merge(stored, joined, key=_order, reverse=not oldest_first)
+        merged = heapq.merge(stored, joined, key=_order, reverse=not oldest_first)
+        return map(self._as_of_now, merged)
 
     def _stored_figures(self, oldest_first: bool) -> Iterator[CorrelatedSession]:
         # Checked before the first is yielded, because later ones of another index would not fit it.
@@ -102,13 +107,16 @@ class SessionHistory:
     def figures_of(self, name: str) -> CorrelatedSession | None:
         """Return a session without its records, or None if there is none of this name."""
         joined = self._joined.get(name)
-        if joined is not None:
-            return _without_records(joined)
-        return self._query(lambda index: index.figures_of(name))
+        stored = joined or self._query(lambda index: index.figures_of(name))
+        return None if stored is None else self._as_of_now(_without_records(stored))
 
     def count(self) -> int:
         """Return the number of sessions."""
         return sum(1 for _ in self.figures()) if self._joined else self._query(lambda index: index.count())
+
+    def events_lost(self) -> int:
+        """Return how many events are missing in the log, by what its persisters wrote."""
+        return self._partitions.total_lost()
 
     def names(self, prefix: str = "", limit: int = 10) -> list[str]:
         """Return at most `limit` names of sessions that begin with a prefix, in order."""
@@ -119,7 +127,8 @@ class SessionHistory:
     def session(self, name: str) -> CorrelatedSession | None:
         """Return a session with its records, or None if there is none of this name."""
         joined = self._joined.get(name)
-        return deepcopy(joined) if joined is not None else self._query(lambda index: self._fold(index, name))
+        found = deepcopy(joined) if joined is not None else self._query(lambda index: self._fold(index, name))
+        return None if found is None else self._as_of_now(found)
 
     def events(self, name: str) -> list[Event]:
         """Return all events of a session in the order of the log, including progress and extra events."""
@@ -134,6 +143,25 @@ class SessionHistory:
             session = self.session(figures.session_id)
             if session is not None:
                 yield session
+
+    def _as_of_now(self, session: CorrelatedSession) -> CorrelatedSession:
+        """Add the figures that are not the session's own: of its writers, and of events lost around it."""
+        # None of them is stored: a writer ends without writing anything.
+        key = partition_key_of_session(session.session_id)
+        session.events_lost = self._query(lambda _: self._partitions.lost(key))
+        return self._unfinished(session, key) if session.is_open else session
+
+    def _unfinished(self, session: CorrelatedSession, key: str) -> CorrelatedSession:
+        are_there = set(map(self._writers.is_there, self._query(lambda _: self._partitions.writers(key))))
+        if False not in are_there:
+            return session
+        if True not in are_there and key not in self._extra_events:
+            return all_unfinished(session)
+        present = list(self._extra_events.get(key, ()))
+        gone: list[Event] = []
+        for writer, events in self._query(lambda _: list(self._partitions.events_by_writer(key))):
+            (present if self._writers.is_there(writer) else gone).extend(events)
+        return unfinished(session, present, gone)
 
     def _join(self, key: str) -> Iterator[CorrelatedSession]:
         """Return the sessions of a partition key with the extra events."""
@@ -180,7 +208,7 @@ class SessionHistory:
     def _replace_index(self, error: Exception) -> None:
         """Use a temporary index, and delete a stored one that is invalid."""
         self._index.close()
-        error = index_error(error) if isinstance(error, sqlite3.Error) else error
+        error = index_error(error)
         if isinstance(error, InvalidIndexError) and self._index.is_stored:
             _delete_index(self.log)
         self._index = _temporary_index(self.log)
@@ -222,7 +250,7 @@ def _updated(index: Index, log: EventLog) -> Index:
     try:
         update(index, log)
         index.begin_snapshot()
-    except sqlite3.Error as error:
+    except DATABASE_ERRORS as error:
         index.close()
         raise index_error(error) from error
     except BaseException:

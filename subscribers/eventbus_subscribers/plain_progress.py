@@ -16,6 +16,7 @@ from collections.abc import Hashable, Iterator
 from typing import Any, TypeVar
 
 from eventbus import (
+    OUTCOME_VERBS,
     Event,
     EventsLost,
     NodeCompleted,
@@ -29,6 +30,7 @@ from eventbus import (
     WorkflowCompleted,
     WorkflowEvent,
     WorkflowStarted,
+    outcome_of,
     printable,
 )
 
@@ -41,7 +43,6 @@ MAX_NODES = 10_000
 MAX_STILL_LINES = 8
 """The number of nodes that one heartbeat names."""
 
-_WORDS = {"ok": "done", "failed": "FAIL", "skipped": "skip", "cancelled": "cancel"}
 _Key = TypeVar("_Key", bound=Hashable)
 _Value = TypeVar("_Value")
 
@@ -224,7 +225,7 @@ class PlainProgress:
             if not run.end(attempt, event.status) and event.run_id is not None:
                 return None
             end = _seconds(event.duration_seconds) + _error(event.error_type)
-            return _WORDS.get(event.status, "done"), self._node_name(event) + end
+            return OUTCOME_VERBS[outcome_of(event)], self._node_name(event) + end
         run.expect(attempt[0])
         if attempt not in run.running and len(run.running) < MAX_NODES:
             run.running[attempt] = _Node(self._node_name(event), now)
@@ -242,7 +243,7 @@ class PlainProgress:
             return None
         _remember(self._shown_once, key, None)
         end = _seconds(event.duration_seconds) + _error(event.error_type)
-        return ("done", name + end) if event.completed else ("end", f"{name} ABANDONED{end}")
+        return OUTCOME_VERBS[outcome_of(event)], name + end
 
     def _failed_subscriber(self, event: SubscriberFailed) -> tuple[str, str] | None:
         key = ("subscriber", event.subscriber, event.error_type, event.quarantined)

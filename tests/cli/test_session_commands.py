@@ -86,10 +86,10 @@ def test_sessions_are_listed_the_latest_first(cli: Program, log: Path) -> None:
     done = cli("sessions", "--dir", log)
     lines = done.stdout.splitlines()
     assert (done.returncode, done.stderr) == (0, "")
-    assert lines[0].split() == ["session", "began", "took", "skills", "runs", "nodes", "failed"]
+    assert lines[0].split() == ["session", "began", "took", "skills", "runs", "nodes", "failed", "outcome"]
     assert [line.split()[0] for line in lines[1:]] == ["open", "\\x1b[2J\\n\\u202eevil", "7f3b2", "7f3a1"]
-    assert lines[1].split()[3:] == ["open", "0/1", "0/1", "1", "1"]
-    assert lines[4].split()[3:] == ["10.0s", "1", "1", "1", "1"]
+    assert lines[1].split()[3:] == ["-", "0/1", "0/1", "1", "1", "failed"]
+    assert lines[4].split()[3:] == ["10.0s", "1", "1", "1", "1", "failed"]
 
 
 def test_the_number_of_listed_sessions_is_limited(cli: Program, log: Path) -> None:
@@ -123,7 +123,9 @@ def test_a_session_is_shown_event_by_event(program: Program, log: Path) -> None:
     assert done.returncode == 0
     assert done.stdout.splitlines()[0].startswith("session 7f3a1  began 2026-01-0")
     assert done.stdout.splitlines()[1:] == [
-        "skills 1/1 completed (10.0s), runs 1/1 ended (8.0s), nodes 1 ok, 1 failed",
+        "skills 1/1 completed (10.0s), runs 1/1 ended (8.0s), nodes 1 succeeded, 1 failed",
+        "outcome failed",
+        "workflows failed 1, nodes failed 1 (tests)",
         "",
         "    +0.0s start  skill crackerjack-run (daily)",
         "    +1.0s start  workflow crackerjack",
@@ -133,7 +135,7 @@ def test_a_session_is_shown_event_by_event(program: Program, log: Path) -> None:
         "    +7.0s note   slower",
         "    +8.0s event  deployed",
         "    +9.0s end    workflow crackerjack FAILED (8.0s)",
-        "   +10.0s end    skill crackerjack-run (10.0s), then git commit",
+        "   +10.0s done   skill crackerjack-run (10.0s), then git commit",
     ]
 
 
@@ -190,10 +192,11 @@ def test_statistics(cli: Program, log: Path) -> None:
     """The totals of the log are printed for people, and with --json for programs."""
     done = cli("stats", "--dir", log)
     assert done.returncode == 0
-    assert "sessions  4, 1 of them open\n" in done.stdout
+    assert "sessions  4, 0 of them open\n" in done.stdout
+    assert "          0 succeeded, 4 failed, 0 cancelled, 0 skipped, 0 open, 0 unfinished\n" in done.stdout
     assert "nodes     4 completed, 4 failed, 0 skipped, 0 cancelled\n" in done.stdout
     found = json.loads(cli("stats", "--dir", log, "--json").stdout)
-    assert (found["sessions"], found["sessions_open"], found["segments"], found["writers"]) == (4, 1, 1, 1)
+    assert (found["sessions"], found["sessions_failed"], found["segments"], found["writers"]) == (4, 4, 1, 1)
     assert found["bytes"] == sum(each.size for each in EventLog(log).segments())
     assert (found["skills"], found["skills_completed"], found["total_skill_duration"]) == (4, 3, 30.0)
 

@@ -532,7 +532,7 @@ def test_a_capture_is_of_the_moment_it_was_made() -> None:
 
 
 def shown(skill_seconds: float, workflow_seconds: float) -> tuple[str, ...]:
-    session = only(*skill(0, skill_seconds), *run(0, workflow_seconds))
+    session = only(*skill(0, skill_seconds), *run(100, 100 + workflow_seconds))
     return tuple(pattern.name for pattern in detect_patterns(session))
 
 
@@ -545,6 +545,30 @@ def test_interactive_work_dominates_beyond_twice_the_workflow(
 ) -> None:
     """The pattern needs more than twice the duration, not exactly twice."""
     assert shown(skill_seconds, workflow_seconds) == (("interactive_dominated",) if dominated else ())
+
+
+@pytest.mark.parametrize(
+    ("skills", "runs", "within", "dominated"),
+    [
+        ([(0, 20)], [(5, 9)], 4, True),  # 16 s outside, 4 s in the run
+        ([(0, 10)], [(1, 9)], 8, False),  # a skill that wraps its run
+        ([(0, 10)], [(0, 4), (2, 5)], 5, False),  # runs at the same time count once
+        ([(0, 10), (20, 30)], [(9, 21)], 2, False),
+        ([(0, 10)], [(10, 12)], 0, True),
+        ([(0, 0.4)], [(0, 0)], 0, False),  # over at once
+        ([(0, 0.99)], [(5, 5)], 0, False),
+    ],
+)
+def test_of_a_skill_only_the_part_outside_the_runs_is_interactive(
+    skills: list[tuple[float, float]], runs: list[tuple[float, float]], within: float, dominated: bool
+) -> None:
+    """A skill that wraps a run is compared without the run, and less than a second is no difference."""
+    events = [event for n, (start, end) in enumerate(skills) for event in skill(start, end, id_=f"i{n}")]
+    events += [event for n, (start, end) in enumerate(runs) for event in run(start, end, id_=f"r{n}")]
+    for order in (events, events[::-1]):
+        session = only(*order)
+        assert session.skill_duration_in_workflows == pytest.approx(within)
+        assert bool(detect_patterns(session)) is dominated
 
 
 @pytest.mark.parametrize(

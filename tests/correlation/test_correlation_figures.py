@@ -79,7 +79,7 @@ def test_a_raw_event_is_folded_like_an_event(status: str, success: bool, failed:
 
     class RawEvent:
         session_id, timestamp, run_id, node_id, attempt = "s", NOON, "r", "n", 1
-        duration_seconds = None
+        workflow_id, duration_seconds = "w", None
 
     event: Any = RawEvent()
     event.status, event.success = status, success

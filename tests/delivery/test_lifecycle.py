@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import threading
 import time
@@ -120,17 +121,28 @@ async def test_entering_a_closed_bus(host: str) -> None:
     assert bus.publish(event()) is False
 
 
-def test_thread_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If its thread cannot be started, entering raises, and the bus is not running."""
+@pytest.mark.parametrize(
+    ("place", "error"),
+    [
+        ("threading.Thread.start", RuntimeError("can't start new thread")),
+        ("threading.Thread.start", MemoryError("no memory left")),
+        ("asyncio.events.new_event_loop", OSError(24, "Too many open files")),
+        ("asyncio.events.new_event_loop", RuntimeError("this policy refuses other threads")),
+    ],
+)
+def test_a_bus_that_cannot_start(place: str, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bus whose thread or loop cannot be started raises a `BusStateError` on entering, and is closed."""
 
-    def refuse(_: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
+    def refuse(*_: object) -> None:
+        raise error
 
     bus = EventBus([hang])
-    monkeypatch.setattr(threading.Thread, "start", refuse)
-    with pytest.raises(RuntimeError, match="can't start new thread"):
+    monkeypatch.setattr(place, refuse)
+    with pytest.raises(BusStateError, match=re.escape(str(error))):
         bus.__enter__()
     assert current_bus() is None
+    assert bus.publish(event()) is False
+    assert bus.statistics().rejected == 1
     began = time.monotonic()
     bus.close()
     assert time.monotonic() - began < 1

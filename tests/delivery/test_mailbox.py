@@ -21,7 +21,8 @@ from hypothesis.stateful import (
 from eventbus.contracts import Overflow
 from eventbus.delivery.coalescing_mailbox import new_mailbox
 from eventbus.delivery.critical_section import CriticalSection
-from eventbus.delivery.mailbox import Entry, Mailbox
+from eventbus.delivery.entries import Entry
+from eventbus.delivery.mailbox import Mailbox
 from tests.vocabulary import Tick, Word, word, words
 
 

@@ -120,12 +120,9 @@ def test_a_skill_around_a_run_that_succeeds() -> None:
 
 
 def test_an_abandoned_skill() -> None:
-    """An abandoned skill is shown with the type of its error."""
+    """An abandoned skill is cancelled, or failed; it is shown with the type of its error."""
     event = make(SkillCompleted, completed=False, duration_seconds=0.0, error_type="KeyboardInterrupt")
-    assert (
-        shown([(0, event)])
-        == HEADER + "+0.0s  end    skill crackerjack-run ABANDONED (0.0s) KeyboardInterrupt\n"
-    )
+    assert shown([(0, event)]) == HEADER + "+0.0s  cancel skill crackerjack-run (0.0s) KeyboardInterrupt\n"
 
 
 def test_a_loss_is_shown_at_once_and_in_the_summary_of_its_run() -> None:
@@ -269,7 +266,7 @@ def test_quiet_shows_problems_and_ends_only() -> None:
         ],
         quiet=True,
     )
-    assert [line[7:11].strip() for line in text.splitlines()[1:]] == ["FAIL", "lost", "end", "end"]
+    assert [line[7:13].strip() for line in text.splitlines()[1:]] == ["FAIL", "lost", "end", "cancel"]
     assert PlainProgress("d", quiet=True).seconds_to_heartbeat(0) is None
 
 

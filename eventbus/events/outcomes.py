@@ -1,0 +1,55 @@
+"""How a skill, a run, a node or a session ended: one word each, in code, in JSON and on the screen.
+
+succeeded    it did its work
+failed       it did not
+cancelled    it was interrupted, or given up without an error
+skipped      there was nothing left to do
+open         it is still going
+unfinished   it never ended, and its writer is gone
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal, TypeAlias
+
+from eventbus.events.vocabulary import NodeCompleted, SkillCompleted, WorkflowCompleted
+
+__all__ = ["OUTCOME_VERBS", "Outcome", "outcome_of", "skill_outcome"]
+
+Outcome: TypeAlias = Literal["succeeded", "failed", "cancelled", "skipped", "open", "unfinished"]
+
+OUTCOME_VERBS: Final[dict[str, str]] = {
+    "succeeded": "done",
+    "failed": "FAIL",
+    "cancelled": "cancel",
+    "skipped": "skip",
+}
+"""The first word of the line for an end, in the live progress and in ``eventbus show``."""
+
+_OF_STATUS: dict[str, Outcome] = {
+    "ok": "succeeded",
+    "failed": "failed",
+    "cancelled": "cancelled",
+    "skipped": "skipped",
+}
+_INTERRUPTIONS = frozenset(
+    {"Cancelled", "CancelledError", "GeneratorExit", "KeyboardInterrupt", "SystemExit"}
+)
+
+
+def outcome_of(event: NodeCompleted | WorkflowCompleted | SkillCompleted) -> Outcome:
+    """Return the outcome that an event of an end reports.
+
+    A skill that ended without being completed failed if an exception ended it, and was cancelled if
+    that only interrupts, or if there was none.
+    """
+    if isinstance(event, SkillCompleted):
+        return skill_outcome(event.completed, event.error_type)
+    return _OF_STATUS.get(event.status, "failed")  # a status of a later version is not a success
+
+
+def skill_outcome(completed: bool, error_type: str | None) -> Outcome:
+    """Return the outcome of a skill invocation that has ended."""
+    if completed:
+        return "succeeded"
+    return "failed" if error_type and error_type not in _INTERRUPTIONS else "cancelled"
