@@ -18,6 +18,7 @@ from eventbus.errors import DecodeError
 from eventbus.events import Event, SkillEvent, SkillStarted, WorkflowEvent
 from eventbus.events.legacy_records import skill_events
 from eventbus.events.legacy_records import workflow_events as _workflow_events
+from eventbus.events.printable import printable
 from eventbus.events.records import SkillInvocation
 from eventbus.settings import log_directory
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SkillsWorkflowCorrelator"]
 
+_MAX_WARNING = 1_000
 _logger = logging.getLogger("eventbus")
 
 
@@ -36,8 +38,8 @@ class SkillsWorkflowCorrelator:
     the last `correlate_by_session`; before the first they read the recorded events themselves.
 
     Without arguments it reads `eventbus.log_directory()`: the event log, and from the two legacy files
-    there the records that the log lacks; damaged ones are left out with a warning. A file that is given
-    is read without the log, and a log that is given without the files.
+    there the records that the log lacks. A file that is given is read without the log, and a log that is
+    given without the files. Beside a log, a default file that cannot be read is left out with a warning.
 
     Each call reads the log again, one session at a time, whatever its size.
 
@@ -211,11 +213,8 @@ class SkillsWorkflowCorrelator:
         """Return the events of the files that a log lacks."""
         if self._log is not None:
             return []
-        try:
-            events = self._file_events()
-        except DecodeError as error:
-            _logger.warning("the log is correlated without the files beside it: %s", error)
-            return []
+        # A default file that cannot be read costs itself alone, not the sessions of the log.
+        events = self._file_events(on_error=_warn)
         if not events:
             return []
         missing = {_identity(event): event for event in events}
@@ -232,11 +231,23 @@ class SkillsWorkflowCorrelator:
             )
         ]
 
-    def _file_events(self) -> list[SkillEvent | WorkflowEvent]:
+    def _file_events(
+        self, on_error: Callable[[Exception], None] | None = None
+    ) -> list[SkillEvent | WorkflowEvent]:
         from eventbus.history.legacy_formats import read_skill_metrics, read_workflow_events  # noqa: PLC0415
 
-        skills = read_skill_metrics(self.skills_file)
-        return [*skill_events(skills), *read_workflow_events(self.workflow_events_file)]
+        events: list[SkillEvent | WorkflowEvent] = []
+        for read in (
+            lambda: skill_events(read_skill_metrics(self.skills_file)),
+            lambda: read_workflow_events(self.workflow_events_file),
+        ):
+            try:
+                events += read()
+            except (DecodeError, OSError) as error:
+                if on_error is None:
+                    raise
+                on_error(error)
+        return events
 
 
 @dataclass(frozen=True)
@@ -247,6 +258,10 @@ class _Sessions:
     figures_of: Callable[[str], CorrelatedSession | None]
     sessions: Callable[[], Iterator[CorrelatedSession]]
     count: Callable[[], int]
+
+
+def _warn(error: Exception) -> None:
+    _logger.warning("left out: %s", printable(str(error), _MAX_WARNING))
 
 
 def _correlate(events: Iterable[Event]) -> Correlation:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime
 
 __all__ = ["duration", "elapsed", "local_time", "quantity"]
@@ -25,7 +26,10 @@ def quantity(number: int, singular: str, plural: str = "") -> str:
 
 def local_time(timestamp: str) -> str:
     """Return an ISO 8601 timestamp as local time, to the second."""
-    return f"{datetime.fromisoformat(timestamp).astimezone():%Y-%m-%d %H:%M:%S}"
+    time = datetime.fromisoformat(timestamp)
+    with suppress(OverflowError, ValueError, OSError):  # in the year 1 or 9999, it may have no local time
+        time = time.astimezone()
+    return f"{time:%Y-%m-%d %H:%M:%S}"
 
 
 def elapsed(start: str, end: str | None) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import suppress
 from pathlib import Path
 
-from eventbus.cli.exit_codes import NOT_FOUND, CommandError
+from eventbus.cli.exit_codes import NOT_FOUND, PROBLEMS, CommandError
 from eventbus.events.printable import printable
 from eventbus.history import Damage, EventLog
 from eventbus.settings import load_settings
@@ -32,7 +33,8 @@ class DamageNotes:
         self.count += 1
         if self.count <= _MAX_NOTES:
             place = f"{damage.path}:{damage.offset}"
-            note(f"{place}: skipped {damage.length} bytes that hold no record: {damage.reason}")
+            skipped = f"skipped {damage.length} bytes that hold no record" if damage.length else "not read on"
+            note(f"{place}: {skipped}: {damage.reason}")
 
     def finish(self) -> None:
         """Print the number of places that had no note."""
@@ -53,10 +55,11 @@ def open_log(given: Path | None, notes: DamageNotes, *, must_exist: bool = True)
     """Return the log.
 
     Raises:
-        CommandError: There is no log in the directory.
+        CommandError: There is no log in the directory, or it cannot be read.
         SettingsError: A setting is wrong.
     """
     directory = log_directory(given)
+    _check_access(directory)
     if must_exist and not (directory / "events").is_dir():
         raise CommandError(
             f"there is no event log in {directory}",
@@ -64,6 +67,18 @@ def open_log(given: Path | None, notes: DamageNotes, *, must_exist: bool = True)
             NOT_FOUND,
         )
     return EventLog(directory, on_damage=notes)
+
+
+def _check_access(directory: Path) -> None:
+    events = str(directory / "events")
+    try:
+        os.scandir(events).close()
+        os.stat(os.path.join(events, "."))  # noqa: PTH116, PTH118 - a path would drop it; it asks for the right to open
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        problem = f"the log in {directory} cannot be read: {error.strerror or error}"
+        raise CommandError(problem, "read it as its owner, or change its permissions", PROBLEMS) from error
 
 
 def note(text: str) -> None:

@@ -57,7 +57,7 @@ def stats(directory: LogDirectory = None, as_json: AsJson = False) -> int:
             **_session_totals(history.figures()),
             "events_lost": history.events_lost(),
         }
-    print(msgspec.json.encode(totals).decode() if as_json else "\n".join(_lines(totals)))
+        print(msgspec.json.encode(totals).decode() if as_json else "\n".join(_lines(totals)))
     return OK
 
 

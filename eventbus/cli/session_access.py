@@ -6,7 +6,9 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from eventbus.cli.exit_codes import NOT_FOUND, PROBLEMS, USAGE, CommandError
+import typer
+
+from eventbus.cli.exit_codes import DAMAGED, NOT_FOUND, PROBLEMS, USAGE, CommandError
 from eventbus.cli.log_access import DamageNotes, open_log
 from eventbus.events.json_safe import safe_text
 from eventbus.events.printable import printable
@@ -26,9 +28,11 @@ def open_history(directory: Path | None) -> Generator[SessionHistory]:
 
     Raises:
         CommandError: There is no log, or it cannot be read.
+        typer.Exit: All else was answered, but parts of the log were skipped, each with a note.
         SettingsError: A setting is wrong.
     """
-    log = open_log(directory, DamageNotes())
+    notes = DamageNotes()
+    log = open_log(directory, notes)
     try:
         history = SessionHistory(log)
     except OSError as error:
@@ -36,6 +40,9 @@ def open_history(directory: Path | None) -> Generator[SessionHistory]:
         raise CommandError(problem, "check its permissions with: eventbus doctor", PROBLEMS) from error
     with history:
         yield history
+    notes.finish()
+    if notes.count:
+        raise typer.Exit(DAMAGED)
 
 
 def find_session(history: SessionHistory, name: str) -> str:

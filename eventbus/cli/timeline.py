@@ -51,12 +51,12 @@ def show(
     with open_history(directory) as history:
         session = find_session(history, session)
         figures, events = history.figures_of(session), history.events(session)
-    if as_json:
-        for event in events:
-            print(encode(event).decode())
-    elif figures is not None:
-        for line in (*_summary(figures), *_timeline(events), *_left_behind(figures, events)):
-            print(line)
+        if as_json:
+            for event in events:
+                print(encode(event).decode())
+        elif figures is not None:
+            for line in (*_summary(figures), *_timeline(events), *_left_behind(figures, events)):
+                print(line)
     return OK
 
 

@@ -61,7 +61,7 @@ def _check_permissions(paths: Iterable[Path]) -> Iterator[Problem]:
     for path in paths:
         try:
             status = path.stat(follow_symlinks=False)
-        except FileNotFoundError:
+        except OSError:  # gone, or reported as damage when it is read
             continue
         mode = stat.S_IMODE(status.st_mode)
         if mode & 0o077 and not stat.S_ISLNK(status.st_mode):

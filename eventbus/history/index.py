@@ -4,6 +4,7 @@ With it, reading one session of a million events takes milliseconds instead of s
 
     figures    of each session: a `CorrelatedSession` without records
     extents    of each partition key: the byte ranges of segments with the events of this key
+    damage     the places that were skipped, as every reader reports them
 
 A partition key groups the events that have to be read together to know a session (`grouping`).
 
@@ -11,6 +12,7 @@ A partition key groups the events that have to be read together to know a sessio
     indexing          updates the index: reads only what was appended, once
     extents           reads the events of one partition key
     index             the tables (this module)
+    index_rows        rows of figures, each with its checksum, and the errors of an index
     index_state       describes an index without changing it, for `eventbus doctor`
     folded_log        does without an index where reading the whole log once is faster
 
@@ -22,29 +24,28 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
-import zlib
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import msgspec
+from typing import NamedTuple
 
 from eventbus.correlation.correlated_session import CorrelatedSession
+from eventbus.events.json_safe import safe_text
+from eventbus.history.index_rows import (
+    DATABASE_ERRORS,
+    InvalidIndexError,
+    check_row,
+    decode_figures,
+    figures_row,
+    index_error,
+)
+from eventbus.history.stored_lines import Damage
 
-__all__ = [
-    "INDEX_NAME",
-    "Extent",
-    "ForeignIndexError",
-    "Index",
-    "IndexedSegment",
-    "InvalidIndexError",
-    "index_error",
-]
+__all__ = ["INDEX_NAME", "Extent", "ForeignIndexError", "Index", "IndexedSegment"]
 
 INDEX_NAME = "index.sqlite3"
 _APPLICATION = 0x45564258  # "EVBX"
-_VERSION = 3
+_VERSION = 4
 _BUSY_SECONDS = 10.0
 # Processes may create it at the same time, so each statement accepts what is already there.
 _SCHEMA = f"""
@@ -64,6 +65,10 @@ CREATE TABLE IF NOT EXISTS extents (
     partition_key TEXT NOT NULL, segment INTEGER NOT NULL, start INTEGER NOT NULL, length INTEGER NOT NULL,
     PRIMARY KEY (partition_key, segment, start)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS damage (
+    name TEXT NOT NULL, start INTEGER NOT NULL, length INTEGER NOT NULL, reason TEXT NOT NULL,
+    PRIMARY KEY (name, start)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS totals (sessions INTEGER NOT NULL, extents INTEGER NOT NULL);
 INSERT INTO totals SELECT 0, 0 WHERE NOT EXISTS (SELECT * FROM totals);
 PRAGMA application_id = {_APPLICATION};
@@ -74,16 +79,6 @@ COMMIT;
 
 class ForeignIndexError(Exception):
     """The file in the index's place belongs to something else and is left alone."""
-
-
-class InvalidIndexError(Exception):
-    """The index is damaged, wrong, or of another version."""
-
-
-def index_error(error: sqlite3.Error) -> Exception:
-    """Return `InvalidIndexError` if the database is damaged, or the error if it only cannot be used now."""
-    is_damage = isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
-    return InvalidIndexError(str(error)) if is_damage else error
 
 
 class IndexedSegment(NamedTuple):
@@ -124,6 +119,7 @@ class Index:
 
     Args:
         path: The file; None for a temporary index, which vanishes when it is closed.
+        in_memory: True for a temporary index that needs no place for temporary files.
 
     Attributes:
         is_stored: True if it is a file.
@@ -135,12 +131,15 @@ class Index:
         OSError: It cannot be created.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, *, in_memory: bool = False) -> None:
         self.is_stored: bool = path is not None
         if path is not None:
             _create_private(path)
-        self._db = sqlite3.connect("" if path is None else path, timeout=_BUSY_SECONDS, isolation_level=None)
+        name = ":memory:" if in_memory else path or ""
+        self._db = sqlite3.connect(name, timeout=_BUSY_SECONDS, isolation_level=None)
         try:
+            if in_memory:
+                self._db.execute("PRAGMA temp_store = MEMORY")
             self._prepare()
         except BaseException:
             self._db.close()
@@ -160,7 +159,7 @@ class Index:
                 raise ForeignIndexError("another application's database is in the index's place")
             elif version != _VERSION:
                 raise InvalidIndexError(f"its version is {version}, not {_VERSION}")
-        except sqlite3.Error as error:
+        except DATABASE_ERRORS as error:
             raise index_error(error) from error
 
     def _integer(self, query: str) -> int:
@@ -177,7 +176,8 @@ class Index:
             yield
             self._db.execute("COMMIT")
         except BaseException:
-            self._db.execute("ROLLBACK")
+            if self._db.in_transaction:  # some errors, as of a full disk, have ended it
+                self._db.execute("ROLLBACK")
             raise
 
     def begin_snapshot(self) -> None:
@@ -232,11 +232,27 @@ class Index:
         for table in ("segments", "sessions", "extents"):
             self._db.execute(f"DELETE FROM {table}")  # noqa: S608 - one of three names
 
+    # Damage.
+
+    def put_damage(self, damage: Iterable[Damage]) -> None:
+        """Store places that were skipped."""
+        rows = ((each.path.name, each.offset, each.length, safe_text(each.reason)) for each in damage)
+        self._db.executemany("INSERT OR REPLACE INTO damage VALUES (?, ?, ?, ?)", rows)
+
+    def drop_damage(self, name: str, start: int = 0) -> None:
+        """Remove the damage of a segment's file from an offset on."""
+        self._db.execute("DELETE FROM damage WHERE name = ? AND start >= ?", (name, start))
+
+    def damage(self, events: Path) -> list[Damage]:
+        """Return the places that were skipped in the segments of a directory."""
+        rows = self._db.execute("SELECT * FROM damage ORDER BY name, start")
+        return [Damage(path=events / row[0], offset=row[1], length=row[2], reason=row[3]) for row in rows]
+
     # Figures.
 
     def put_figures(self, figures: Iterable[tuple[str, CorrelatedSession]]) -> None:
         """Store the figures of sessions, each with its partition key."""
-        rows = [_row(key, each) for key, each in figures]
+        rows = [figures_row(key, each) for key, each in figures]
         self._db.executemany("INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?, ?)", rows)
 
     def drop_figures(self, key: str) -> None:
@@ -255,7 +271,7 @@ class Index:
             InvalidIndexError: The row is damaged.
         """
         row = self._db.execute("SELECT * FROM sessions WHERE name = ?", (name,)).fetchone()
-        return None if row is None else _decode_row(row)
+        return None if row is None else decode_figures(row)
 
     def figures(self, *, oldest_first: bool = False) -> Iterator[CorrelatedSession]:
         """Iterate over the figures of all sessions by their starts, the latest first.
@@ -267,7 +283,7 @@ class Index:
         query = f"SELECT * FROM sessions ORDER BY start {order}, name {order}"  # noqa: S608 - one of two words
         with closing(self._db.execute(query)) as rows:
             for row in rows:
-                yield _decode_row(row)
+                yield decode_figures(row)
 
     def count(self) -> int:
         """Return the number of sessions."""
@@ -300,7 +316,7 @@ class Index:
     def check_figures(self) -> None:
         """Check the row of each session."""
         for row in self._db.execute("SELECT * FROM sessions"):
-            _check_row(row)
+            check_row(row)
 
     def check(self) -> None:
         """Check everything.
@@ -314,28 +330,6 @@ class Index:
             raise InvalidIndexError(str(found))
         self.check_totals()
         self.check_figures()
-
-
-def _row(key: str, session: CorrelatedSession) -> tuple[Any, ...]:
-    figures = msgspec.json.encode(session)
-    row = session.session_id, key, session.start_time, figures
-    return *row, _checksum(*row)
-
-
-def _decode_row(row: tuple[Any, ...]) -> CorrelatedSession:
-    _check_row(row)
-    return msgspec.json.decode(row[3], type=CorrelatedSession)
-
-
-def _check_row(row: tuple[Any, ...]) -> None:
-    with suppress(TypeError, AttributeError, ValueError):  # SQLite stores values of any type
-        if _checksum(*row[:4]) == row[4]:
-            return
-    raise InvalidIndexError("a row of sessions is damaged")
-
-
-def _checksum(name: str, key: str, start: str, figures: bytes) -> int:
-    return zlib.crc32(figures, zlib.crc32(f"{name}\0{key}\0{start}".encode()))
 
 
 def _create_private(path: Path) -> None:

@@ -6,7 +6,8 @@ import sqlite3
 from contextlib import closing
 from typing import Literal, NamedTuple, TypeAlias
 
-from eventbus.history.index import INDEX_NAME, ForeignIndexError, Index, InvalidIndexError, index_error
+from eventbus.history.index import INDEX_NAME, ForeignIndexError, Index
+from eventbus.history.index_rows import DATABASE_ERRORS, InvalidIndexError, index_error
 from eventbus.history.indexing import stale_segments
 from eventbus.history.log import EventLog
 from eventbus.history.segment_files import SegmentFile
@@ -61,7 +62,7 @@ def is_current(log: EventLog) -> bool:
     try:
         with closing(Index(path)) as index:
             return stale_segments(index, segments) == ([], [])
-    except (ForeignIndexError, InvalidIndexError, sqlite3.Error, OSError):
+    except (ForeignIndexError, InvalidIndexError, *DATABASE_ERRORS, OSError):
         return False
 
 
@@ -69,7 +70,7 @@ def _state_of(index: Index, segments: list[SegmentFile]) -> IndexState:
     try:
         index.check()
         stale, gone = stale_segments(index, segments)
-    except sqlite3.Error as error:
+    except DATABASE_ERRORS as error:
         raise index_error(error) from error
     finally:
         index.close()

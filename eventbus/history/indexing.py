@@ -23,7 +23,7 @@ from eventbus.history.reading import Reader, time_of_event
 from eventbus.history.record_lines import without_header
 from eventbus.history.segment_files import FirstLine, SegmentFile, segments_by_writer
 from eventbus.history.selection import Selection
-from eventbus.history.stored_lines import Block
+from eventbus.history.stored_lines import Block, Damage, read_bytes
 
 if TYPE_CHECKING:
     from eventbus.history.log import EventLog
@@ -53,7 +53,7 @@ def update(index: Index, log: EventLog) -> None:
     Raises:
         InvalidIndexError: Rows are missing.
         sqlite3.Error: It cannot be written, or is in use for too long.
-        OSError: The log cannot be read.
+        OSError: The log's directory exists and cannot be read.
     """
     segments = log.segments()
     index.check_totals()
@@ -79,6 +79,7 @@ class _Update:
         self._next_id = 1 + max((each.id for each in self._known.values()), default=0)
         self._ids: dict[str, int] = {}
         self._positions: dict[str, int] = {}
+        self._damage: list[Damage] = []
         self._lost: dict[int, int] = {}
         self._extents = _Extents(index)
         self._figures: dict[str, CorrelatedSession] = {}  # not written yet, by partition key
@@ -91,11 +92,16 @@ class _Update:
     def run(self, stale: list[SegmentFile], gone: list[str]) -> None:
         """Read the stale segments, and remove those that are gone."""
         for name in gone:
+            self._index.drop_damage(name)
             self._refolded_keys |= self._index.drop_segment(self._known[name].id)
         indexed: dict[str, IndexedSegment] = {}
         for segment in stale:
-            with suppress(OSError):  # deleted since, or unreadable: the next update tries it again
+            try:
                 indexed[segment.path.name] = self._begin(segment)
+            except FileNotFoundError:  # deleted since, as the next update will notice
+                pass
+            except OSError as error:  # what is known of it stays, and each update tries again
+                self._add_unreadable(segment, error)
         present = [each for each in stale if each.path.name in indexed]
         for events in merge(self._read(each) for each in segments_by_writer(present)):
             self._correlation.add_all(events)
@@ -103,6 +109,7 @@ class _Update:
         for name, how_far in indexed.items():
             lost = how_far.lost + self._lost.get(how_far.id, 0)
             self._index.put_segment(name, how_far._replace(lost=lost))
+        self._put_damage(indexed)
         for figures in self._correlation.each_figures():
             self._add_figures(figures)
         self._write_figures()
@@ -111,11 +118,26 @@ class _Update:
             self._refold(key, partitions)
 
     def _read(self, segments: list[tuple[SegmentFile, FirstLine]]) -> WriterSegments[Any]:
-        return WriterSegments(segments, self._decode, time_of_event, _ignore, positions=self._positions)
+        return WriterSegments(
+            segments, self._decode, time_of_event, self._damage.append, positions=self._positions
+        )
+
+    def _add_unreadable(self, segment: SegmentFile, error: OSError) -> None:
+        damage = Damage(path=segment.path, offset=0, length=0, reason=error.strerror or str(error))
+        self._damage.append(damage)
+
+    def _put_damage(self, indexed: dict[str, IndexedSegment]) -> None:
+        self._index.put_damage(self._damage)
+        for damage in self._damage:
+            how_far = indexed.get(damage.path.name)
+            if not damage.length and how_far is not None:  # reading failed: the next update tries again
+                self._refolded_keys |= self._index.drop_segment(how_far.id)
 
     def _begin(self, segment: SegmentFile) -> IndexedSegment:
         """Prepare for reading a segment on; return how far it will be indexed afterwards."""
         status, known = segment.path.stat(), self._known.get(segment.path.name)
+        end = _end_of_lines(segment.path, status.st_size)
+        checksum = _checksum_before(segment.path, end)
         start = lost = 0
         if known is not None:
             number = known.id
@@ -125,7 +147,7 @@ class _Update:
         else:
             number, self._next_id = self._next_id, self._next_id + 1
         self._positions[segment.path.name], self._ids[segment.path.name] = start, number
-        end = _end_of_lines(segment.path, status.st_size)
+        self._index.drop_damage(segment.path.name, start)
         return IndexedSegment(
             number,
             status.st_dev,
@@ -133,7 +155,7 @@ class _Update:
             status.st_size,
             status.st_mtime_ns,
             end,
-            _checksum_before(segment.path, end),
+            checksum,
             lost,
         )
 
@@ -186,8 +208,8 @@ class _Extents:
         self._closed: list[Extent] = []
 
     def add_block(self, segment: int, events: list[Any], block: Block) -> None:
-        """Add the events of a block, one a line."""
-        if not events:  # only a header, or a torn line
+        """Add the events of a block, one a line; there may be none, as in a block of a header alone."""
+        if not events:
             return
         session: str | None = None
         start = offset = block.offset
@@ -268,23 +290,16 @@ def _is_continued(path: Path, status: os.stat_result, known: IndexedSegment) -> 
 
 
 def _checksum_before(path: Path, end: int) -> int:
-    with path.open("rb") as file:
-        file.seek(max(0, end - _CHECKED_BYTES))
-        return zlib.crc32(file.read(min(end, _CHECKED_BYTES)))
+    start = max(0, end - _CHECKED_BYTES)
+    return zlib.crc32(read_bytes(path, start, end - start))
 
 
 def _end_of_lines(path: Path, size: int) -> int:
     """Return where the last line with a line feed ends, within the file's first `size` bytes."""
-    with path.open("rb") as file:
-        while size:
-            start = max(0, size - 65_536)
-            file.seek(start)
-            place = file.read(size - start).rfind(b"\n")
-            if place >= 0:
-                return start + place + 1
-            size = start
+    while size:
+        start = max(0, size - 65_536)
+        place = read_bytes(path, start, size - start).rfind(b"\n")
+        if place >= 0:
+            return start + place + 1
+        size = start
     return 0
-
-
-def _ignore(_: object) -> None:
-    """Ignore damage, which `EventLog` reports."""

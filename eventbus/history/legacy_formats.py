@@ -14,6 +14,7 @@ be written; `write_atomically` puts it in place whole or not at all.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -88,7 +89,7 @@ def read_workflow_events(path: Path | str) -> list[WorkflowEvent]:
 def _read_list(path: Path, key: str | None) -> list[Any]:
     """Return the list in a JSON file, itself or under a key."""
     try:
-        content = _content(path.read_bytes())
+        content = _decode(path.read_bytes())
         if key is not None and isinstance(content, dict):
             content = cast("dict[str, Any]", content).get(key) or []
         return msgspec.convert(content, list[Any])
@@ -98,18 +99,28 @@ def _read_list(path: Path, key: str | None) -> list[Any]:
         raise _damaged(path, error) from error
 
 
-def _content(data: bytes) -> Any:
-    """Return the content of a JSON file, also of one that only Python's own ``json`` writes or reads.
-
-    That accepts NaN and Infinity, which become None, halves of surrogate pairs, which are replaced, a
-    byte order mark, and UTF-16.
-    """
+def _decode(data: bytes) -> Any:
     try:
         return msgspec.json.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        content = json.loads(data, parse_constant=lambda _: None)
-        text = json.dumps(content, ensure_ascii=False)
-        return msgspec.json.decode(text.encode("utf-8", "replace"))
+    except (msgspec.MsgspecError, ValueError):
+        # Python's own json wrote these files: NaN, half a surrogate pair. Editors add a BOM, or UTF-16.
+        return _plain(json.loads(data))
+
+
+def _plain(value: Any) -> Any:
+    """Return a decoded value with text that encodes, and without NaN and Infinity."""
+    match value:
+        case str():
+            return safe_text(value, len(value))
+        case float() if not math.isfinite(value):
+            return None
+        case list():
+            return [_plain(each) for each in value]
+        case dict():
+            items = cast("dict[str, Any]", value).items()
+            return {_plain(name): _plain(each) for name, each in items}
+        case _:
+            return value
 
 
 def _damaged(path: Path, error: Exception) -> DecodeError:

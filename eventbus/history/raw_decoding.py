@@ -51,14 +51,13 @@ _EVENT_CLASSES: dict[str, type[Event]] = {
         SubscriberFailed,
     )
 }
-_END_DAYS = (b'"0001-01-01T', b'"9999-12-31T')
-"""A time of these days may not exist in UTC; then the line holds no event."""
 _NonEmpty = Annotated[str, msgspec.Meta(min_length=1)]
 _REQUIRED: dict[str, Any] = {  # an event would make these up if they are missing
     "timestamp": Annotated[datetime, msgspec.Meta(tz=True)],
     "invocation_id": _NonEmpty,
     "run_id": _NonEmpty,
 }
+_EXTREME_YEARS = (b'"0001-', b'"9999-', b"\\u003")  # an event converts to UTC, which may fail; digits escaped
 
 
 @cache
@@ -70,7 +69,7 @@ def raw_types() -> dict[type[Any], type[Event]]:
 def decode_raw(block: Block) -> list[Any] | None:
     """Return raw structs for the lines of a block; None if one of the lines needs an event."""
     data = block.data
-    if block.is_tail or not is_utf8(data) or _is_replaced() or any(day in data for day in _END_DAYS):
+    if block.is_tail or not is_utf8(data) or _is_replaced() or any(each in data for each in _EXTREME_YEARS):
         return None
     try:
         structs: list[Any] = _decoder().decode_lines(data)

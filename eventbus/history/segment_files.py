@@ -185,6 +185,6 @@ def _decode(line: bytes) -> _Line:
 
 
 def _time_of(line: _Line) -> datetime | None:
-    with suppress(OverflowError):  # a naive time in the year 1 or 9999
+    with suppress(OverflowError, ValueError, OSError):  # a naive time in the year 1 or 9999
         return None if line.timestamp is None else line.timestamp.astimezone(UTC)
     return None

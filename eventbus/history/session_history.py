@@ -18,16 +18,18 @@ from eventbus.correlation import CorrelatedSession, Correlation
 from eventbus.events import Event, SkillEvent, WorkflowEvent
 from eventbus.history.extents import PartitionReader
 from eventbus.history.grouping import partition_key, partition_key_of_session
-from eventbus.history.index import INDEX_NAME, ForeignIndexError, Index, InvalidIndexError, index_error
+from eventbus.history.index import INDEX_NAME, ForeignIndexError, Index
+from eventbus.history.index_rows import DATABASE_ERRORS, InvalidIndexError, index_error
 from eventbus.history.indexing import MAX_RECORDS_PER_SESSION, update
 from eventbus.history.log import EventLog
 from eventbus.history.reading import time_of_event
+from eventbus.history.stored_lines import Damage
 from eventbus.history.unfinished import LiveWriters, all_unfinished, unfinished
 
 __all__ = ["SessionHistory"]
 
 _T = TypeVar("_T")
-_INDEX_ERRORS = (InvalidIndexError, sqlite3.Error)
+_INDEX_ERRORS = (InvalidIndexError, *DATABASE_ERRORS)
 
 
 class SessionHistory:
@@ -39,7 +41,8 @@ class SessionHistory:
 
     It reads through the index beside the log, after updating it. If the index cannot be used, or turns
     out to be wrong, a temporary one gives the same results more slowly. Memory is bounded by the
-    largest session; of a session with more than 65,536 workflow events, the newest are kept.
+    largest session; of a session with more than 65,536 workflow events, the newest are kept. What is
+    skipped, as a segment that cannot be read, is reported to the log's `on_damage`, each place once.
 
     Use it in one thread.
 
@@ -61,6 +64,8 @@ class SessionHistory:
         segments = log.segments()
         self._partitions = PartitionReader(self._index, segments)
         self._writers = LiveWriters(segments)
+        self._reported: set[Damage] = set()
+        self._report_damage(self._query(self._stored_damage))
         self._extra_events: dict[str, list[Event]] = {}
         for event in extra_events:
             self._extra_events.setdefault(str(partition_key(event)), []).append(event)
@@ -169,6 +174,16 @@ class SessionHistory:
         extra = self._extra_events.get(key)
         return sorted([*events, *extra], key=time_of_event) if extra else events
 
+    def _stored_damage(self, index: Index) -> list[Damage]:
+        return index.damage(self.log.directory / "events")
+
+    def _report_damage(self, found: Iterable[Damage]) -> None:
+        paths = {each.path for each in self.log.segments()}
+        for damage in found:
+            if damage.path in paths and damage not in self._reported:
+                self._reported.add(damage)
+                self.log.on_damage(damage)
+
     def _fold(self, index: Index, name: str) -> CorrelatedSession | None:
         stored = index.figures_of(name)
         if stored is None:
@@ -193,11 +208,12 @@ class SessionHistory:
     def _replace_index(self, error: Exception) -> None:
         """Use a temporary index, and delete a stored one that is invalid."""
         self._index.close()
-        error = index_error(error) if isinstance(error, sqlite3.Error) else error
+        error = index_error(error)
         if isinstance(error, InvalidIndexError) and self._index.is_stored:
             _delete_index(self.log)
         self._index = _temporary_index(self.log)
         self._partitions = PartitionReader(self._index, self.log.segments())
+        self._report_damage(self._stored_damage(self._index))
 
 
 def _order(session: CorrelatedSession) -> tuple[str, str]:
@@ -224,14 +240,17 @@ def _stored_index(log: EventLog) -> Index | None:
 
 
 def _temporary_index(log: EventLog) -> Index:
-    return _updated(Index(None), log)
+    try:
+        return _updated(Index(None), log)
+    except sqlite3.OperationalError:  # there is no place for temporary files, or it is full
+        return _updated(Index(None, in_memory=True), log)
 
 
 def _updated(index: Index, log: EventLog) -> Index:
     try:
         update(index, log)
         index.begin_snapshot()
-    except sqlite3.Error as error:
+    except DATABASE_ERRORS as error:
         index.close()
         raise index_error(error) from error
     except BaseException:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from eventbus.atomic_file import write_atomically
 from eventbus.correlation import CorrelatedSession, Correlation
 from eventbus.errors import DecodeError
-from eventbus.events import NodeCompleted, NodeStarted, SkillCompleted, SkillStarted, WorkflowStarted
+from eventbus.events import NodeCompleted, NodeStarted, SkillCompleted, SkillStarted, WorkflowStarted, encode
 from eventbus.events.legacy_records import skill_events
 from eventbus.events.records import SkillInvocation
 from eventbus.history.legacy_formats import (
@@ -289,3 +289,27 @@ def test_session_buddy_itself_imports_it(tmp_path: Path) -> None:
         again = skills.import_from_json(tmp_path / "for_session_buddy.json")
         assert (first["imported"], again["imported"]) == (2, 0)
         assert [each.skill_name for each in skills.get_session_invocations("s")] == ["run"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+def test_a_file_that_python_wrote_is_read(tmp_path: Path, encoding: str) -> None:
+    """NaN, Infinity and half a surrogate pair are read, with a BOM and in UTF-16, too."""
+    skills = [{"skill_name": "x", "invoked_at": "2026-01-02T03:04:05", "duration_seconds": float("nan")}]
+    skills.append(skills[0] | {"skill_name": "half \ud800 pair", "duration_seconds": float("inf")})
+    (tmp_path / "skills.json").write_bytes(json.dumps({"invocations": skills}).encode(encoding))
+    found = read_skill_metrics(tmp_path / "skills.json")
+    assert [(each.skill_name, each.duration_seconds) for each in found] == [
+        ("x", None),
+        ("half ? pair", None),
+    ]
+    run = {
+        "event_type": "node_completed",
+        "timestamp": "2026-01-02T03:04:05",
+        "workflow_id": "w",
+        "node_id": "n",
+    }
+    metadata = {"duration_seconds": float("-inf"), "text": "\udfff"}
+    (tmp_path / "runs.json").write_bytes(json.dumps([run | {"metadata": metadata}]).encode(encoding))
+    (event,) = read_workflow_events(tmp_path / "runs.json")
+    assert event.metadata["text"] == "?"
+    assert encode(event)
