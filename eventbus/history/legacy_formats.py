@@ -111,7 +111,7 @@ def _plain(value: Any) -> Any:
     """Return a decoded value with text that encodes, and without NaN and Infinity."""
     match value:
         case str():
-            return safe_text(value, len(value))
+            return safe_text(value, 6 * len(value))  # an escape has six characters
         case float() if not math.isfinite(value):
             return None
         case list():

@@ -300,7 +300,7 @@ def test_a_file_that_python_wrote_is_read(tmp_path: Path, encoding: str) -> None
     found = read_skill_metrics(tmp_path / "skills.json")
     assert [(each.skill_name, each.duration_seconds) for each in found] == [
         ("x", None),
-        ("half ? pair", None),
+        ("half \\ud800 pair", None),
     ]
     run = {
         "event_type": "node_completed",
@@ -311,5 +311,5 @@ def test_a_file_that_python_wrote_is_read(tmp_path: Path, encoding: str) -> None
     metadata = {"duration_seconds": float("-inf"), "text": "\udfff"}
     (tmp_path / "runs.json").write_bytes(json.dumps([run | {"metadata": metadata}]).encode(encoding))
     (event,) = read_workflow_events(tmp_path / "runs.json")
-    assert event.metadata["text"] == "?"
+    assert event.metadata["text"] == "\\udfff"
     assert encode(event)
