@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from types import UnionType
+from types import TracebackType, UnionType
 from typing import Any, Self, TypeVar, Unpack, overload
 
 import blinker
@@ -99,17 +99,23 @@ class EventBus:
         self.close()
 
     async def __aenter__(self) -> Self:
-        """Run the subscribers in a task group of the calling task."""
+        """Run the subscribers in the loop of the calling task."""
         await self._lifecycle.enter_here()
         return self
 
-    async def __aexit__(self, *exc_info: object) -> None:
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
         """Close the bus."""
         self._lifecycle.leave()
         try:
             await self.aclose()
         finally:
-            await self._lifecycle.end_tasks()
+            is_ours = await self._lifecycle.end_block(error)
+        return is_ours
 
     # Publishing.
 

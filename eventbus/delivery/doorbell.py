@@ -5,8 +5,8 @@ loop, a signal handler, a finalizer. It calls one function in the loop, once for
 `Sleeper` is what one task of that loop sleeps on. No event is ever handed over through a wake-up, so
 waking a task that has just been cancelled loses nothing.
 
-This is the only module that distinguishes asyncio from trio: anyio cannot wake a task of another
-thread's loop without waiting for it.
+Here and in `block` asyncio and trio are distinguished: anyio cannot wake a task of another thread's
+loop without waiting for it.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ __all__ = [
     "Waiter",
     "current_loop",
     "is_cancellation",
+    "is_under_trio",
     "new_sleeper",
 ]
 
@@ -238,6 +239,11 @@ def new_sleeper() -> Sleeper:
     """Return a sleeper for a task of the running loop."""
     trio = _running_trio()
     return _AsyncioSleeper() if trio is None else _TrioSleeper(trio)
+
+
+def is_under_trio() -> bool:
+    """Whether the calling task runs under trio; otherwise it runs under asyncio."""
+    return _running_trio() is not None
 
 
 def is_cancellation(error: BaseException) -> bool:

@@ -18,11 +18,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
-import anyio.abc
 import anyio.lowlevel
 
 from eventbus.contracts import EventSink
 from eventbus.delivery import current_bus, switch_interval
+from eventbus.delivery.block import Block, begin_block
 from eventbus.delivery.causality import check_not_handling, is_handling
 from eventbus.delivery.deadline import Deadline
 from eventbus.delivery.doorbell import Waiter
@@ -73,7 +73,7 @@ class Lifecycle:
         self.id: str = new_id()
         self.report: DrainReport | None = None
         self.is_running: bool = False
-        self._tasks: anyio.abc.TaskGroup | None = None
+        self._block: Block | None = None
         self._host: Host | None = None
         self._has_warned = False
         self._deadline = Deadline()
@@ -94,12 +94,10 @@ class Lifecycle:
         self._token = current_bus.push(self._bus)
 
     async def enter_here(self) -> None:
-        """Run the subscriptions in a task group of the calling task."""
+        """Run the subscriptions in the calling task's loop."""
         host = self._enter()
         host.settle_here()
-        self._tasks = anyio.create_task_group()
-        await self._tasks.__aenter__()
-        self._tasks.start_soon(host.serve, Latch())
+        self._block = await begin_block(partial(host.serve, Latch()), f"{self._bus.name}-host")
         self._token = current_bus.push(self._bus)
 
     def leave(self) -> None:
@@ -108,11 +106,9 @@ class Lifecycle:
             current_bus.pop(self._token)
             self._token = None
 
-    async def end_tasks(self) -> None:
-        """Wait for the task group of `enter_here`, after the close."""
-        if self._tasks is not None:
-            # Without the block's exception, which would come out wrapped in a group.
-            await self._tasks.__aexit__(None, None, None)
+    async def end_block(self, error: BaseException | None) -> bool:
+        """Wait for the host of `enter_here`, after the close; return whether `error` is ours."""
+        return self._block is not None and await self._block.end(error)
 
     def add(self, subscription: Subscription) -> None:
         """Run a subscription that has been attached, if the bus has been entered."""
@@ -192,7 +188,7 @@ class Lifecycle:
                     if limit.cancel_called:
                         raise
                     cancelled = error
-        if cancelled is not None:
+        if cancelled is not None and self._fatal is None:  # otherwise it may be what cancelled the body
             raise cancelled
         return self._report_or_raise()
 
@@ -219,8 +215,8 @@ class Lifecycle:
         self._ended.open()
         for waiter in self._close_waiters:
             waiter.notify()
-        if self._fatal is not None and self._tasks is not None:
-            self._tasks.cancel_scope.cancel()
+        if self._fatal is not None and self._block is not None:
+            self._block.cancel()
         self._clean_up()
 
     def _finish_inside(self) -> None:
@@ -244,7 +240,7 @@ class Lifecycle:
         """Have the close raise an exception of a subscriber that must not be kept from the program."""
         if self._fatal is None:
             self._fatal = error
-        if self._tasks is not None:
+        if self._block is not None:
             self._begin_close(CLOSE_TIMEOUT_SECONDS)
 
     # Reports.
