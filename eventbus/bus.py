@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from types import TracebackType, UnionType
+from types import UnionType
 from typing import Any, Self, TypeVar, Unpack, overload
 
 import blinker
@@ -103,19 +103,14 @@ class EventBus:
         await self._lifecycle.enter_here()
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool:
+    async def __aexit__(self, *exc_info: object) -> bool | None:
         """Close the bus."""
         self._lifecycle.leave()
         try:
             await self.aclose()
         finally:
-            is_ours = await self._lifecycle.end_block(error)
-        return is_ours
+            is_ours = await self._lifecycle.end_block(exc_info[1])
+        return is_ours  # a plain bool would tell type checkers that the body's exceptions are swallowed
 
     # Publishing.
 
@@ -167,8 +162,7 @@ class EventBus:
             bus.tap(NodeCompleted).connect(print, weak=False)
 
         Receivers are called with the event, at once, in no defined order; those of a base class too.
-        An exception of a receiver is logged, and affects nothing else. Receivers slow the publisher
-        down: prefer `subscribe`.
+        An exception of one is logged, and affects nothing else. They slow the publisher: prefer `subscribe`.
 
         Raises:
             SubscriberError: `event_type` is not one event class.

@@ -106,9 +106,10 @@ class Lifecycle:
             current_bus.pop(self._token)
             self._token = None
 
-    async def end_block(self, error: BaseException | None) -> bool:
-        """Wait for the host of `enter_here`, after the close; return whether `error` is ours."""
-        return self._block is not None and await self._block.end(error)
+    async def end_block(self, error: object) -> bool:
+        """Wait for the host of `enter_here`, after the close; return whether the body's `error` is ours."""
+        raised = error if isinstance(error, BaseException) else None
+        return self._block is not None and await self._block.end(raised)
 
     def add(self, subscription: Subscription) -> None:
         """Run a subscription that has been attached, if the bus has been entered."""
