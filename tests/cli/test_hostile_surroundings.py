@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -37,10 +39,12 @@ def test_a_deleted_working_directory_is_no_project(cli: Program, somewhere: Path
     assert (ended.returncode, ended.stderr.count("\n")) == (3, 1)
 
 
-def test_the_exit_code_survives_a_deleted_working_directory(cli: Program, somewhere: Path) -> None:
+def test_the_exit_code_survives_a_deleted_working_directory(tmp_path: Path) -> None:
     """`run` in a working directory that was deleted ends with the command's own exit code."""
-    somewhere.rmdir()
-    assert cli("run", "--", "sh", "-c", "exit 7").returncode == 7
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    program = f"rmdir {gone}; exec {sys.executable} -m eventbus run -- sh -c 'exit 7'"
+    assert subprocess.run(["sh", "-c", program], cwd=gone, timeout=60, check=False).returncode == 7
 
 
 def test_an_export_to_a_fifo_is_written_in_place(cli: Program, log: Path, tmp_path: Path) -> None:
