@@ -78,19 +78,20 @@ class RoutingTable:
 
     def attach(self, subscription: Subscription, classes: tuple[type[Event], ...]) -> None:
         """Route these classes and their subclasses to a subscription."""
+        self._classes[subscription] = classes  # first: an attach that is interrupted must be undone
         for cls in classes:
             self._wanted.setdefault(cls, {})[subscription] = None
-        self._classes[subscription] = classes
         self._forget_routes()
 
     def detach(self, subscription: Subscription) -> None:
-        """Route nothing more to a subscription."""
-        for cls in self._classes.pop(subscription, ()):
-            wanting = self._wanted[cls]
+        """Route nothing more to a subscription; repeated, if it was interrupted."""
+        for cls in self._classes.get(subscription, ()):
+            wanting = self._wanted.get(cls, {})
             wanting.pop(subscription, None)
             if not wanting:
-                del self._wanted[cls]
+                self._wanted.pop(cls, None)
         self._forget_routes()
+        self._classes.pop(subscription, None)
 
     def tap(self, cls: type[Event]) -> blinker.Signal:
         """Return the signal of a class, which is published to from now on."""

@@ -124,7 +124,10 @@ def test_one_loop_after_another(waiters: list[Waiter]) -> None:
     for backend in ("asyncio", "trio", "asyncio"):
         loop = anyio.run(call, backend=backend)
     assert len(waiters) == 3
+    serving = thread._thread
     thread.end()
+    assert serving is not None
+    serving.join(10)  # it may not have let go of the last call yet
     waiters.clear()
     gc.collect()
     assert loop() is None
