@@ -25,7 +25,7 @@ import os
 import sqlite3
 import stat
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -281,9 +281,13 @@ class Index:
         """
         order = "ASC" if oldest_first else "DESC"
         query = f"SELECT * FROM sessions ORDER BY start {order}, name {order}"  # noqa: S608 - one of two words
-        with closing(self._db.execute(query)) as rows:
+        rows = self._db.execute(query)
+        try:
             for row in rows:
                 yield decode_figures(row)
+        finally:
+            with suppress(sqlite3.ProgrammingError):  # the index was closed before
+                rows.close()
 
     def count(self) -> int:
         """Return the number of sessions."""

@@ -315,6 +315,14 @@ def test_the_results_do_not_depend_on_the_index(log: Path, damage: Callable[[Pat
     assert read_all(log) == expected
 
 
+def test_an_iteration_may_be_dropped_after_the_close(log: Path) -> None:
+    """An iteration over sessions that is not finished may be dropped after the history was closed."""
+    with SessionHistory(EventLog(log)) as history:
+        figures = history.figures()
+        next(figures)
+    del figures  # a warning would fail the test
+
+
 @pytest.mark.parametrize("name", ["of another application", "a directory", "a pipe", "a link to nowhere"])
 def test_a_foreign_file_is_left_alone(log: Path, name: str) -> None:
     """A foreign file in the index's place is neither written nor removed, and is reported as foreign."""
