@@ -24,7 +24,7 @@ from functools import cache, lru_cache
 from typing import Any, NamedTuple, TypeAlias, cast
 
 from eventbus.events.json_safe import safe_text
-from eventbus.events.secret_shapes import finder_of, may_hold_token, places_of, token_spans
+from eventbus.events.secret_shapes import finder_of, matches, may_hold_token, places_of, token_matches
 
 __all__ = ["is_clean", "is_secret_name", "scrub", "scrub_value"]
 
@@ -122,7 +122,7 @@ def _scrub(text: str) -> str:
         text = _marked(text, _assigned(text))
     if "earer" in text:
         text = _marked(text, _bearers(text))
-    return _marked(text, token_spans(text)) if may_hold_token(text) else text
+    return _marked(text, map(_span, token_matches(text))) if may_hold_token(text) else text
 
 
 _scrub_short = lru_cache(maxsize=4_096)(_scrub)
@@ -150,12 +150,8 @@ def _private_keys(text: str) -> Iterator[_Span]:
 
 
 def _credentials(text: str) -> Iterator[_Span]:
-    done = 0
-    for place in places_of("://", text):
-        match = _patterns().credentials.match(text, place + 3) if place >= done else None
-        if match is not None:
-            done = match.end()
-            yield match.span(1)
+    places = ((place + 3, _patterns().credentials) for place in places_of("://", text))
+    return map(_span, matches(text, places))
 
 
 def _addresses(text: str) -> Iterator[_Span]:
@@ -169,22 +165,17 @@ def _addresses(text: str) -> Iterator[_Span]:
 
 
 def _authorizations(text: str) -> Iterator[_Span]:
-    yield from _values(text, places_of("authorization", _folded(text)), _patterns().authorization)
+    return _values(text, places_of("authorization", _folded(text)), _patterns().authorization)
 
 
 def _bearers(text: str) -> Iterator[_Span]:
     starts = (place - 1 for place in places_of("earer", text) if place)
-    yield from _values(text, starts, _patterns().bearer)
+    return _values(text, starts, _patterns().bearer)
 
 
 def _values(text: str, starts: Iterable[int], pattern: re.Pattern[str]) -> Iterator[_Span]:
     """Yield the spans of the values behind the names that are matched at these places."""
-    done = 0
-    for start in starts:
-        match = pattern.match(text, start) if start >= done else None
-        if match is not None:
-            done = match.end()
-            yield match.end(1), done
+    return map(_span_of_value, matches(text, ((start, pattern) for start in starts)))
 
 
 def _assigned(text: str) -> Iterator[_Span]:
@@ -203,7 +194,16 @@ def _assigned(text: str) -> Iterator[_Span]:
             match = patterns.option.match(text, start)
         if match is not None:
             done = match.end()
-            yield match.end(1), done
+            yield _span_of_value(match)
+
+
+def _span(match: re.Match[str]) -> _Span:
+    return match.span()
+
+
+def _span_of_value(match: re.Match[str]) -> _Span:
+    """Return the span of what follows on group 1, the name."""
+    return match.end(1), match.end()
 
 
 def _may_hold_name(text: str) -> bool:
@@ -237,12 +237,7 @@ def _homes(text: str) -> Iterator[_Span]:
     pattern = _home_pattern(*own)
     starts = [start for place in (*_HOMES[:2], *own) for start in places_of(place, text)]
     starts += [place - 1 for place in places_of(":\\", text) if place]  # the letter of a drive
-    done = 0
-    for start in sorted(starts):
-        match = pattern.match(text, start) if start >= done else None
-        if match is not None:
-            done = match.end()
-            yield start, done
+    return map(_span, matches(text, ((start, pattern) for start in sorted(starts))))
 
 
 @cache
@@ -280,7 +275,7 @@ def _patterns() -> _Patterns:
     return _Patterns(
         key_begin=re.compile(r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----"),
         key_end=re.compile(r"-----END [A-Z ]{0,40}PRIVATE KEY-----"),
-        credentials=re.compile(r"([^\s/@\"'<>]{1,1024})@"),
+        credentials=re.compile(r"[^\s/@\"'<>]{1,1024}(?=@)"),
         mailbox=re.compile(r"[\w.%+-]{1,64}"),
         domain=re.compile(r"[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}"),
         authorization=re.compile(

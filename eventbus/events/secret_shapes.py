@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import NamedTuple
 
-__all__ = ["finder_of", "may_hold_token", "places_of", "token_spans"]
+__all__ = ["finder_of", "matches", "may_hold_token", "places_of", "token_matches"]
 
 _MODES = ("sk_live_", "sk_test_", "rk_live_", "rk_test_", "pk_live_", "pk_test_")
 _SHAPES = {
@@ -128,15 +128,15 @@ class _Shapes(NamedTuple):
 
 
 def may_hold_token(text: str) -> bool:
-    """Return False if a text holds no token for certain; much faster than `token_spans`."""
+    """Return False if a text holds no token for certain; much faster than `token_matches`."""
     shapes = _shapes()
     if shapes.pivot.search(text) and any(each.search(text) for each in shapes.finders):
         return True
     return any(pivot in text and pattern.search(text) for pivot, pattern in shapes.rare_finders)
 
 
-def token_spans(text: str) -> list[tuple[int, int]]:
-    """Return where the tokens in a text begin and end, in order; they do not overlap."""
+def token_matches(text: str) -> Iterator[re.Match[str]]:
+    """Yield the matches of the tokens in a text, in order; they do not overlap."""
     places = sorted(
         (place - before, -before, token.pattern)
         for literal, token in _shapes().tokens.items()
@@ -144,14 +144,17 @@ def token_spans(text: str) -> list[tuple[int, int]]:
         for before in token.before
         if place >= before
     )
-    spans: list[tuple[int, int]] = []
+    return matches(text, ((place, pattern) for place, _, pattern in places))
+
+
+def matches(text: str, places: Iterable[tuple[int, re.Pattern[str]]]) -> Iterator[re.Match[str]]:
+    """Yield the matches of patterns at ordered places, except those that overlap an earlier one."""
     done = 0
-    for place, _, pattern in places:
+    for place, pattern in places:
         match = pattern.match(text, place) if place >= done else None
         if match is not None:
             done = match.end()
-            spans.append((place, done))
-    return spans
+            yield match
 
 
 def places_of(literal: str, text: str) -> Iterator[int]:
