@@ -100,8 +100,7 @@ class EventQueue:
     def latest(self, classes: tuple[type[Event], ...], count: int) -> list[tuple[int, Entry]]:
         """Return the last `count` entries of these classes in the history, with their numbers."""
         found: list[tuple[int, Entry]] = []
-        numbers = iter(range(self.accepted, 0, -1))
-        for number, entry in zip(numbers, reversed(self._history), strict=False):
+        for number, entry in zip(range(self.accepted, 0, -1), reversed(self._history), strict=False):
             if len(found) == count:
                 break
             if isinstance(event_of(entry), classes):
@@ -126,18 +125,19 @@ class EventQueue:
         if self._batch is not None:
             self._finish(self._batch)
         if self.pending:
-            self._unrecorded = None
-            self._first = self.accepted + 1
             batch: list[Entry] = []
-            self._batch = batch
+            self._begin(batch)
             # In one call, into a list that is found again: nothing can come between two events.
             with suppress(IndexError):  # another thread has taken some, while a signal handler here waited
                 batch.extend(taking(self.pending, len(self.pending)))
             if self._batch is not batch:
-                self._unrecorded = None
-                self._first = self.accepted + 1
-                self._batch = batch
+                self._begin(batch)
             self._finish(batch)
+
+    def _begin(self, batch: list[Entry]) -> None:
+        self._unrecorded = None
+        self._first = self.accepted + 1
+        self._batch = batch  # last: from here on the batch is found again
 
     def _finish(self, batch: list[Entry]) -> None:
         last = self._first + len(batch) - 1
