@@ -41,6 +41,9 @@ _Put: TypeAlias = "tuple[int, int, int, Iterator[Entry]]"
 have been with them, and those that are not in the queue yet."""
 
 
+_Taking: TypeAlias = "Callable[[deque[Entry | Gap], int], Iterator[object]]"
+
+
 class _Cut:
     """Events that are being lost, step by step.
 
@@ -209,25 +212,21 @@ class Mailbox:
         self._cut = None
 
     def _cut_oldest(self, excess: int) -> _Cut:
-        queue = self._queue
         position = self.accepted - len(self)
         gap = Gap(self._number_at(position), self._number_at(position + excess - 1), excess)
-        drops, gaps = excess, self._gaps + 1
-        before = queue[0]
-        if isinstance(before, Gap):
-            gap = before.joined(gap)
-            drops, gaps = excess + 1, self._gaps
-        return _Cut(taking(cast("deque[object]", queue), drops), gap, self.lost + excess, gaps)
+        return self._cut_behind(self._queue[0], gap, taking)
 
     def _cut_newest(self, excess: int, newest: int) -> _Cut:
         queue = self._queue
-        gap = Gap(newest - excess + 1, newest, excess)
-        drops, gaps = excess, self._gaps + 1
         before = queue[-excess - 1] if len(queue) > excess else None
+        return self._cut_behind(before, Gap(newest - excess + 1, newest, excess), taking_last)
+
+    def _cut_behind(self, before: object, gap: Gap, take: _Taking) -> _Cut:
+        """Return how to drop what a gap stands for; a gap that is right before it becomes one with it."""
+        drops, gaps, lost = gap.count, self._gaps + 1, self.lost + gap.count
         if isinstance(before, Gap):
-            gap = before.joined(gap)
-            drops, gaps = excess + 1, self._gaps
-        return _Cut(taking_last(cast("deque[object]", queue), drops), gap, self.lost + excess, gaps)
+            drops, gaps, gap = drops + 1, self._gaps, before.joined(gap)
+        return _Cut(take(self._queue, drops), gap, lost, gaps)
 
     def _note_offset(self, position: int, offset: int) -> None:
         """Note that the bus numbered events which were not for this mailbox."""
