@@ -68,7 +68,6 @@ class Worker:
         "_calls_to_tell_apart",
         "_context",
         "_deadline",
-        "_depth",
         "_failures_in_row",
         "_raise_on_close",
         "_router",
@@ -88,8 +87,7 @@ class Worker:
         self._raise_on_close = raise_on_close
         self._failures_in_row = 0
         self._calls_to_tell_apart = CALLS_TO_TELL_APART
-        self._call_here: Call = (subscription, 0)
-        self._depth = 0  # of that call; 0 when the next must not be taken for it
+        self._call_here: Call = (subscription, 0)  # of depth 0 when the next must not be taken for it
         self._context = copy_context()
 
     async def run(self, doorbell: Doorbell, scope: anyio.CancelScope) -> None:
@@ -124,7 +122,7 @@ class Worker:
         is_spoilt = True
         while is_spoilt:
             # A call that changed a context variable has spoilt the context: the next gets a fresh one.
-            self._depth, self._context = 0, clean
+            self._call_here, self._context = (self._subscription, 0), clean
             delivering = self._deliver_until_spoilt(sleeper)
             is_spoilt = await in_context(clean.copy(), delivering, self._note_suspended)
 
@@ -174,9 +172,8 @@ class Worker:
                 if type(event) is Envelope:
                     depth += event.depth
                     event = event.event
-                if self._calls_to_tell_apart or depth != self._depth:
+                if self._calls_to_tell_apart or depth != call[1]:
                     self._call_here = call = (subscription, depth)
-                    self._depth = depth
                     call_here.set(call)
                     self._context = context = copy_context()
                     self._calls_to_tell_apart -= self._calls_to_tell_apart > 0
