@@ -11,7 +11,15 @@ from typing import Any, get_origin
 
 from eventbus.errors import SubscriberError
 
-__all__ = ["check_callable", "function_of", "is_async", "name_of", "reject_unrun", "signature_of"]
+__all__ = [
+    "check_callable",
+    "function_of",
+    "is_async",
+    "name_of",
+    "reject_unrun",
+    "signature_of",
+    "without_partials",
+]
 
 _UNRUN = (CoroutineType, GeneratorType, AsyncGeneratorType)
 # Since Python 3.14 reading an annotation evaluates it; one that cannot be must not fail.
@@ -59,10 +67,16 @@ def signature_of(function: object) -> inspect.Signature | None:
         return None
 
 
+def without_partials(function: Any) -> Any:
+    """Return what a partial, or several within each other, call; any other object as it is."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function
+
+
 def function_of(handler: Any) -> Any:
     """Return the function that a partial, a method or a callable object calls."""
-    while isinstance(handler, functools.partial):
-        handler = handler.func
+    handler = without_partials(handler)
     if inspect.isfunction(handler) or inspect.isbuiltin(handler):
         return handler
     if inspect.ismethod(handler):
@@ -80,8 +94,7 @@ def is_async(function: object) -> bool:
 
 def name_of(subscriber: object) -> str:
     """Return the default name of a subscriber: its `name`, or its function's or class's."""
-    while isinstance(subscriber, functools.partial):
-        subscriber = subscriber.func
+    subscriber = without_partials(subscriber)
     name = getattr(subscriber, "name", None) or getattr(subscriber, "__name__", None)
     return name if isinstance(name, str) else type(subscriber).__name__
 

@@ -6,7 +6,6 @@ object with `__call__`. The annotation of its first parameter may give the event
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, TypeAlias, cast
@@ -19,6 +18,7 @@ from eventbus.delivery.callables import (
     name_of,
     reject_unrun,
     signature_of,
+    without_partials,
 )
 from eventbus.errors import SubscriberError
 from eventbus.event_classes import events_of_annotation
@@ -79,8 +79,7 @@ def as_subscriber(
 
 def check_not_its_own(handler: object, bus: object) -> None:
     """Raise `SubscriberError` if a handler publishes each event of a bus on that bus again, for ever."""
-    while isinstance(handler, functools.partial):
-        handler = handler.func
+    handler = without_partials(handler)
     is_publish = getattr(handler, "__name__", None) in ("publish", "publish_wait")
     if is_publish and getattr(handler, "__self__", None) is bus:
         raise SubscriberError("a bus cannot be subscribed to itself: each event would be published again")
