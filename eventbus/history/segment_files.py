@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -20,6 +21,7 @@ __all__ = [
     "SegmentFile",
     "Writer",
     "find_segments",
+    "in_order_of_numbers",
     "read_first_line",
     "segment_at",
     "segments_by_writer",
@@ -29,6 +31,8 @@ __all__ = [
 _NAME = re.compile(r"(\d{8}T\d{6}\.\d{6}Z)-(\d{1,10})-([0-9A-Za-z]{1,32})\.jsonl", re.ASCII)
 _FIRST_BYTES = 8_192
 _LAST_BYTES = 128 * 1024  # an event takes at most half of this
+
+_T = TypeVar("_T")
 
 Writer = tuple[str, int]
 """A bus id and a process id: a forked child writes segments of its own with its parent's bus id."""
@@ -121,17 +125,23 @@ def segments_by_writer(segments: list[SegmentFile]) -> Iterator[list[tuple[Segme
     by_writer = sorted(segments, key=lambda each: (each.writer, each.path.name))
     for _, group in groupby(by_writer, key=lambda each: each.writer):
         of_writer = [(segment, read_first_line(segment.path)) for segment in group]
-        # By number instead of time: the clock may have been set back between two segments. A segment
-        # without a readable number stays behind the one that was begun before it.
-        numbers = _fill_forward([first.first_seq for _, first in of_writer])
-        yield [of_writer[i] for i in sorted(range(len(of_writer)), key=numbers.__getitem__)]
+        yield in_order_of_numbers(of_writer, [first.first_seq for _, first in of_writer])
 
 
-def _fill_forward(numbers: list[int | None]) -> list[int]:
-    filled: list[int] = []
-    for number in numbers:
-        filled.append(number if number is not None else filled[-1] if filled else 0)
-    return filled
+def in_order_of_numbers(of_writer: Sequence[_T], first_seqs: Iterable[int | None]) -> list[_T]:
+    """Return the segments of one writer in the order of their records' numbers.
+
+    By number instead of time: the clock may have been set back between two segments. A segment without
+    a readable number stays behind the one that was begun before it.
+
+    Args:
+        of_writer: The segments, or what stands for them, in the order of their names.
+        first_seqs: The number of the first record of each; None if it is not known.
+    """
+    numbers: list[int] = []
+    for number in first_seqs:
+        numbers.append(number if number is not None else numbers[-1] if numbers else 0)
+    return [of_writer[place] for place in sorted(range(len(numbers)), key=numbers.__getitem__)]
 
 
 def read_first_line(path: Path) -> FirstLine:

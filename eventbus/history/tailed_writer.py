@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from itertools import accumulate
 
 from eventbus.history.reading import Record
 from eventbus.history.record_numbers import RecordNumbers
+from eventbus.history.segment_files import in_order_of_numbers
 from eventbus.history.tailed_segment import TailedSegment
 from eventbus.history.troubles import Troubles
 
@@ -50,10 +50,8 @@ class TailedWriter:
         if len(self._segments) > 1:
             for each in self._segments:
                 each.find_first_seq()
-            # By number instead of time: the clock may have been set back between two segments.
-            numbers = list(accumulate((each.first_seq for each in self._segments), _fill_forward))
-            order = sorted(range(len(numbers)), key=lambda place: numbers[place] or 0)
-            self._segments = [self._segments[place] for place in order]
+            first_seqs = [each.first_seq for each in self._segments]
+            self._segments = in_order_of_numbers(self._segments, first_seqs)
         self._open = self._may_contain_more(self._segments)
 
     def remove(self, gone: set[TailedSegment]) -> None:
@@ -97,10 +95,6 @@ class TailedWriter:
             segment.failed_at = None
             self._troubles.end(segment.path)
         return records
-
-
-def _fill_forward(before: int | None, number: int | None) -> int | None:
-    return before if number is None else number
 
 
 def _is_given_up(segment: TailedSegment) -> bool:
