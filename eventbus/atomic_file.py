@@ -46,15 +46,8 @@ def write_atomically(path: Path, content: bytes | Iterable[bytes]) -> None:
 
 def _write_in_place(path: Path, content: bytes | Iterable[bytes]) -> None:
     parts = [content] if isinstance(content, bytes) else list(content)  # whole, or nothing is written
-    with path.open("wb", buffering=0) as file:
-        for part in parts:
-            _write_all(file.fileno(), part)
-
-
-def _write_all(descriptor: int, part: bytes) -> None:
-    rest = memoryview(part)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
+    with path.open("wb") as file:
+        file.writelines(parts)
 
 
 def make_private_directory(directory: Path) -> None:
