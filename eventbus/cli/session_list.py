@@ -18,7 +18,6 @@ from eventbus.cli.options import AsJson, LogDirectory
 from eventbus.cli.session_access import open_history
 from eventbus.cli.session_json import session_line
 from eventbus.correlation import CorrelatedSession
-from eventbus.events.outcomes import Outcome
 from eventbus.events.printable import printable
 
 __all__ = ["sessions"]
@@ -29,7 +28,7 @@ _GAP = 2
 _COLUMNS: tuple[str, ...] = ("session", "began", "took", "skills", "runs", "nodes", "failed", "outcome")
 _LEFT = ("session", "began", "outcome")
 _FIRST_TO_GO = ("skills", "nodes", "runs", "failed", "took", "began", "session")
-_STYLES: dict[Outcome, str] = {
+_STYLES: dict[str, str] = {
     "succeeded": "green",
     "failed": "red",
     "cancelled": "yellow",
@@ -110,12 +109,8 @@ def _cell(name: str, text: str, size: int, *, is_header: bool) -> Text:
         text = set_cell_size(text, size - 1) + "…"
     padding = " " * (size - cell_len(text))
     if name == "outcome":
-        return Text(text, style="bold" if is_header else _style(text))
+        return Text(text, style="bold" if is_header else _STYLES.get(text, ""))
     return Text(text + padding if name in _LEFT else padding + text, style="bold" if is_header else "")
-
-
-def _style(outcome: str) -> str:
-    return next((style for name, style in _STYLES.items() if name == outcome), "")
 
 
 def _fraction(part: int, whole: int) -> str:
