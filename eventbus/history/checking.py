@@ -120,13 +120,7 @@ def _read(segment: SegmentFile, damage: list[Damage]) -> Iterator[list[Record]]:
 
 
 def _damage_problem(damage: Damage) -> Problem:
-    return Problem(
-        kind="damage",
-        path=damage.path,
-        offset=damage.offset,
-        length=damage.length,
-        message=f"{damage.length} bytes contain no record: {damage.reason}",
-    )
+    return _problem("damage", damage, f"{damage.length} bytes contain no record: {damage.reason}")
 
 
 def _check_tail(segment: SegmentFile) -> Iterator[Problem]:
@@ -134,13 +128,11 @@ def _check_tail(segment: SegmentFile) -> Iterator[Problem]:
     with suppress(OSError):  # reported as damage already, or deleted since
         tail = torn_tail(segment)
     if tail is not None:
-        yield Problem(
-            kind="torn tail",
-            path=tail.path,
-            offset=tail.offset,
-            length=tail.length,
-            message=f"its writer died in the middle of a line: {tail.length} bytes",
-        )
+        yield _problem("torn tail", tail, f"its writer died in the middle of a line: {tail.length} bytes")
+
+
+def _problem(kind: ProblemKind, place: Damage, message: str) -> Problem:
+    return Problem(kind=kind, path=place.path, offset=place.offset, length=place.length, message=message)
 
 
 class _Gaps:
