@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import zlib
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,7 +81,7 @@ class _Update:
         self._ids: dict[str, int] = {}
         self._positions: dict[str, int] = {}
         self._damage: list[Damage] = []
-        self._lost: dict[int, int] = {}
+        self._lost: Counter[int] = Counter()  # events lost, by segment
         self._extents = _Extents(index)
         self._figures: dict[str, CorrelatedSession] = {}  # not written yet, by partition key
         self._refolded_keys: set[str] = set()
@@ -107,7 +108,7 @@ class _Update:
             self._correlation.add_all(events)
         self._extents.flush()
         for name, how_far in indexed.items():
-            lost = how_far.lost + self._lost.get(how_far.id, 0)
+            lost = how_far.lost + self._lost[how_far.id]
             self._index.put_segment(name, how_far._replace(lost=lost))
         self._put_damage(indexed)
         for figures in self._correlation.each_figures():
@@ -162,16 +163,16 @@ class _Update:
     def _decode(self, reader: Reader, block: Block) -> list[Any]:
         number = self._ids[reader.segment.path.name]
         block = without_header(block)
-        structs = decode_raw(block)
-        if structs is None:
+        events = decode_raw(block)
+        if events is None:
             records = reader.records(block, _EVERYTHING)
-            self._lost[number] = self._lost.get(number, 0) + count_lost([each.event for each in records])
             for record in records:
                 self._extents.add(number, record.event, record.offset, record.length + 1)
-            return [record.event for record in records]
-        self._lost[number] = self._lost.get(number, 0) + count_lost(structs)
-        self._extents.add_block(number, structs, block)
-        return structs
+            events = [record.event for record in records]
+        else:
+            self._extents.add_block(number, events, block)
+        self._lost[number] += count_lost(events)
+        return events
 
     def _add_figures(self, figures: CorrelatedSession) -> None:
         key = partition_key_of_session(figures.session_id)
