@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import time
 
-__all__ = ["Deadline"]
+__all__ = ["CLOSE_TIMEOUT_SECONDS", "Deadline"]
+
+CLOSE_TIMEOUT_SECONDS = 5.0
+"""How long a close lets subscribers drain by default."""
 
 _NEVER = float("inf")
 

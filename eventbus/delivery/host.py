@@ -17,7 +17,7 @@ from pathlib import Path
 import anyio
 
 from eventbus.delivery.deadline import Deadline
-from eventbus.delivery.doorbell import Doorbell, Sleeper, new_sleeper
+from eventbus.delivery.doorbell import Doorbell, Sleeper, Waiter, new_sleeper
 from eventbus.delivery.drain import Drain
 from eventbus.delivery.latch import Latch
 from eventbus.delivery.router import Router
@@ -56,6 +56,7 @@ class Host:
         self._on_end = on_end
         self._newcomers: deque[Subscription] = deque()
         self._settled: tuple[Doorbell, Sleeper] | None = None
+        self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None  # why its thread could not begin to serve
 
     def start_thread(self) -> None:
@@ -66,11 +67,11 @@ class Host:
         """
         ready = Latch()
         # A daemon: an ordinary thread would keep the interpreter from ever reaching atexit.
-        thread = threading.Thread(
+        self._thread = threading.Thread(
             target=self._run_thread, args=(ready,), name=f"{self._name}-host", daemon=True
         )
         try:
-            thread.start()
+            self._thread.start()
         except (RuntimeError, MemoryError) as error:
             self._failure = error
         else:
@@ -80,6 +81,11 @@ class Host:
                 f"bus {self._name!r} cannot run its subscribers in a thread: {self._failure}. "
                 "Free what is missing, or run them in a loop of yours: async with"
             ) from self._failure
+
+    def join(self, timeout: float) -> None:
+        """Wait for the thread to end, if there is one, at most this many seconds."""
+        if self._thread is not None:
+            self._thread.join(timeout)
 
     def settle_here(self) -> tuple[Doorbell, Sleeper]:
         """Take the running loop as the one to serve in."""
@@ -148,7 +154,9 @@ class Host:
         accepted = -1
         while accepted != router.queue.accepted:
             accepted = router.queue.accepted
-            await Drain(router.handled_subscriptions()).wait()
+            waiter = Waiter()
+            Drain(router.handled_subscriptions(), waiter.notify)
+            await waiter.wait()
             router.distribute()
         router.seal()
         for subscription in tuple(router.subscriptions.values()):

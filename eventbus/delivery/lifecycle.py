@@ -8,7 +8,6 @@ host carries it out, so that neither a cancelled caller nor a second one can dis
 
 from __future__ import annotations
 
-import atexit
 import os
 import time
 import weakref
@@ -24,26 +23,23 @@ from eventbus.contracts import EventSink
 from eventbus.delivery import current_bus, switch_interval
 from eventbus.delivery.block import Block, begin_block
 from eventbus.delivery.causality import check_not_handling, is_handling
-from eventbus.delivery.deadline import Deadline
+from eventbus.delivery.deadline import CLOSE_TIMEOUT_SECONDS, Deadline
 from eventbus.delivery.doorbell import Waiter
 from eventbus.delivery.drain import Drain
 from eventbus.delivery.host import Host
+from eventbus.delivery.interpreter_exit import close_at_exit
 from eventbus.delivery.latch import Latch
 from eventbus.delivery.router import Router
 from eventbus.delivery.statistics import BusStatistics, DrainReport, drain_report, undelivered_text
 from eventbus.delivery.subscription import Subscription
 from eventbus.delivery.waiting import waiting_for
 from eventbus.errors import BusStateError
-from eventbus.fork_safety import at_end_of_worker_process
 from eventbus.session import new_id
 
 if TYPE_CHECKING:
     from eventbus.bus import EventBus
 
 __all__ = ["CLOSE_TIMEOUT_SECONDS", "Lifecycle"]
-
-CLOSE_TIMEOUT_SECONDS = 5.0
-"""How long a close lets subscribers drain by default."""
 
 CLOSE_GRACE_SECONDS = 0.1
 """How long past its deadline a close waits for the tasks that were cancelled then."""
@@ -122,7 +118,7 @@ class Lifecycle:
             host.add(subscription)
         current_bus.register(self._bus)
         self._router.is_orphaned = False
-        at_end_of_worker_process(_close_at_exit)
+        close_at_exit(self)
         return host
 
     def _enter_inside(self) -> Host:
@@ -148,11 +144,12 @@ class Lifecycle:
             return self._report_since(began, is_complete=self._is_all_delivered())
         router = self._router
         router.distribute()
-        drain = Drain(router.handled_subscriptions())
+        waiter = Waiter()
+        drain = Drain(router.handled_subscriptions(), waiter.notify)
         is_complete = False
         try:
             with waiting_for(drain.unhandled, "a drain of another bus"), anyio.move_on_after(timeout):
-                await drain.wait()
+                await waiter.wait()
                 is_complete = True
         finally:
             drain.close()
@@ -289,17 +286,27 @@ class Lifecycle:
 
     # The end of the interpreter, and forked children.
 
-    def begin_close_at_exit(self) -> None:
-        """Begin the close of a bus that is still running when the interpreter exits."""
-        if self.is_running:
-            with suppress(BaseException):
-                self._begin_close(CLOSE_TIMEOUT_SECONDS)
+    def drain_at_exit(self) -> Latch:
+        """Return a latch that is open when every event accepted so far has been handled."""
+        drained = Latch()
+        if self._host is None or self._host.is_here():  # its loop has been left and runs no more
+            drained.open()
+        else:
+            self._router.distribute()
+            Drain(self._router.handled_subscriptions(), drained.open)
+        return drained
 
-    def close_at_exit(self) -> None:
-        """Drain a bus that is still running when the interpreter exits."""
-        if self.is_running:
-            with suppress(BaseException):
-                self._bus.close()
+    def begin_close_at_exit(self, timeout: float) -> None:
+        """Begin the close of a bus that is still running when the interpreter exits."""
+        with suppress(BaseException):
+            self._begin_close(timeout)
+
+    def end_close_at_exit(self) -> None:
+        """Wait for the close, and let its thread report: the interpreter's end would cut it short."""
+        with suppress(BaseException):
+            self._bus.close()
+            if self._host is not None and self._ended.is_open():
+                self._host.join(CLOSE_GRACE_SECONDS)
 
     def reset_after_fork(self) -> None:
         """Begin again in a forked child: no host, nothing queued, the same subscriptions.
@@ -315,15 +322,6 @@ class Lifecycle:
 
 
 _lifecycles: weakref.WeakSet[Lifecycle] = weakref.WeakSet()
-
-
-@atexit.register
-def _close_at_exit() -> None:
-    running = tuple(_lifecycles)
-    for lifecycle in running:  # all at once: several that hang take one timeout together
-        lifecycle.begin_close_at_exit()
-    for lifecycle in running:
-        lifecycle.close_at_exit()
 
 
 def _after_fork_in_child() -> None:

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Protocol, Self
 from weakref import finalize
 
+from eventbus.delivery.interpreter_exit import before_early_close
 from eventbus.events import SkillCompleted, SkillStarted
 from eventbus.trackers.guards import as_bool, as_text, as_texts
 
@@ -54,6 +55,7 @@ class Invocation:
         # bus that is open now, and finds the bus still open.
         atexit.unregister(_abandon_all)
         atexit.register(_abandon_all)
+        before_early_close(_abandon_all)
 
     @property
     def ended(self) -> bool:

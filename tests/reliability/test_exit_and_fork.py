@@ -191,6 +191,129 @@ def test_exit_with_handlers_that_use_threads(tmp_path: Path) -> None:
     assert [number for _, _, number in ended.lines] == list(range(20))
 
 
+@pytest.mark.parametrize("to_thread", ["asyncio.to_thread", "anyio.to_thread.run_sync"])
+def test_exit_with_subscribers_that_use_a_loops_threads(to_thread: str, tmp_path: Path) -> None:
+    """At the exit `handle` can use the threads of its loop, and `stop` those that have been used before."""
+    ended = run_script(
+        tmp_path,
+        f"""
+        import asyncio
+        from eventbus import Subscriber
+
+        def note(who, number):
+            os.write(LOG, f"{{os.getpid()}} {{who}} {{number}}\\n".encode())
+
+        class Threaded(Subscriber[NodeProgress]):
+            async def handle(self, event): await {to_thread}(note, "main", event.attempt)
+            async def stop(self): await {to_thread}(note, "stop", 0)
+
+        first, second = EventBus([Threaded()]).__enter__(), EventBus([Threaded()]).__enter__()
+        publish_all(first, 20)
+        time.sleep(0.05)  # its threads are idle now
+        publish_all(second, 20)
+        """,
+    )
+    assert (ended.code, ended.errors) == (0, "")
+    assert sorted(number for _, who, number in ended.lines if who == "main") == sorted([*range(20)] * 2)
+    assert [who for _, who, _ in ended.lines].count("stop") == 2
+
+
+def test_exit_while_an_ordinary_thread_publishes(tmp_path: Path) -> None:
+    """What a thread that is no daemon publishes after the main thread's end is delivered, too."""
+    ended = run_script(
+        tmp_path,
+        """
+        bus = EventBus([store]).__enter__()
+
+        def publish_later():
+            threading.main_thread().join()
+            publish_all(bus, 100)
+
+        threading.Thread(target=publish_later).start()
+        """,
+    )
+    assert (ended.code, ended.errors) == (0, "")
+    assert [number for _, _, number in ended.lines] == list(range(100))
+
+
+def test_exit_with_an_abandoned_skill_and_used_threads(tmp_path: Path) -> None:
+    """Skills are abandoned before the close, also if that comes early because threads have been used."""
+    ended = run_script(
+        tmp_path,
+        """
+        import asyncio
+        from eventbus import SkillCompleted, track_skill
+
+        async def store_in_thread(event: NodeProgress | SkillCompleted) -> None:
+            line = f"{os.getpid()} {type(event).__name__} 0\\n"
+            await asyncio.to_thread(os.write, LOG, line.encode())
+
+        bus = EventBus([store_in_thread]).__enter__()
+        complete = track_skill("abandoned")
+        publish_all(bus, 1)
+        """,
+    )
+    assert (ended.code, ended.errors) == (0, "")
+    assert [kind for _, kind, _ in ended.lines] == ["NodeProgress", "SkillCompleted"]
+
+
+def test_publishing_in_a_function_of_atexit(tmp_path: Path) -> None:
+    """Functions that the program has registered with `atexit` can publish."""
+    ended = run_script(
+        tmp_path,
+        """
+        import atexit
+        bus = EventBus([store]).__enter__()
+        atexit.register(publish_all, bus, 3)
+        """,
+    )
+    assert (ended.code, ended.errors) == (0, "")
+    assert [number for _, _, number in ended.lines] == [0, 1, 2]
+
+
+EXITS_WITHOUT_THE_HOOK = {
+    "another Python": """
+        import concurrent.futures.thread
+        del threading._register_atexit
+        bus = EventBus([store]).__enter__()
+        publish_all(bus, 3)
+    """,
+    "entered too late for it": """
+        import atexit
+        atexit.register(lambda: publish_all(EventBus([store]).__enter__(), 3))
+    """,
+}
+
+
+@pytest.mark.parametrize("how", EXITS_WITHOUT_THE_HOOK)
+def test_exit_without_the_hook_of_threading(how: str, tmp_path: Path) -> None:
+    """Where the hook that comes before the end of the executors is missing, `atexit` drains the bus."""
+    ended = run_script(tmp_path, EXITS_WITHOUT_THE_HOOK[how])
+    assert (ended.code, ended.errors) == (0, "")
+    assert [number for _, _, number in ended.lines] == [0, 1, 2]
+
+
+def test_exit_with_several_hung_buses(tmp_path: Path) -> None:
+    """Buses that hang at the exit take one timeout together."""
+    ended = run_script(
+        tmp_path,
+        """
+        from eventbus.delivery import interpreter_exit
+        interpreter_exit.CLOSE_TIMEOUT_SECONDS = 0.3
+
+        async def hang(event: NodeProgress): await anyio.sleep_forever()
+
+        buses = [EventBus([hang, store]).__enter__() for _ in range(5)]
+        for bus in buses:
+            publish_all(bus, 2)
+        os.write(LOG, f"0 ending {time.monotonic_ns()}\\n".encode())
+        """,
+    )
+    assert ended.code == 0
+    assert ended.errors.count("undelivered") == 5
+    assert 0.3 < ended.at - next(number for _, who, number in ended.lines if who == "ending") / 1e9 < 1.2
+
+
 def test_exit_with_a_failing_handler(tmp_path: Path) -> None:
     """An exception of a handler during the exit does not change the exit, not even SystemExit."""
     ended = run_script(
