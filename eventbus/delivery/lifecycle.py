@@ -92,7 +92,14 @@ class Lifecycle:
     async def enter_here(self) -> None:
         """Run the subscriptions in the calling task's loop."""
         host = self._enter()
-        host.settle_here()
+        try:
+            host.settle_here()
+        except RuntimeError as error:
+            self._finish()
+            raise BusStateError(
+                f"no loop runs here ({error}): the bus is closed. Enter a new one in a task, "
+                "or with a plain `with`"
+            ) from error
         self._block = await begin_block(partial(host.serve, Latch()), f"{self._bus.name}-host")
         self._token = current_bus.push(self._bus)
 
@@ -194,22 +201,25 @@ class Lifecycle:
         """Begin the close, or finish beginning it: the call that began it may have been interrupted."""
         if self._ended.is_open():
             return
-        router = self._router
-        router.run_inside(self._deadline.begin, timeout)
-        router.stop_intake()
-        for subscription in tuple(router.subscriptions.values()):
-            subscription.mailbox.waiting_room.notify_all()  # no publisher need wait any more
-            subscription.notice_closing()
-            if subscription.state == "waiting":  # its `subscribe` may be interrupted by this very call
-                self.add(subscription)
+        self._router.run_inside(self._deadline.begin, timeout)
+        self._stop_intake()
         if self._host is None:
             self._finish()
         else:
             self._host.notice_closing()
 
+    def _stop_intake(self) -> None:
+        self._router.stop_intake()
+        for subscription in tuple(self._router.subscriptions.values()):
+            subscription.mailbox.waiting_room.notify_all()  # no publisher need wait any more
+            subscription.notice_closing()
+            if subscription.state == "waiting":  # its `subscribe` may be interrupted by this very call
+                self.add(subscription)
+
     def _finish(self) -> None:
         """Note that nothing runs any more, and notify the callers that wait for it."""
         self._router.run_inside(Lifecycle._finish_inside, self)
+        self._stop_intake()  # a host may end without a close, too
         self._ended.open()
         for waiter in self._close_waiters:
             waiter.notify()

@@ -149,6 +149,41 @@ def test_a_bus_that_cannot_start(place: str, error: Exception, monkeypatch: pyte
 
 
 @pytest.mark.anyio
+async def test_streams_of_a_bus_that_cannot_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader that waits when the bus cannot be started is notified that its stream has ended."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    bus = EventBus()
+    read: list[Event] = []
+
+    async def read_all() -> None:
+        async with bus.stream(NodeStarted) as stream:
+            read.extend([each async for each in stream])
+
+    with anyio.fail_after(PATIENCE_SECONDS):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(read_all)
+            await anyio.wait_all_tasks_blocked()
+            with monkeypatch.context() as patch:
+                patch.setattr(threading.Thread, "start", refuse)
+                with pytest.raises(BusStateError):
+                    bus.__enter__()
+    assert not read
+
+
+def test_entered_where_no_loop_runs() -> None:
+    """An `async with` block that no loop runs raises a `BusStateError`, and the bus is closed."""
+    bus = EventBus([hang])
+    with pytest.raises(BusStateError, match="no loop runs here"):
+        bus.__aenter__().send(None)
+    assert bus.publish(event()) is False
+    assert current_bus() is None
+    assert bus.close().complete
+
+
+@pytest.mark.anyio
 async def test_exceptions_of_the_body() -> None:
     """An exception of the block's body is raised unchanged, not in a group, after the bus has drained."""
     got: list[Event] = []
