@@ -15,6 +15,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -69,6 +70,7 @@ class Doorbell:
         "_has_lingered",
         "_is_interval_short",
         "_is_lingering",
+        "_is_loop_running",
         "_is_running",
         "_on_ring",
         "_rung",
@@ -89,7 +91,7 @@ class Doorbell:
         self._has_lingered = False
         self._thread = threading.get_ident()
         self._to_wake: deque[Sleeper] = deque()
-        self._call_soon, self._call_soon_here, self._call_later = _schedulers()
+        self._call_soon, self._call_soon_here, self._call_later, self._is_loop_running = _schedulers()
         # trio runs what is due in one turn in random order: woken tasks have run after the second.
         self._turns_to_serve = 1 if self._call_later is not None else 2
         self._unserved_turns = 0
@@ -185,7 +187,7 @@ class Doorbell:
         self._is_interval_short = True
         interval = self._switch_interval
         if interval is not None:
-            shorten(self, interval)
+            shorten(self, interval, self._is_loop_running)
             if self._switch_interval is None:  # closed just now
                 restore(self)
 
@@ -300,12 +302,19 @@ _Scheduler: TypeAlias = Callable[[Callable[[], None]], object]
 _LaterScheduler: TypeAlias = Callable[[float, Callable[[], None]], object]
 
 
-def _schedulers() -> tuple[_Scheduler, _Scheduler, _LaterScheduler | None]:
-    """Return how to call a function in the running loop: from anywhere, from the loop itself, and later."""
+def _schedulers() -> tuple[_Scheduler, _Scheduler, _LaterScheduler | None, Callable[[], bool]]:
+    """Return the running loop's calls of functions (from anywhere, here, later) and its `is_running`."""
     trio = _running_trio()
     if trio is not None:
         run_sync_soon = trio.current_trio_token().run_sync_soon
-        return run_sync_soon, run_sync_soon, None  # trio has timers in tasks only
+
+        def is_running() -> bool:
+            with suppress(RuntimeError):
+                run_sync_soon(bool, idempotent=True)  # any function; the ended loop refuses it
+                return True
+            return False
+
+        return run_sync_soon, run_sync_soon, None, is_running  # trio has timers in tasks only
     import asyncio  # noqa: PLC0415 - see _AsyncioSleeper
 
     loop = asyncio.get_running_loop()
@@ -322,7 +331,8 @@ def _schedulers() -> tuple[_Scheduler, _Scheduler, _LaterScheduler | None]:
         else:
             loop.call_soon_threadsafe(callback, context=context)
 
-    return from_anywhere, partial(loop.call_soon, context=context), partial(loop.call_later, context=context)
+    here, later = partial(loop.call_soon, context=context), partial(loop.call_later, context=context)
+    return from_anywhere, here, later, loop.is_running
 
 
 def _running_trio() -> Any:

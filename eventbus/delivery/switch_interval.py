@@ -12,16 +12,24 @@ interval that the program has set in between, or that is as short already, is le
 A signal handler or finalizer that publishes may interrupt either function anywhere, in the thread that
 holds the lock: hence a critical section, and each function is correct if the other runs inside it. A
 signal handler that waits for another thread lets it in, by `run_released`.
+
+A loop that stops answers no more, and nothing of the bus need run afterwards. So while the interval is
+short a thread looks every 50 ms whether the loops that wait still run. Rejected: an end with the loop's
+object, which the bus itself keeps alive; replacing the `stop` and `close` of a loop that is not ours.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import time
+from _thread import start_new_thread
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
+from eventbus.delivery.clock import elapsed_seconds
 from eventbus.delivery.critical_section import CriticalSection
 
 __all__ = ["SWITCH_INTERVAL_SECONDS", "restore", "run_released", "shorten"]
@@ -31,29 +39,37 @@ _Result = TypeVar("_Result")
 SWITCH_INTERVAL_SECONDS = 0.000_01
 """Short enough for publishers that release the interpreter every 0.2 ms."""
 
+LOOK_SECONDS = 0.05
+"""How often the loops that wait are looked at."""
+
+_LOOKS_IN_VAIN = 10
+"""After this many looks in a row at an interval that is not short the thread ends."""
+
 _SAME = 1e-7
 """Intervals that differ by less are equal: the interpreter keeps whole microseconds."""
 
 _section = CriticalSection(lambda: None)
-_waiting: dict[object, float] = {}
+_waiting: dict[object, tuple[float, Callable[[], bool]]] = {}
 _ours: float | None = None  # the interval we have set, while it is in force
 _found = 0.0  # the interval to restore
 
 
-def shorten(key: object, seconds: float) -> None:
+def shorten(key: object, seconds: float, is_running: Callable[[], bool]) -> None:
     """Shorten the switch interval until `restore` is called with the same key.
 
     Args:
         key: Identifies the loop that waits.
         seconds: The switch interval.
+        is_running: Returns whether the loop runs; once it does not, the interval is restored.
     """
-    _section.run(partial(_shorten, key), seconds)
+    _section.run(partial(_shorten, key), (seconds, is_running))
+    _watch.begin()
 
 
-def _shorten(key: object, seconds: float) -> None:
+def _shorten(key: object, waiting: tuple[float, Callable[[], bool]]) -> None:
     global _ours, _found  # noqa: PLW0603 - the interval belongs to the whole process, too
-    _waiting[key] = seconds
-    found = sys.getswitchinterval()
+    _waiting[key] = waiting
+    found, seconds = sys.getswitchinterval(), waiting[0]
     if found - seconds > _SAME:
         if _ours is None or abs(found - _ours) > _SAME:
             _found = found
@@ -80,13 +96,53 @@ def _restore(key: object) -> None:
     ours, _ours = _ours, None
     if abs(sys.getswitchinterval() - ours) <= _SAME:  # otherwise the program has set another
         sys.setswitchinterval(_found)
-    for other, seconds in tuple(_waiting.items()):  # an interrupting `shorten` found it still short
-        _shorten(other, seconds)
+    for other, waiting in tuple(_waiting.items()):  # an interrupting `shorten` found it still short
+        _shorten(other, waiting)
+
+
+class _Watch:
+    """Restores the interval for loops that have stopped, in a thread that ends soon after it is restored."""
+
+    def __init__(self) -> None:
+        self._thread: object = None  # stands for the last thread
+        self.forget()
+
+    def forget(self) -> None:
+        """Note that no thread looks."""
+        self._looked_at = float("-inf")  # not a flag, which an exception could leave set
+
+    def begin(self) -> None:
+        """Have a thread look, unless one does."""
+        if elapsed_seconds() - self._looked_at < LOOK_SECONDS * _LOOKS_IN_VAIN:
+            return
+        self._looked_at = elapsed_seconds()
+        self._thread = me = object()
+        with suppress(RuntimeError):  # there are too many threads, or the interpreter is exiting
+            # Not `Thread.start`, which waits until the thread has begun: publishers never wait.
+            start_new_thread(self._look, (me,))
+
+    def _look(self, me: object) -> None:
+        in_vain = 0
+        while in_vain < _LOOKS_IN_VAIN and self._thread is me:
+            time.sleep(LOOK_SECONDS)
+            self._looked_at = elapsed_seconds()
+            in_vain = 0 if _waiting else in_vain + 1
+            for key, (_, is_running) in tuple(_waiting.items()):
+                if not is_running():
+                    restore(key)
+        if self._thread is me:
+            self.forget()
+            if _waiting:  # since the last look
+                self.begin()
+
+
+_watch = _Watch()
 
 
 def _restore_all() -> None:
     global _section  # noqa: PLW0603 - a thread of the parent may have been inside at the fork
     _section = CriticalSection(lambda: None)
+    _watch.forget()
     for key in tuple(_waiting):  # they wait in the parent only
         restore(key)
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import _thread
+import asyncio
+import os
 import sys
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from functools import partial
+from operator import eq
 
 import anyio
 import anyio.lowlevel
@@ -12,9 +17,10 @@ import anyio.to_thread
 import pytest
 
 from eventbus import Event, EventBus
+from eventbus.delivery import switch_interval
 from eventbus.delivery.doorbell import Doorbell, new_sleeper
 from eventbus.delivery.switch_interval import SWITCH_INTERVAL_SECONDS, restore, shorten
-from tests.vocabulary import PATIENCE_SECONDS
+from tests.vocabulary import PATIENCE_SECONDS, run_in_threads
 
 NORMAL, SHORT, SHORTER, OTHER = 0.004, 0.000_1, 0.000_02, 0.002
 
@@ -32,26 +38,34 @@ def normal() -> Generator[None]:
     sys.setswitchinterval(before)
 
 
+def runs() -> bool:
+    return True
+
+
 def _interval() -> float:
     return round(sys.getswitchinterval(), 6)
 
 
 def _wait_until_it_is(seconds: float) -> None:
+    _wait_until(lambda: _interval() == seconds)
+
+
+def _wait_until(is_so: Callable[[], bool]) -> None:
     deadline = threading.Event()
     timer = threading.Timer(PATIENCE_SECONDS, deadline.set)
     timer.start()
-    while _interval() != seconds and not deadline.is_set():
+    while not is_so() and not deadline.is_set():
         pass
     timer.cancel()
     timer.join()
-    assert _interval() == seconds
+    assert is_so()
 
 
 def test_short_while_any_loop_waits() -> None:
     """The interval is short while any loop waits, and restored when none does."""
     first, second = object(), object()
-    shorten(first, SHORT)
-    shorten(second, SHORT)
+    shorten(first, SHORT, runs)
+    shorten(second, SHORT, runs)
     restore(first)
     assert _interval() == SHORT
     restore(second)
@@ -61,8 +75,8 @@ def test_short_while_any_loop_waits() -> None:
 def test_the_shortest_wins() -> None:
     """Of two intervals the shorter applies, in either order; then the normal one is restored."""
     for first, second in ((SHORT, SHORTER), (SHORTER, SHORT)):
-        shorten("first", first)
-        shorten("second", second)
+        shorten("first", first, runs)
+        shorten("second", second, runs)
         assert _interval() == SHORTER
         restore("first")
         restore("second")
@@ -71,8 +85,8 @@ def test_the_shortest_wins() -> None:
 
 def test_for_one_twice() -> None:
     """Shortening twice for the same owner is undone once; undoing it again changes nothing."""
-    shorten("one", SHORT)
-    shorten("one", SHORT)
+    shorten("one", SHORT, runs)
+    shorten("one", SHORT, runs)
     restore("one")
     assert _interval() == NORMAL
     sys.setswitchinterval(OTHER)
@@ -82,7 +96,7 @@ def test_for_one_twice() -> None:
 
 def test_an_interval_set_by_the_program_is_kept() -> None:
     """An interval that the program sets in the meantime is kept."""
-    shorten("one", SHORT)
+    shorten("one", SHORT, runs)
     sys.setswitchinterval(OTHER)
     restore("one")
     assert _interval() == OTHER
@@ -92,7 +106,7 @@ def test_an_interval_as_short_is_kept() -> None:
     """An interval that is as short, or shorter, is left alone."""
     for found in (SHORT, SHORTER):
         sys.setswitchinterval(found)
-        shorten("one", SHORT)
+        shorten("one", SHORT, runs)
         assert _interval() == found
         restore("one")
         assert _interval() == found
@@ -105,7 +119,7 @@ def test_from_many_threads() -> None:
     def work(who: int) -> None:
         started.wait()
         for _ in range(2_000):
-            shorten(who, SHORT if who % 2 else SHORTER)
+            shorten(who, SHORT if who % 2 else SHORTER, runs)
             restore(who)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
@@ -237,3 +251,82 @@ def _ring_from_a_thread(bell: Doorbell) -> None:
     thread = threading.Thread(target=bell.ring)
     thread.start()
     thread.join()  # the loop cannot answer yet
+
+
+@pytest.mark.parametrize("how", ["stopped", "closed", "ended"])
+def test_a_loop_that_stops_while_events_wait_for_it(how: str) -> None:
+    """When a loop stops while events wait for it, the interval is restored soon after."""
+    bus = EventBus()
+    stream = bus.stream(Ticked)
+
+    async def leave_with_an_event_waiting() -> None:
+        stream.open()
+        with anyio.move_on_after(0):
+            await stream.receive()  # from here on it is woken in this loop
+        run_in_threads(lambda: bus.publish(Ticked()))
+        assert _interval() == SWITCH_INTERVAL_SECONDS
+
+    loop = asyncio.new_event_loop()
+    if how == "ended":
+        anyio.run(leave_with_an_event_waiting, backend="trio")
+    else:
+        loop.run_until_complete(leave_with_an_event_waiting())
+    if how == "closed":
+        loop.close()
+    _wait_until_it_is(NORMAL)
+    run_in_threads(lambda: bus.publish(Ticked()))
+    _wait_until_it_is(NORMAL)
+    assert stream.statistics().queued == 2
+    if how == "stopped":
+        assert isinstance(loop.run_until_complete(stream.receive()), Ticked)
+    loop.close()
+
+
+def _starts_of_threads(monkeypatch: pytest.MonkeyPatch, error: Exception | None = None) -> list[str]:
+    """Return a list of what the threads that look at the loops do, or raise instead of starting one."""
+    done: list[str] = []
+
+    def start(look: Callable[..., None], arguments: tuple[object, ...]) -> None:
+        def look_and_note() -> None:
+            look(*arguments)
+            done.append("ended")
+
+        done.append("begun")
+        if error is not None:
+            raise error
+        _thread.start_new_thread(look_and_note, ())
+
+    monkeypatch.setattr(switch_interval, "start_new_thread", start)
+    monkeypatch.setattr(switch_interval, "LOOK_SECONDS", 0.001)
+    monkeypatch.setattr(switch_interval, "_watch", type(switch_interval._watch)())
+    return done
+
+
+def test_what_looks_at_the_loops(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One thread looks at all loops; it ends soon after the interval is restored, and another one begins."""
+    done = _starts_of_threads(monkeypatch)
+    for times in (1, 2):
+        for key in ("one", "another"):
+            shorten(key, SHORT, lambda: False)
+        _wait_until(partial(eq, done, ["begun", "ended"] * times))
+        assert _interval() == NORMAL
+
+
+def test_too_many_threads_to_look_at_the_loops(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Publishers do not notice that no thread can be started."""
+    done = _starts_of_threads(monkeypatch, RuntimeError("can't start new thread"))
+    shorten("one", SHORT, runs)
+    restore("one")
+    assert (_interval(), done) == (NORMAL, ["begun"])
+
+
+def test_looks_at_the_loops_of_a_forked_child() -> None:
+    """A forked child has a thread of its own that looks."""
+    shorten("parent", SHORT, runs)
+    child = os.fork()
+    if not child:
+        shorten("child", SHORT, lambda: False)
+        _wait_until_it_is(NORMAL)
+        os._exit(7)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    restore("parent")
