@@ -8,6 +8,7 @@ caller's cancellation, so that a program that is being cancelled still has its e
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -58,6 +59,8 @@ class Host:
         self._settled: tuple[Doorbell, Sleeper] | None = None
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None  # why its thread could not begin to serve
+        self._scope: anyio.CancelScope | None = None
+        self._pid = os.getpid()
 
     def start_thread(self) -> None:
         """Serve in a new thread; return when it is ready.
@@ -114,16 +117,23 @@ class Host:
         if self._settled is not None:
             self._settled[0].ring_again()
 
+    def abandon(self) -> None:
+        """End the copy of `serve` that a forked child has; only in its loop."""
+        if self._scope is not None:
+            self._scope.cancel()
+
     async def serve(self, ready: Latch) -> None:
         """Run subscriptions until the bus closes, then drain them.
 
         Args:
             ready: Opened when events are being delivered.
         """
+        if self._is_forked():
+            return
         router = self._router
         doorbell, sleeper = self.settle_here()
         try:
-            with anyio.CancelScope(shield=True):
+            with anyio.CancelScope(shield=True) as self._scope:
                 async with anyio.create_task_group() as tasks:
                     ready.open()
                     while True:
@@ -138,8 +148,13 @@ class Host:
                     tasks.cancel_scope.deadline = anyio.current_time() + self._deadline.seconds_left()
                     await self._drain_and_seal()
         finally:
-            router.return_doorbell(doorbell)
-            self._on_end()
+            if not self._is_forked():
+                router.return_doorbell(doorbell)
+                self._on_end()
+
+    def _is_forked(self) -> bool:
+        """Whether this is the copy of a host in a forked child."""
+        return self._pid != os.getpid()
 
     def _worker_for(self, subscription: Subscription) -> Worker:
         return Worker(subscription, self._router, self._deadline, self._raise_on_close)

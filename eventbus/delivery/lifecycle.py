@@ -62,6 +62,7 @@ class Lifecycle:
         self._bus = bus
         self._router = router
         self._token: Token[EventSink | None] | None = None
+        self._parents_block: Block | None = None
         self._begin()
         _lifecycles.add(self)
 
@@ -100,7 +101,7 @@ class Lifecycle:
                 f"no loop runs here ({error}): the bus is closed. Enter a new one in a task, "
                 "or with a plain `with`"
             ) from error
-        self._block = await begin_block(partial(host.serve, Latch()), f"{self._bus.name}-host")
+        self._block = await begin_block(partial(host.serve, Latch()), host.abandon, f"{self._bus.name}-host")
         self._token = current_bus.push(self._bus)
 
     def leave(self) -> None:
@@ -112,7 +113,11 @@ class Lifecycle:
     async def end_block(self, error: object) -> bool:
         """Wait for the host of `enter_here`, after the close; return whether the body's `error` is ours."""
         raised = error if isinstance(error, BaseException) else None
-        return self._block is not None and await self._block.end(raised)
+        if self._block is None:  # perhaps it is left in a forked child
+            return self._parents_block is not None and await self._parents_block.end(raised)
+        is_ours = await self._block.end(raised)
+        self._block = None
+        return is_ours
 
     def add(self, subscription: Subscription) -> None:
         """Run a subscription that has been attached, if the bus has been entered."""
@@ -180,6 +185,8 @@ class Lifecycle:
         self._begin_close(timeout)
         if is_handling(self._bus):
             return self._report_so_far()
+        if self._ended.is_open():  # also where no loop runs: in a forked child of a task
+            return self._report_or_raise()
         waiter = Waiter()
         self._close_waiters.append(waiter)
         if self._ended.is_open():
@@ -267,8 +274,7 @@ class Lifecycle:
         return report
 
     def _settle_report(self) -> DrainReport:
-        if self.report is None:
-            self.report = self._report_so_far()
+        self.report = self._report_so_far()
         return self.report
 
     def _report_so_far(self) -> DrainReport:
@@ -299,11 +305,9 @@ class Lifecycle:
     def drain_at_exit(self) -> Latch:
         """Return a latch that is open when every event accepted so far has been handled."""
         drained = Latch()
-        if self._host is None or self._host.is_here():  # its loop has been left and runs no more
-            drained.open()
-        else:
-            self._router.distribute()
-            Drain(self._router.handled_subscriptions(), drained.open)
+        self._router.distribute()
+        is_stopped = self._host is None or self._host.is_here()  # its loop has been left and runs no more
+        Drain([] if is_stopped else self._router.handled_subscriptions(), drained.open)
         return drained
 
     def begin_close_at_exit(self, timeout: float) -> None:
@@ -324,6 +328,7 @@ class Lifecycle:
         A bus whose close had ended stays closed.
         """
         has_ended, report = self._ended.is_open(), self.report
+        self._parents_block = self._block or self._parents_block  # its body may be left here, too
         self._router.reset_after_fork(was_running=self.is_running)
         self._begin()
         if has_ended:

@@ -164,6 +164,8 @@ class Subscription:
     def reset_after_fork(self, section: CriticalSection) -> None:
         """Begin again with an empty mailbox and no statistics."""
         old = self.mailbox
+        contents: Any = old.contents
+        contents.clear()  # a copy of the parent's worker may go on; `close` might wait for the parent's lock
         self.mailbox = new_mailbox(section, old.capacity, old.overflow, reports_losses=old.reports_losses)
         self._begin()
 

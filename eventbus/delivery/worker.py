@@ -13,6 +13,7 @@ The rules:
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextvars import copy_context
 from functools import partial
@@ -26,6 +27,7 @@ from eventbus.delivery.causality import MAX_CHAIN_DEPTH, Call, call_here, depth_
 from eventbus.delivery.deadline import Deadline
 from eventbus.delivery.doorbell import Doorbell, Sleeper, is_cancellation, new_sleeper
 from eventbus.delivery.entries import Envelope, event_of
+from eventbus.delivery.failures import is_failure, is_only_cancellation
 from eventbus.delivery.handlers import call_maybe_async, ensure_async
 from eventbus.delivery.isolation import exit_in, has_changed_since, in_context
 from eventbus.delivery.router import Router
@@ -69,6 +71,7 @@ class Worker:
         "_context",
         "_deadline",
         "_failures_in_row",
+        "_pid",
         "_raise_on_close",
         "_router",
         "_subscription",
@@ -85,6 +88,7 @@ class Worker:
         self._router = router
         self._deadline = deadline
         self._raise_on_close = raise_on_close
+        self._pid = os.getpid()
         self._failures_in_row = 0
         self._calls_to_tell_apart = CALLS_TO_TELL_APART
         self._call_here: Call = (subscription, 0)  # of depth 0 when the next must not be taken for it
@@ -98,7 +102,7 @@ class Worker:
             scope: The host's, cancelled at the deadline of the close.
         """
         subscription = self._subscription
-        if subscription.state != "waiting":
+        if subscription.state != "waiting" or self._is_forked():
             return  # unsubscribed before the bus was entered
         leave_all_scopes()
         sleeper = new_sleeper()
@@ -108,14 +112,22 @@ class Worker:
             await self._call(subscription.subscriber.start, subscription.bus)
             leave_all_scopes()  # `start` may have left one open
             await self._deliver_until_closed(sleeper)
-            self._end("ended")
+            if not self._is_forked():
+                self._end("ended")
         except BaseException as error:  # it harms no other subscription
+            if self._is_forked():
+                raise
             self._end_for(error, scope)
             if is_cancellation(error) and scope.cancel_called:
                 raise  # a group is not passed on: it may contain failures, too
         finally:
-            subscription.notify_drains()
-            await self._stop(scope)
+            if not self._is_forked():
+                subscription.notify_drains()
+                await self._stop(scope)
+
+    def _is_forked(self) -> bool:
+        """Whether this is the copy of a worker in a forked child, which must leave what is the parent's."""
+        return self._pid != os.getpid()
 
     async def _deliver_until_closed(self, sleeper: Sleeper) -> None:
         clean = copy_context()  # as `start` left it
@@ -182,7 +194,7 @@ class Worker:
                     await handle(event)
                     is_spoilt = copy_context() != context  # one pointer is compared, until something is set
                 except BaseException as error:
-                    if not _is_failure(error):
+                    if not is_failure(error):
                         raise
                     self._fail(error, [event])
                     break
@@ -222,7 +234,7 @@ class Worker:
             try:
                 await handle_batch(events)
             except BaseException as error:
-                if not _is_failure(error):
+                if not is_failure(error):
                     raise
                 self._fail(error, events)
             else:
@@ -293,7 +305,7 @@ class Worker:
 
     def _end_for(self, error: BaseException, scope: anyio.CancelScope) -> None:
         """End because of an exception of the subscriber, or because the host cancelled it."""
-        if _is_only_cancellation(error):
+        if is_only_cancellation(error):
             self._end("cancelled")
             if scope.cancel_called:
                 return
@@ -330,18 +342,3 @@ class Worker:
         self._subscription.end(state)
         if not self._router.is_closed or state != "cancelled":
             self._router.detach(self._subscription)  # otherwise queued events are reported as undelivered
-
-
-def _is_failure(error: BaseException) -> bool:
-    """Whether a handler failed to handle an event, and shall get the next one nevertheless."""
-    return isinstance(error, Exception) or not (
-        exit_in(error) is not None or _is_only_cancellation(error) or isinstance(error, GeneratorExit)
-    )
-
-
-def _is_only_cancellation(error: BaseException) -> bool:
-    """Whether an exception is a cancellation, or a group of nothing else."""
-    if isinstance(error, BaseExceptionGroup):
-        parts = cast("BaseExceptionGroup[BaseException]", error).exceptions
-        return all(map(_is_only_cancellation, parts))
-    return is_cancellation(error)

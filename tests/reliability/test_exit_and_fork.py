@@ -509,6 +509,55 @@ def test_fork_elsewhere(where: str, tmp_path: Path) -> None:
     assert not parents & children
 
 
+LEAVE_IN_CHILD = """
+    from eventbus import Subscriber
+
+    class Stored(Subscriber[NodeProgress]):
+        async def handle(self, event): await store(event)
+        async def stop(self): os.write(LOG, f"{os.getpid()} stop 0\\n".encode())
+
+    async def main():
+        bus, child = EventBus([Stored()]), 0
+        try:
+            async with bus:
+                publish_all(bus, 3)
+                bus.statistics()  # distributes them
+                child = os.fork()
+                if child:
+                    threading.Thread(target=publish_all, args=(bus, 5)).start()
+                    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+                    await anyio.sleep(0.01)  # without ringing: the thread has
+                    while bus.statistics().subscriptions["Stored"].delivered < 8:
+                        await anyio.sleep(0.001)
+                else:
+                    signal.alarm(20)
+                    %s
+        except ValueError:
+            pass
+        assert bus.report.complete and bus.report.delivered == (8 if child else 0), bus.report
+        if not child:
+            os._exit(3)
+
+    anyio.run(main, backend=%r)
+"""
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("how", ["pass", "raise ValueError", "bus.close()", "async with bus: pass"])
+def test_leaving_an_async_block_in_a_forked_child(how: str, backend: str, tmp_path: Path) -> None:
+    """A forked child may leave the `async with` block of its parent: nothing of the parent's is handled or stopped
+    there, and the parent's bus goes on.
+    """
+    if backend == "asyncio" and how.startswith("async"):
+        pytest.skip("asyncio has no running loop in the child")
+    ended = run_script(tmp_path, LEAVE_IN_CHILD % (how, backend))
+    assert (ended.code, ended.errors) == (0, "")
+    own = {"stop"} if how.startswith("async") else set[str]()
+    parent = ended.lines[-1][0]
+    assert [number for pid, who, number in ended.lines if pid == parent] == [*range(3), *range(5), 0]
+    assert {who for pid, who, _ in ended.lines if pid != parent} == own
+
+
 def test_fork_while_draining(tmp_path: Path) -> None:
     """A child forked while the parent's bus drains has nothing to drain, and closes at once."""
     ended = run_script(
