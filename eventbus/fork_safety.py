@@ -6,64 +6,84 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 __all__ = ["ForkSafeLock", "at_end_of_worker_process"]
 
 
+_SLOTS = ("__enter__", "__exit__", "__weakref__", "_lock", "is_inside")  # not read by type checkers
+
+
 class ForkSafeLock:
     """A re-entrant lock that is free in a forked child, even if a thread of the parent held it.
 
+        with lock:
+            ...
+
     No thread of the child could release it there. It is re-entrant because a finalizer or a signal
-    handler may interrupt the thread that holds it. `__enter__` returns True on the outermost entry;
-    a nested entry may see a partial update.
+    handler may interrupt the thread that holds it: a nested entry may see a partial update.
+
+    Attributes:
+        is_inside: Return whether the calling thread holds the lock.
     """
 
-    __slots__ = ("__weakref__", "_depth", "_lock")
+    # ``with`` finds the C methods of the lock itself. Methods of this class could be left by an exception
+    # (a KeyboardInterrupt, a time limit) between their two lines, with the lock taken for ever.
+    __slots__ = _SLOTS
+
+    if TYPE_CHECKING:
+
+        def __enter__(self) -> bool: ...
+
+        def __exit__(self, *_: object) -> None: ...
 
     def __init__(self) -> None:
-        self.reset_after_fork()
+        lock: Any = threading.RLock()
+        self._lock = lock
+        vars_: Any = self
+        vars_.__enter__, vars_.__exit__ = lock.__enter__, lock.__exit__
+        self.is_inside: Callable[[], bool] = lock._is_owned
         _locks.add(self)
 
-    def reset_after_fork(self) -> None:
-        """Forget which thread holds the lock."""
-        self._lock = threading.RLock()
-        self._depth = 0
+    def run_if_free(self, work: Callable[[], object]) -> bool:
+        """Call a function inside, unless this or another thread is inside already; return whether it was.
 
-    def __enter__(self) -> bool:
-        self._lock.acquire()
-        self._depth += 1
-        return self._depth == 1
-
-    def __exit__(self, *_: object) -> None:
-        self.leave()
-
-    def leave(self) -> None:
-        """Undo one entry."""
-        self._depth -= 1
-        self._lock.release()
-
-    def try_enter(self) -> bool:
-        """Enter without waiting, and only as the outermost entry; call `leave` if this returns True."""
-        if not self._lock.acquire(blocking=False):
+        Never waits.
+        """
+        if self.is_inside():
             return False
-        if self._depth:
+        try:
+            try:
+                is_free: bool = self._lock.acquire(blocking=False)
+                if is_free:
+                    work()
+                return is_free
+            finally:
+                self._leave()
+        except BaseException:
+            self._leave()  # the exception may have struck the other one
+            raise
+
+    def free(self) -> None:
+        """Free it, whichever thread holds it."""
+        self._lock._at_fork_reinit()
+
+    def _leave(self) -> None:
+        while self.is_inside():
             self._lock.release()
-            return False
-        self._depth = 1
-        return True
 
 
 _locks: WeakSet[ForkSafeLock] = WeakSet()
 
 
-def _reset_locks() -> None:
+def _free_all() -> None:
     for lock in list(_locks):
-        lock.reset_after_fork()
+        lock.free()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_reset_locks)
+    os.register_at_fork(after_in_child=_free_all)
 
 
 _pids: dict[Callable[[], None], int] = {}

@@ -103,15 +103,17 @@ class SkillTracker:
     @property
     def invocations(self) -> list[SkillInvocation]:
         """Copies of the latest ended invocations, in the order of their ends."""
-        with self._counting as outermost:
-            self._count_all(outermost)
+        is_nested = self._counting.is_inside()
+        with self._counting:
+            self._count_all(is_nested=is_nested)
             ended = list(self._invocations)
         return [replace(each, follow_up_actions=list(each.follow_up_actions)) for each in ended]
 
     def get_skill_metrics(self, skill_name: str) -> SkillMetrics | None:
         """Return a copy of one skill's metrics; None if no invocation of it has ended."""
-        with self._counting as outermost:
-            self._count_all(outermost)
+        is_nested = self._counting.is_inside()
+        with self._counting:
+            self._count_all(is_nested=is_nested)
             metrics = self._metrics.get(skill_name)
             return None if metrics is None else metrics.copy()
 
@@ -120,8 +122,9 @@ class SkillTracker:
 
         Skills beyond the first 1,024 are counted together as ``(other)``.
         """
-        with self._counting as outermost:
-            self._count_all(outermost)
+        is_nested = self._counting.is_inside()
+        with self._counting:
+            self._count_all(is_nested=is_nested)
             return {name: metrics.copy() for name, metrics in self._metrics.items()}
 
     def get_summary(self) -> dict[str, Any]:
@@ -158,14 +161,11 @@ class SkillTracker:
 
     def _try_count(self) -> None:
         # If another entry holds the lock, it counts this invocation, too, or the next entry does.
-        while self._uncounted and self._counting.try_enter():
-            try:
-                self._count_all(True)
-            finally:
-                self._counting.leave()
+        while self._uncounted and self._counting.run_if_free(self._count_all):
+            pass
 
-    def _count_all(self, outermost: bool) -> None:
-        while outermost and self._uncounted:
+    def _count_all(self, *, is_nested: bool = False) -> None:
+        while not is_nested and self._uncounted:
             invocation = self._uncounted.popleft()
             self._invocations.append(invocation)
             self._metrics_of(invocation.skill_name).add(invocation)

@@ -545,8 +545,8 @@ LEAVE_IN_CHILD = """
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @pytest.mark.parametrize("how", ["pass", "raise ValueError", "bus.close()", "async with bus: pass"])
 def test_leaving_an_async_block_in_a_forked_child(how: str, backend: str, tmp_path: Path) -> None:
-    """A forked child may leave the `async with` block of its parent: nothing of the parent's is handled or stopped
-    there, and the parent's bus goes on.
+    """A forked child may leave the `async with` block of its parent: nothing of the parent's is handled or
+    stopped there, and the parent's bus goes on.
     """
     if backend == "asyncio" and how.startswith("async"):
         pytest.skip("asyncio has no running loop in the child")
@@ -556,6 +556,49 @@ def test_leaving_an_async_block_in_a_forked_child(how: str, backend: str, tmp_pa
     parent = ended.lines[-1][0]
     assert [number for pid, who, number in ended.lines if pid == parent] == [*range(3), *range(5), 0]
     assert {who for pid, who, _ in ended.lines if pid != parent} == own
+
+
+PRELOADED = """
+import os
+from eventbus import EventBus, NodeProgress
+
+def store(event: NodeProgress) -> None:
+    os.write(LOG, f"{os.getpid()} {event.node_id} {event.attempt}\\n".encode())
+
+LOG = os.open(os.environ["LOG"], os.O_WRONLY | os.O_APPEND)
+bus = EventBus([store])
+bus.__enter__()
+bus.publish(NodeProgress(workflow_id="fork", node_id="preloaded", attempt=os.getpid()))
+
+def work():
+    bus.__enter__()
+    bus.publish(NodeProgress(workflow_id="fork", node_id="child", attempt=os.getpid()))
+"""
+
+
+def test_a_bus_of_a_module_that_a_fork_server_preloads(tmp_path: Path) -> None:
+    """Children of a fork server that has a running bus can enter it, and drain it before they end."""
+    (tmp_path / "preloaded.py").write_text(PRELOADED)
+    ended = run_script(
+        tmp_path,
+        """
+        if __name__ == "__main__":
+            import multiprocessing
+            context = multiprocessing.get_context("forkserver")
+            context.set_forkserver_preload(["preloaded"])
+            os.environ.update(LOG=sys.argv[1], PYTHONPATH=os.path.dirname(__file__))
+            import preloaded
+            for _ in range(2):
+                process = context.Process(target=preloaded.work)
+                process.start()
+                process.join()
+                assert process.exitcode == 0
+        """,
+    )
+    assert (ended.code, ended.errors) == (0, "")
+    by_kind = Counter(who for _, who, _ in ended.lines)
+    assert by_kind == {"preloaded": 2, "child": 2}  # one by the main process, one by the server
+    assert all(pid == number for pid, _, number in ended.lines)
 
 
 def test_fork_while_draining(tmp_path: Path) -> None:
