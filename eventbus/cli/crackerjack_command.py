@@ -7,7 +7,6 @@ Standard output and error belong to crackerjack, to the byte: progress is shown 
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import runpy
 import sys
 from collections.abc import Callable, Sequence
@@ -24,7 +23,7 @@ from eventbus.cli.on_termination import on_termination
 from eventbus.cli.options import LogDirectory, Progress, SessionId, settings_with
 from eventbus.integrations.crackerjack import end_executing, observe_crackerjack
 from eventbus.runtime import build_runtime
-from eventbus.session import SESSION_VARIABLE
+from eventbus.session import set_session_of_process
 
 __all__ = ["crackerjack"]
 
@@ -44,7 +43,7 @@ def crackerjack(
     # Crackerjack ends the process with its own exit code: SystemExit comes out of `program()`.
     program = _program()
     if session_id:
-        os.environ[SESSION_VARIABLE] = session_id
+        set_session_of_process(session_id)
     settings = settings_with(directory, progress)
     create_ignored_directory(settings.directory)
     runtime = build_runtime(settings, without=() if progress else ("console_progress",))

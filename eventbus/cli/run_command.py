@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
@@ -27,6 +27,7 @@ from eventbus.events import Event, WorkflowCompleted, WorkflowStarted, WorkflowS
 from eventbus.history import EventLog
 from eventbus.runtime import build_runtime
 from eventbus.session import SESSION_VARIABLE, current_session_id, new_id, session_scope
+from eventbus.session_names import name_to_bytes
 from eventbus.settings import Settings
 
 __all__ = ["run"]
@@ -49,11 +50,11 @@ def run(
     """
     settings = settings_with(directory, progress)
     create_ignored_directory(settings.directory)
-    environment = {}
+    environment: dict[str, str | bytes] = {}
     with suppress(OSError):  # the working directory was deleted
         environment["EVENTBUS_DIR"] = str(settings.directory.absolute())
     with session_scope(session_id or current_session_id() or new_id()) as session:
-        environment[SESSION_VARIABLE] = session
+        environment[SESSION_VARIABLE] = name_to_bytes(session)  # the same in every locale
         with blocked_signals() as signals, _buses(settings, session) as publish:
             return _run(command, {**os.environ, **environment}, signals, publish)
 
@@ -100,7 +101,7 @@ def _following(log: EventLog, session_id: str, screen: EventSink) -> Generator[N
 
 def _run(
     command: Sequence[str],
-    environment: dict[str, str],
+    environment: Mapping[str, str | bytes],
     signals: set[int],
     publish: Callable[[Event], None],
 ) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,7 +10,11 @@ import threading
 from pathlib import Path
 
 import pytest
+from eventbus_subscribers import JsonPersister
 
+from eventbus import EventBus, NodeCompleted
+from eventbus.history import EventLog
+from eventbus.session_names import spell
 from tests.cli.conftest import Program
 
 _HEADER = (
@@ -88,23 +93,47 @@ def test_the_demo_keeps_its_log_out_of_commits(cli: Program, somewhere: Path) ->
 
 def test_undecodable_sessions_stay_different(cli: Program, log: Path) -> None:
     """Sessions whose names cannot be decoded stay different sessions, in a log whose name cannot be, too."""
-    there = log / "caf\udce9"
-    for name in ("s-\udcfc", "s-\udce4"):
-        run: list[str | Path] = [
-            sys.executable,
-            "-m",
-            "eventbus",
-            "run",
-            "--session",
-            name,
-            "--dir",
-            there,
-            "--",
-            "true",
-        ]
-        assert subprocess.run(run, timeout=60, check=False).returncode == 0
-        assert cli("show", name, "--dir", there).returncode == 0
-    listed = cli("sessions", "--dir", there).stdout
-    assert r"s-\udcfc" in listed
-    assert r"s-\udce4" in listed
+    there, names = log / "caf\udce9", ("s-\udcfc", "s-\udce4", r"s-\udce4", r"s-\u005cudce4")
+    with EventBus([JsonPersister(there)]) as bus:
+        for name in names:
+            bus.publish(NodeCompleted(session_id=name, workflow_id=f"{name!a}", node_id="n"))
+    for name in names:
+        line = json.loads(cli("cat", "--session", name, "--dir", there).stdout)
+        assert (line["session_id"], line["workflow_id"]) == (spell(name), f"{name!a}")
+        assert json.loads(cli("report", name, "--json", "--dir", there).stdout)["session_id"] == spell(name)
+        assert list(json.loads(cli("export", name, "--dir", there).stdout)["sessions"]) == [spell(name)]
+        assert f"session {spell(name)} " in cli("show", name, "--dir", there).stdout
+    for command in ("sessions", "report"):
+        listed = cli(command, "--dir", there).stdout.split()
+        assert {*map(spell, names)} <= {*listed}
     assert r"caf\\udce9" in cli("stats", "--json", "--dir", there).stdout
+
+
+def test_a_session_is_found_by_what_was_printed(cli: Program, log: Path) -> None:
+    """A name as the commands print it finds its session, if no session has that text as its name."""
+    with EventBus([JsonPersister(log)]) as bus:
+        for name in ("s-\udcfc", "t-\udcfc", r"t-\udcfc"):
+            bus.publish(NodeCompleted(session_id=name, workflow_id=f"{name!a}", node_id="n"))
+    for shown, found in ((r"s-\udcfc", "s-\udcfc"), (r"t-\udcfc", r"t-\udcfc"), (r"t-\u005cud", r"t-\udcfc")):
+        assert json.loads(cli("show", shown, "--json", "--dir", log).stdout)["workflow_id"] == f"{found!a}"
+
+
+def test_a_session_has_one_name_in_every_locale(log: Path) -> None:
+    """`run` gives the command the session that it was given, byte by byte, in a locale without UTF-8."""
+    command = (sys.executable, "-m", "eventbus", "run", "--dir", str(log), "--session")
+    shown = subprocess.run(
+        [
+            *map(os.fsencode, command),
+            b"s-\xe9-\xc3\xbc",
+            b"--",
+            b"sh",
+            b"-c",
+            b"printf %s $EVENTBUS_SESSION_ID",
+        ],
+        env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0"},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert (shown.returncode, shown.stdout) == (0, b"s-\xe9-\xc3\xbc")
+    assert {event.session_id for event in EventLog(log)} == {"s-\udce9-ü"}
