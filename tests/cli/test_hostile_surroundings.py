@@ -76,6 +76,30 @@ def test_an_export_follows_links(cli: Program, log: Path, tmp_path: Path, *, dan
     assert target.read_text().startswith("{")
 
 
+def test_an_export_to_the_standard_output_is_appended(log: Path, tmp_path: Path) -> None:
+    """`export --output /dev/stdout >> FILE` appends to the file, as without the option."""
+    path = tmp_path / "file"
+    path.write_bytes(b"before ")
+    with path.open("ab") as file:
+        command = [sys.executable, "-m", "eventbus", "export", "--dir", str(log), "--output", "/dev/stdout"]
+        assert subprocess.run(command, stdout=file, timeout=60, check=False).returncode == 0
+    assert path.read_bytes().startswith(b"before {")
+
+
+def test_an_export_to_what_cannot_be_written_is_one_error(cli: Program, log: Path, tmp_path: Path) -> None:
+    """An export to a directory, or below a file, ends with one line that names it, and leaves nothing."""
+    (tmp_path / "file").touch()
+    before = sorted(tmp_path.iterdir())
+    for output in (tmp_path, tmp_path / "file" / "below", "/dev/full", "/dev/fd/999", ""):
+        ended = cli("export", "--dir", log, "--output", output)
+        (error,) = ended.stderr.splitlines()
+        assert (ended.returncode, error.startswith(f"error: {output or '.'} cannot be written: ")) == (
+            1,
+            True,
+        )
+    assert sorted(tmp_path.iterdir()) == before
+
+
 def test_a_wrong_setting_is_the_only_one_in_the_hint(cli: Program) -> None:
     """The hint about a wrong setting names that setting only."""
     ended = cli("run", "--", "true", EVENTBUS_PROGRESS="bogus")
