@@ -10,7 +10,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +22,9 @@ from eventbus.cli.child_process import blocked_signals, start_child, wait_for_ch
 from eventbus.cli.gitignore import create_ignored_directory
 from eventbus.cli.log_access import note
 from eventbus.cli.options import LogDirectory, Progress, SessionId, settings_with
+from eventbus.cli.standard_streams import settle_streams
 from eventbus.contracts import EventSink
+from eventbus.errors import BusStateError
 from eventbus.events import Event, WorkflowCompleted, WorkflowStarted, WorkflowStatus
 from eventbus.history import EventLog
 from eventbus.runtime import build_runtime
@@ -34,6 +36,9 @@ __all__ = ["run"]
 
 _FOLLOW_SECONDS = 0.15
 """How long the log is followed after the end of the command: three reads."""
+_DESCRIPTORS = 16
+"""More than three event loops, a log and what reads it have open at once: 13."""
+_CANNOT_OBSERVE = (OSError, RuntimeError, MemoryError, BusStateError)
 _ENDED_BY_REQUEST = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -55,8 +60,51 @@ def run(
         environment["EVENTBUS_DIR"] = str(settings.directory.absolute())
     with session_scope(session_id or current_session_id() or new_id()) as session:
         environment[SESSION_VARIABLE] = name_to_bytes(session)  # the same in every locale
-        with blocked_signals() as signals, _buses(settings, session) as publish:
-            return _run(command, {**os.environ, **environment}, signals, publish)
+        with blocked_signals() as signals, _observed(settings, session) as publish:
+            code = _run(command, {**os.environ, **environment}, signals, publish)
+    settle_streams()  # what a subscriber printed: if that fails, the exit code is the command's own still
+    return code
+
+
+@contextmanager
+def _observed(settings: Settings, session_id: str) -> Generator[Callable[[Event], None]]:
+    """Run the buses; where that cannot be done, yield a function that ignores events, and say so."""
+    with ExitStack() as stack:
+        try:
+            _check_descriptors()
+            publish = stack.enter_context(_buses(settings, session_id))
+        except _CANNOT_OBSERVE as error:
+            note(f"the command is not observed: {_reason(error)}")
+            publish = _ignore
+        yield publish
+        try:
+            stack.close()
+        except _CANNOT_OBSERVE as error:
+            note(f"the command was not observed to its end: {_reason(error)}")
+
+
+def _reason(error: BaseException) -> str:
+    cause = error.__cause__ or error
+    return (isinstance(cause, OSError) and cause.strerror) or str(cause) or type(cause).__name__
+
+
+def _ignore(event: Event) -> None:
+    """Do nothing with an event."""
+
+
+def _check_descriptors() -> None:
+    """Check that the buses can be run: an event loop that is made halfway writes to stderr by itself.
+
+    Raises:
+        OSError: Too few descriptors are left.
+    """
+    opened: list[int] = []
+    try:
+        for _ in range(_DESCRIPTORS):
+            opened.append(os.dup(2))  # noqa: PERF401 - those before the error are closed, too
+    finally:
+        for each in opened:
+            os.close(each)
 
 
 @contextmanager
