@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 
 from eventbus.bus import EventBus
-from eventbus.cli.exit_codes import NOT_FOUND, OK, CommandError
+from eventbus.cli.exit_codes import NOT_FOUND, OK, PROBLEMS, CommandError
 from eventbus.cli.gitignore import create_ignored_directory
 from eventbus.cli.on_termination import on_termination
 from eventbus.cli.options import LogDirectory, Progress, SessionId, settings_with
@@ -47,8 +47,16 @@ def crackerjack(
     settings = settings_with(directory, progress)
     create_ignored_directory(settings.directory)
     runtime = build_runtime(settings, without=() if progress else ("console_progress",))
-    with runtime.bus as bus, observe_crackerjack(bus), on_termination(lambda: _close(bus)):
-        program(arguments or [])
+    is_running = False
+    try:
+        with runtime.bus as bus, observe_crackerjack(bus), on_termination(lambda: _close(bus)):
+            is_running = True
+            program(arguments or [])
+    except Exception as error:
+        if not is_running:
+            raise
+        sys.excepthook(type(error), error, error.__traceback__)  # crackerjack's own, shown as without us
+        return PROBLEMS
     return OK
 
 

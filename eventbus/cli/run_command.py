@@ -24,7 +24,7 @@ from eventbus.cli.log_access import note
 from eventbus.cli.options import LogDirectory, Progress, SessionId, settings_with
 from eventbus.cli.standard_streams import settle_streams
 from eventbus.contracts import EventSink
-from eventbus.errors import BusStateError
+from eventbus.errors import PluginError
 from eventbus.events import Event, WorkflowCompleted, WorkflowStarted, WorkflowStatus
 from eventbus.history import EventLog
 from eventbus.runtime import build_runtime
@@ -38,7 +38,6 @@ _FOLLOW_SECONDS = 0.15
 """How long the log is followed after the end of the command: three reads."""
 _DESCRIPTORS = 16
 """More than three event loops, a log and what reads it have open at once: 13."""
-_CANNOT_OBSERVE = (OSError, RuntimeError, MemoryError, BusStateError)
 _ENDED_BY_REQUEST = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -73,13 +72,15 @@ def _observed(settings: Settings, session_id: str) -> Generator[Callable[[Event]
         try:
             _check_descriptors()
             publish = stack.enter_context(_buses(settings, session_id))
-        except _CANNOT_OBSERVE as error:
+        except PluginError:  # which says how to run without storing
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is not the command's
             note(f"the command is not observed: {_reason(error)}")
             publish = _ignore
         yield publish
         try:
             stack.close()
-        except _CANNOT_OBSERVE as error:
+        except Exception as error:  # noqa: BLE001 - as above
             note(f"the command was not observed to its end: {_reason(error)}")
 
 
@@ -134,8 +135,8 @@ def _following(log: EventLog, session_id: str, screen: EventSink) -> Generator[N
                 task_status.started()
                 async for record in records:
                     screen.publish(record.event)
-        except OSError as error:
-            note(f"events of the command's processes are not shown: {error}")
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is not the command's
+            note(f"events of the command's processes are not shown: {_reason(error)}")
             with suppress(RuntimeError):  # it has started already
                 task_status.started()
 
