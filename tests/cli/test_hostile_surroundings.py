@@ -17,24 +17,11 @@ from eventbus.history import EventLog
 from eventbus.session_names import spell
 from tests.cli.conftest import Program
 
-_HEADER = (
-    '{"event_type":"segment_started","schema_version":1,"first_seq":1,'
-    '"timestamp":"2026-01-01T00:00:00Z","metadata":{},"session_id":null}\n'
-)
-
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
     (tmp_path / "log" / "events").mkdir(parents=True)
     return tmp_path / "log"
-
-
-@pytest.mark.parametrize("torn", ["", '{"event_type":"workf', "\n", "\0\0\0"])
-@pytest.mark.parametrize("command", ["sessions", "report", "stats", "export", "cat"])
-def test_a_segment_without_a_record_is_passed_over(cli: Program, log: Path, command: str, torn: str) -> None:
-    """A segment with only a header, or a header and a torn line, holds no session."""
-    (log / "events" / "20260101T000000.000000Z-1-abcdefabcdef.jsonl").write_text(_HEADER + torn)
-    assert cli(command, "--dir", log).returncode in (0, 4)
 
 
 def test_a_deleted_working_directory_is_no_project(cli: Program, somewhere: Path) -> None:
