@@ -14,6 +14,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from eventbus.fork_safety import ForkSafeLock
+from eventbus.session_names import name_of_bytes, name_to_bytes
 
 __all__ = [
     "SESSION_VARIABLE",
@@ -23,6 +24,7 @@ __all__ = [
     "mark_inactive",
     "new_id",
     "session_scope",
+    "set_session_of_process",
 ]
 
 SESSION_VARIABLE = "EVENTBUS_SESSION_ID"
@@ -57,7 +59,7 @@ def current_session_id() -> str | None:
         return session_id
     value = _environment.get(_variable)
     if value:
-        return os.fsdecode(value)
+        return name_of_bytes(value) if isinstance(value, bytes) else str(value)
     return _only_active
 
 
@@ -86,6 +88,14 @@ def session_scope(session_id: str | None = None) -> Generator[str]:
         yield session_id
     finally:
         _reset(token)
+
+
+def set_session_of_process(session_id: str) -> None:
+    """Set the environment variable: the session of this process and of the children it will start."""
+    if os.supports_bytes_environ:
+        os.environb[SESSION_VARIABLE.encode()] = name_to_bytes(session_id)  # the same in every locale
+    else:
+        os.environ[SESSION_VARIABLE] = session_id
 
 
 def mark_active(mark: object, session_id: str) -> None:

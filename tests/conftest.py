@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from tests.vocabulary import slow_attempts
 
@@ -23,7 +23,11 @@ for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.S
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, _handler)
 
-settings.register_profile("quick", max_examples=100, deadline=None)
+# A failure is reported as it was found. Looking for the smallest one takes up to five minutes for each
+# test that writes files, so only the nightly profile does.
+settings.register_profile(
+    "quick", max_examples=100, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate]
+)
 settings.register_profile(
     "nightly", max_examples=5_000, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )

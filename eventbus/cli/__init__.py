@@ -8,7 +8,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-from eventbus.cli.exit_codes import PROBLEMS, USAGE, CommandError, error_line
+from eventbus.cli.exit_codes import PROBLEMS, USAGE, CommandError, defect, error_line
 from eventbus.cli.standard_streams import make_streams_sound, settle_streams
 from eventbus.errors import PluginError, SettingsError
 
@@ -49,7 +49,9 @@ def _ended(arguments: Sequence[str]) -> int:
         except BrokenPipeError:
             return _BROKEN_PIPE
         except OSError as error:  # of the output, too: a full disk, a closed descriptor
-            return _fail(str(error), "", PROBLEMS)
+            code = _fail(str(error), "", PROBLEMS)
+        except Exception as error:  # noqa: BLE001 - a defect, of ours or of a plugin
+            code = _fail(defect(error), "please report this line", PROBLEMS)
         return code
 
 

@@ -18,6 +18,7 @@ from eventbus.cli.output_reader import while_output_is_read
 from eventbus.events import Event, UnknownEvent, event_types
 from eventbus.history import EventLog, Record
 from eventbus.history.export_formats import cloud_event, csv_header, csv_line
+from eventbus.session_names import name_of_argument
 
 __all__ = ["cat"]
 
@@ -31,7 +32,10 @@ def cat(
         bool, typer.Option("--follow", "-f", help="Then print new events as they come, until interrupted.")
     ] = False,
     session: Annotated[
-        str | None, typer.Option("--session", metavar="ID", help="Print only events of this session.")
+        str | None,
+        typer.Option(
+            "--session", parser=name_of_argument, metavar="ID", help="Print only events of this session."
+        ),
     ] = None,
     types: Annotated[
         list[str] | None,

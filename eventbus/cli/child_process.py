@@ -48,7 +48,7 @@ def blocked_signals() -> Generator[set[int]]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def start_child(command: Sequence[str], environment: Mapping[str, str]) -> int:
+def start_child(command: Sequence[str], environment: Mapping[str, str | bytes]) -> int:
     """Start a command; return its process id.
 
     Args:

@@ -7,7 +7,6 @@ Standard output and error belong to crackerjack, to the byte: progress is shown 
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import runpy
 import sys
 from collections.abc import Callable, Sequence
@@ -18,13 +17,13 @@ from typing import Annotated
 import typer
 
 from eventbus.bus import EventBus
-from eventbus.cli.exit_codes import NOT_FOUND, OK, CommandError
+from eventbus.cli.exit_codes import NOT_FOUND, OK, PROBLEMS, CommandError
 from eventbus.cli.gitignore import create_ignored_directory
 from eventbus.cli.on_termination import on_termination
 from eventbus.cli.options import LogDirectory, Progress, SessionId, settings_with
 from eventbus.integrations.crackerjack import end_executing, observe_crackerjack
 from eventbus.runtime import build_runtime
-from eventbus.session import SESSION_VARIABLE
+from eventbus.session import set_session_of_process
 
 __all__ = ["crackerjack"]
 
@@ -44,12 +43,20 @@ def crackerjack(
     # Crackerjack ends the process with its own exit code: SystemExit comes out of `program()`.
     program = _program()
     if session_id:
-        os.environ[SESSION_VARIABLE] = session_id
+        set_session_of_process(session_id)
     settings = settings_with(directory, progress)
     create_ignored_directory(settings.directory)
     runtime = build_runtime(settings, without=() if progress else ("console_progress",))
-    with runtime.bus as bus, observe_crackerjack(bus), on_termination(lambda: _close(bus)):
-        program(arguments or [])
+    is_running = False
+    try:
+        with runtime.bus as bus, observe_crackerjack(bus), on_termination(lambda: _close(bus)):
+            is_running = True
+            program(arguments or [])
+    except Exception as error:
+        if not is_running:
+            raise
+        sys.excepthook(type(error), error, error.__traceback__)  # crackerjack's own, shown as without us
+        return PROBLEMS
     return OK
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from eventbus.events.printable import printable
 
-__all__ = ["DAMAGED", "NOT_FOUND", "OK", "PROBLEMS", "USAGE", "CommandError", "error_line"]
+__all__ = ["DAMAGED", "NOT_FOUND", "OK", "PROBLEMS", "USAGE", "CommandError", "defect", "error_line"]
 
 OK = 0
 PROBLEMS = 1
@@ -37,3 +39,12 @@ def error_line(problem: str, hint: str) -> str:
     """Return ``error: problem. hint: do this`` as one line; an empty hint is left out."""
     parts = (f"error: {problem.rstrip('.')}", hint and f"hint: {hint.rstrip('.')}")
     return printable(". ".join(filter(None, parts)), _MAX_ERROR)
+
+
+def defect(error: Exception) -> str:
+    """Describe an exception that no command expects, with the place where it was raised."""
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    where = f" in {Path(place.tb_frame.f_code.co_filename).name}, line {place.tb_lineno}" if place else ""
+    return f"unexpected {type(error).__name__}{where}: {error}"

@@ -75,6 +75,11 @@ def _parts(form: ExportFormat, sessions: Iterator[CorrelatedSession]) -> Iterabl
 def _write(output: Path, parts: Iterable[bytes]) -> None:
     try:
         write_atomically(output, parts)
+    except BrokenPipeError:  # a FIFO whose reader has left, as in `main`
+        raise
     except OSError as error:
-        raise CommandError(f"{output} cannot be written: {error}", "choose another file", PROBLEMS) from error
+        reason = error.strerror or error
+        raise CommandError(
+            f"{output} cannot be written: {reason}", "choose another file", PROBLEMS
+        ) from error
     note(f"wrote {output}")

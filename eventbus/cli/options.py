@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeAlias, get_args
 import msgspec
 import typer
 
+from eventbus.session_names import name_of_argument
 from eventbus.settings import ProgressMode, Settings, load_settings
 
 __all__ = [
@@ -71,11 +72,21 @@ LogDirectory: TypeAlias = Annotated[
 ]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 OneSession: TypeAlias = Annotated[
-    str | None, typer.Argument(metavar="SESSION", help="A session id, or the beginning of one. Default: all.")
+    str | None,
+    typer.Argument(
+        parser=name_of_argument,
+        metavar="SESSION",
+        help="A session id, or the beginning of one. Default: all.",
+    ),
 ]
 SessionId: TypeAlias = Annotated[
     str | None,
-    typer.Option("--session", metavar="ID", help="Id of the session. Default: EVENTBUS_SESSION_ID."),
+    typer.Option(
+        "--session",
+        parser=name_of_argument,
+        metavar="ID",
+        help="Id of the session. Default: EVENTBUS_SESSION_ID.",
+    ),
 ]
 Progress: TypeAlias = Annotated[
     ProgressMode | None, choice(get_args(ProgressMode), "--progress", help="How to show progress on stderr.")

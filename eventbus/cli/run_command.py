@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -22,17 +22,22 @@ from eventbus.cli.child_process import blocked_signals, start_child, wait_for_ch
 from eventbus.cli.gitignore import create_ignored_directory
 from eventbus.cli.log_access import note
 from eventbus.cli.options import LogDirectory, Progress, SessionId, settings_with
+from eventbus.cli.standard_streams import settle_streams
 from eventbus.contracts import EventSink
+from eventbus.errors import PluginError
 from eventbus.events import Event, WorkflowCompleted, WorkflowStarted, WorkflowStatus
 from eventbus.history import EventLog
 from eventbus.runtime import build_runtime
 from eventbus.session import SESSION_VARIABLE, current_session_id, new_id, session_scope
+from eventbus.session_names import name_to_bytes
 from eventbus.settings import Settings
 
 __all__ = ["run"]
 
 _FOLLOW_SECONDS = 0.15
 """How long the log is followed after the end of the command: three reads."""
+_DESCRIPTORS = 16
+"""More than three event loops, a log and what reads it have open at once: 13."""
 _ENDED_BY_REQUEST = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -49,13 +54,58 @@ def run(
     """
     settings = settings_with(directory, progress)
     create_ignored_directory(settings.directory)
-    environment = {}
+    environment: dict[str, str | bytes] = {}
     with suppress(OSError):  # the working directory was deleted
         environment["EVENTBUS_DIR"] = str(settings.directory.absolute())
     with session_scope(session_id or current_session_id() or new_id()) as session:
-        environment[SESSION_VARIABLE] = session
-        with blocked_signals() as signals, _buses(settings, session) as publish:
-            return _run(command, {**os.environ, **environment}, signals, publish)
+        environment[SESSION_VARIABLE] = name_to_bytes(session)  # the same in every locale
+        with blocked_signals() as signals, _observed(settings, session) as publish:
+            code = _run(command, {**os.environ, **environment}, signals, publish)
+    settle_streams()  # what a subscriber printed: if that fails, the exit code is the command's own still
+    return code
+
+
+@contextmanager
+def _observed(settings: Settings, session_id: str) -> Generator[Callable[[Event], None]]:
+    """Run the buses; where that cannot be done, yield a function that ignores events, and say so."""
+    with ExitStack() as stack:
+        try:
+            _check_descriptors()
+            publish = stack.enter_context(_buses(settings, session_id))
+        except PluginError:  # which says how to run without storing
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is not the command's
+            note(f"the command is not observed: {_reason(error)}")
+            publish = _ignore
+        yield publish
+        try:
+            stack.close()
+        except Exception as error:  # noqa: BLE001 - as above
+            note(f"the command was not observed to its end: {_reason(error)}")
+
+
+def _reason(error: BaseException) -> str:
+    cause = error.__cause__ or error
+    return (isinstance(cause, OSError) and cause.strerror) or str(cause) or type(cause).__name__
+
+
+def _ignore(event: Event) -> None:
+    """Do nothing with an event."""
+
+
+def _check_descriptors() -> None:
+    """Check that the buses can be run: an event loop that is made halfway writes to stderr by itself.
+
+    Raises:
+        OSError: Too few descriptors are left.
+    """
+    opened: list[int] = []
+    try:
+        for _ in range(_DESCRIPTORS):
+            opened.append(os.dup(2))  # noqa: PERF401 - those before the error are closed, too
+    finally:
+        for each in opened:
+            os.close(each)
 
 
 @contextmanager
@@ -85,8 +135,8 @@ def _following(log: EventLog, session_id: str, screen: EventSink) -> Generator[N
                 task_status.started()
                 async for record in records:
                     screen.publish(record.event)
-        except OSError as error:
-            note(f"events of the command's processes are not shown: {error}")
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is not the command's
+            note(f"events of the command's processes are not shown: {_reason(error)}")
             with suppress(RuntimeError):  # it has started already
                 task_status.started()
 
@@ -100,7 +150,7 @@ def _following(log: EventLog, session_id: str, screen: EventSink) -> Generator[N
 
 def _run(
     command: Sequence[str],
-    environment: dict[str, str],
+    environment: Mapping[str, str | bytes],
     signals: set[int],
     publish: Callable[[Event], None],
 ) -> int:

@@ -10,9 +10,9 @@ import typer
 
 from eventbus.cli.exit_codes import DAMAGED, NOT_FOUND, PROBLEMS, USAGE, CommandError
 from eventbus.cli.log_access import DamageNotes, open_log
-from eventbus.events.json_safe import safe_text
 from eventbus.events.printable import printable
 from eventbus.history.session_history import SessionHistory
+from eventbus.session_names import spell, unspell
 
 __all__ = ["find_session", "open_history"]
 
@@ -46,21 +46,24 @@ def open_history(directory: Path | None) -> Generator[SessionHistory]:
 
 
 def find_session(history: SessionHistory, name: str) -> str:
-    """Return the session with this id, otherwise the only one whose id begins so.
+    """Return the session with this id, otherwise the only one whose id, or its spelling, begins so.
 
     Raises:
         CommandError: There is none, or there are several.
     """
-    name = safe_text(name)
-    if history.figures_of(name) is not None:
-        return name
-    found = history.names(name, _MAX_LISTED + 1) if name else []
+    # The spelling comes last: a session may have that very text as its id.
+    readings = dict.fromkeys((name, unspell(name))) if name else ()
+    for reading in readings:
+        if history.figures_of(reading) is not None:
+            return reading
+    found = next(filter(None, (history.names(each, _MAX_LISTED + 1) for each in readings)), [])
     if len(found) == 1:
         return found[0]
-    shown = printable(name)
+    shown = printable(spell(name))
     if not found:
         raise CommandError(
             f"no session begins with {shown!r}", "list them with: eventbus sessions", NOT_FOUND
         )
-    listed = ", ".join(map(printable, found[:_MAX_LISTED])) + (", …" if len(found) > _MAX_LISTED else "")
-    raise CommandError(f"several sessions begin with {shown!r}: {listed}", "type more of its id", USAGE)
+    listed = ", ".join([printable(spell(each)) for each in found[:_MAX_LISTED]])
+    more = ", …" if len(found) > _MAX_LISTED else ""
+    raise CommandError(f"several sessions begin with {shown!r}: {listed}{more}", "type more of its id", USAGE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from eventbus.correlation import CorrelatedSession
+from eventbus.session_names import spell
 
 __all__ = ["session_line"]
 
@@ -15,4 +16,5 @@ def session_line(session: CorrelatedSession) -> str:
     """Return a session's figures, without its records, as one line of JSON."""
     names = (name for name in session.__struct_fields__ if name not in _RECORDS)
     figures = {name: getattr(session, name) for name in names}
-    return msgspec.json.encode(figures | {"outcome": session.outcome}).decode()
+    shown = {"session_id": spell(session.session_id), "outcome": session.outcome}
+    return msgspec.json.encode(figures | shown).decode()

@@ -19,6 +19,7 @@ from eventbus.cli.session_access import open_history
 from eventbus.cli.session_json import session_line
 from eventbus.correlation import CorrelatedSession
 from eventbus.events.printable import printable
+from eventbus.session_names import spell
 
 __all__ = ["sessions"]
 
@@ -74,7 +75,7 @@ def _row(session: CorrelatedSession, max_name: int) -> _Row:
     failed = session.workflow_nodes_failed or session.workflows_failed + session.skills_failed
     took = elapsed(session.start_time, session.end_time)
     return {
-        "session": printable(session.session_id, max_name),
+        "session": printable(spell(session.session_id), max_name),
         "began": local_time(session.start_time),
         "took": "-" if session.is_unfinished else took,
         "skills": _fraction(session.skills_completed, session.skills),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+from contextlib import suppress
 
 __all__ = ["make_streams_sound", "settle_streams"]
 
@@ -25,13 +26,25 @@ def make_streams_sound() -> None:
 
 def settle_streams() -> None:
     """Flush the streams; discard what cannot be written: the interpreter would complain at its exit."""
-    for descriptor, stream in ((1, sys.stdout), (2, sys.stderr)):
+    for descriptor, name in ((1, "stdout"), (2, "stderr")):
         try:
-            stream.flush()
+            getattr(sys, name).flush()
         except OSError:
-            null_device = os.open(os.devnull, os.O_WRONLY)
+            _discard(descriptor, name)
+        except (AttributeError, ValueError):  # there is none, or it is closed
+            pass
+
+
+def _discard(descriptor: int, name: str) -> None:
+    """Lead a stream to nowhere."""
+    try:
+        os.close(descriptor)  # first: it may be the last one that may be open
+        null_device = os.open(os.devnull, os.O_WRONLY)
+        if null_device != descriptor:
             os.dup2(null_device, descriptor)
             os.close(null_device)
+    except OSError:
+        setattr(sys, name, None)
 
 
 def _occupy(descriptor: int) -> None:
@@ -40,4 +53,5 @@ def _occupy(descriptor: int) -> None:
     except OSError:
         # Results that nobody can read are an error, as they are in other programs: a descriptor that
         # is open for reading only refuses them. Notes are discarded.
-        os.open(os.devnull, os.O_WRONLY if descriptor == 2 else os.O_RDONLY)  # noqa: PLR2004
+        with suppress(OSError):  # there is no such device
+            os.open(os.devnull, os.O_WRONLY if descriptor == 2 else os.O_RDONLY)  # noqa: PLR2004

@@ -34,6 +34,7 @@ from eventbus.events import (
 )
 from eventbus.events.outcomes import OUTCOME_VERBS, outcome_of
 from eventbus.events.printable import printable
+from eventbus.session_names import name_of_argument, spell
 
 __all__ = ["show"]
 
@@ -43,7 +44,12 @@ _NO_PROBLEM = ("running", "passed", "skipped")
 
 
 def show(
-    session: Annotated[str, typer.Argument(metavar="SESSION", help="A session id, or the beginning of one.")],
+    session: Annotated[
+        str,
+        typer.Argument(
+            parser=name_of_argument, metavar="SESSION", help="A session id, or the beginning of one."
+        ),
+    ],
     directory: LogDirectory = None,
     as_json: AsJson = False,
 ) -> int:
@@ -73,7 +79,7 @@ def _timeline(events: Sequence[Event]) -> Iterator[str]:
 
 def _summary(session: CorrelatedSession) -> Iterator[str]:
     state = "unfinished" if session.is_unfinished else elapsed(session.start_time, session.end_time)
-    yield f"session {printable(session.session_id)}  began {local_time(session.start_time)}  {state}"
+    yield f"session {printable(spell(session.session_id))}  began {local_time(session.start_time)}  {state}"
     nodes = [
         f"{count} {word}"
         for count, word in (

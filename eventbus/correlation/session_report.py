@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from eventbus.correlation.correlated_session import CorrelatedSession
 from eventbus.events.printable import printable
+from eventbus.session_names import spell
 
 __all__ = [
     "Pattern",
@@ -145,7 +146,7 @@ def newest_first(sessions: Iterable[CorrelatedSession]) -> list[CorrelatedSessio
 def _session_lines(session: CorrelatedSession) -> list[str]:
     patterns = [f"  Pattern: {pattern.message}" for pattern in detect_patterns(session)]
     return [
-        f"Session: {printable(session.session_id)}",
+        f"Session: {printable(spell(session.session_id))}",
         f"  Skills Used: {session.skills}",
         f"  Skills Completed: {session.skills_completed}",
         f"  Workflow Nodes: {session.workflow_nodes_completed}",

@@ -28,7 +28,7 @@ def exit_in(error: BaseException) -> BaseException | None:
 
 
 def has_changed_since(context: Context) -> bool:
-    """Whether a context variable has been set since `context` was copied from the running one."""
+    """Whether a context variable has got an unequal value since `context` was copied from the running one."""
     try:
         return copy_context() != context  # compares one pointer as long as nothing has been set
     except BaseException as error:  # two values could not be compared

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from copy import copy
 from datetime import datetime
 from io import BytesIO
 from typing import Any, cast
@@ -22,6 +23,7 @@ from eventbus.events.event import Event, cache_until_next_class, classes_by_wire
 from eventbus.events.json_safe import json_safe, safe_text
 from eventbus.events.size import MAX_EVENT_BYTES, is_oversized
 from eventbus.events.vocabulary import UnknownEvent
+from eventbus.session_names import may_be_spelled, spell, unspell
 
 __all__ = [
     "Header",
@@ -72,6 +74,8 @@ def encode_small(event: Event) -> bytes:
     """Do the same as `encode` for an event that is not `is_oversized`."""
     try:
         line = _encoder.encode(_wire_fields(event) if isinstance(event, UnknownEvent) else event)
+        if may_be_spelled(line):
+            line = _encode_with_spelled_session(event)
     except _ENCODING_ERRORS:
         line = _encoder.encode(_json_safe_fields(event))
     return line if len(line) <= MAX_EVENT_BYTES else encode_truncated(event)
@@ -92,11 +96,23 @@ def encode_lines_of_small(events: Sequence[Event]) -> bytes:
         lines = _encoder.encode_lines(events)
     except _ENCODING_ERRORS:
         return encode_lines(events)
+    if may_be_spelled(lines):
+        return encode_lines(events)
     # Within this total no line can exceed the limit, since the others take the minimum at least.
     total = MAX_EVENT_BYTES + _MIN_EVENT_BYTES * (len(events) - 1)
     if len(lines) <= total or max(map(len, BytesIO(lines))) <= MAX_EVENT_BYTES + 1:
         return lines
     return encode_lines(events)
+
+
+def _encode_with_spelled_session(event: Event) -> bytes:
+    twin = copy(event)
+    force_setattr(twin, "session_id", _spelled(event.session_id))
+    return _encoder.encode(_wire_fields(twin) if isinstance(twin, UnknownEvent) else twin)
+
+
+def _spelled(session_id: Any) -> Any:
+    return spell(session_id) if isinstance(session_id, str) else session_id
 
 
 def _wire_fields(event: UnknownEvent) -> dict[str, Any]:
@@ -111,6 +127,7 @@ def _json_safe_fields(event: Event) -> dict[str, Any]:
     else:
         wire = {name: getattr(event, name) for name in event.__struct_fields__}
         wire = {"event_type": event.__struct_config__.tag, **wire}
+    wire["session_id"] = _spelled(event.session_id)
     return {
         name: value if issubclass(type(value), datetime) else json_safe(value) for name, value in wire.items()
     }
@@ -173,6 +190,8 @@ def decode(line: bytes | str) -> Event:
     if header.session_id is msgspec.UNSET:
         # The decoder has filled in the reader's session.
         force_setattr(event, "session_id", None)
+    elif header.session_id is not None and "\\" in header.session_id:
+        force_setattr(event, "session_id", unspell(header.session_id))
     return event
 
 
@@ -236,7 +255,8 @@ def decode_unknown(line: bytes | str) -> UnknownEvent:
     fields: dict[str, Any] = msgspec.json.decode(line)
     base = msgspec.convert({name: fields.pop(name) for name in _BASE_FIELDS if name in fields}, _BaseFields)
     wire_name = fields.pop("event_type")
-    return UnknownEvent.kept_whole(base.session_id, base.timestamp, base.metadata, wire_name, fields)
+    session_id = None if base.session_id is None else unspell(base.session_id)
+    return UnknownEvent.kept_whole(session_id, base.timestamp, base.metadata, wire_name, fields)
 
 
 class _BaseFields(msgspec.Struct):

@@ -26,6 +26,7 @@ from eventbus.events.vocabulary import (
     WorkflowEvent,
     WorkflowStarted,
 )
+from eventbus.session_names import unspell
 
 __all__ = ["invocation_of_record", "skill_events", "workflow_events"]
 
@@ -69,6 +70,8 @@ def skill_events(items: Iterable[Any]) -> Iterator[SkillEvent]:
 
 def _invocation(item: Any, invoked_at: datetime, place: int) -> SkillInvocation:
     fields = {name: _value(item, name) for name in _INVOCATION_FIELDS}
+    if isinstance(item, Mapping):
+        fields["session_id"] = _unspelled(fields["session_id"])
     if all(value is None for value in fields.values()) and not isinstance(item, Mapping):
         raise DecodeError(f"item {place} is not a skill invocation: {type(item).__name__}")
     return invocation_of_record(fields | {"invoked_at": invoked_at.isoformat()}, place)
@@ -148,8 +151,16 @@ def _workflow_event(record: Mapping[str, Any], timestamp: datetime, place: int) 
         if value is not None:
             fields[name] = value
     # The session is always given: by default an event takes the reader's session.
-    fields |= {"timestamp": timestamp, "metadata": metadata, "session_id": record.get("session_id")}
+    fields |= {
+        "timestamp": timestamp,
+        "metadata": metadata,
+        "session_id": _unspelled(record.get("session_id")),
+    }
     return _converted({**_given(fields), "session_id": fields["session_id"]}, cls, place)
+
+
+def _unspelled(session_id: Any) -> Any:
+    return unspell(session_id) if isinstance(session_id, str) else session_id
 
 
 def _value(item: Any, name: str) -> Any:

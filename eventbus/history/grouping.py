@@ -3,6 +3,8 @@
 The key of an event is its session; of an event without a session, its run or its skill invocation.
 Runs without a session and without an id differ only in their order, so all such runs of one workflow
 have the same key, and several buckets (see `eventbus.correlation`) are known from it.
+
+A key is text that can be stored: its ids are spelled (see `eventbus.session_names`).
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from eventbus.correlation import UNATTRIBUTED
+from eventbus.session_names import spell, unspell
 
 __all__ = ["has_several_sessions", "partition_key", "partition_key_of_session", "session_id_of"]
 
@@ -18,6 +21,11 @@ _SESSION, _RUN, _SKILL, _WORKFLOW = "session:", "run:", "skill:", "workflow:"
 
 def partition_key(event: Any) -> str | None:
     """Return an event's key; None for an event that belongs to no session, run or invocation."""
+    key = _key_of(event)
+    return None if key is None else spell(key)
+
+
+def _key_of(event: Any) -> str | None:
     if event.session_id:
         return f"{_SESSION}{event.session_id}"
     workflow_id = getattr(event, "workflow_id", None)
@@ -30,8 +38,8 @@ def partition_key(event: Any) -> str | None:
 def partition_key_of_session(name: str) -> str:
     """Return the key of the events of a session or bucket."""
     if not name.startswith(UNATTRIBUTED):
-        return f"{_SESSION}{name}"
-    key = name.removeprefix(UNATTRIBUTED)
+        return spell(f"{_SESSION}{name}")
+    key = spell(name.removeprefix(UNATTRIBUTED))
     return key.rpartition("@")[0].rpartition("#")[0] if key.startswith(_WORKFLOW) else key
 
 
@@ -42,4 +50,4 @@ def has_several_sessions(key: str) -> bool:
 
 def session_id_of(key: str) -> str | None:
     """Return the session id in a key; None for the keys of buckets."""
-    return key.removeprefix(_SESSION) if key.startswith(_SESSION) else None
+    return unspell(key.removeprefix(_SESSION)) if key.startswith(_SESSION) else None

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from eventbus.correlation.correlated_session import CorrelatedSession
+from eventbus.session_names import spell, unspell
 
 __all__ = [
     "DATABASE_ERRORS",
@@ -35,15 +36,18 @@ def index_error(error: Exception) -> Exception:
 
 def figures_row(key: str, session: CorrelatedSession) -> tuple[Any, ...]:
     """Return the row of a session."""
-    figures = msgspec.json.encode(session)
-    row = session.session_id, key, session.start_time, figures
+    name = spell(session.session_id)
+    figures = msgspec.json.encode(msgspec.structs.replace(session, session_id=name))
+    row = name, key, session.start_time, figures
     return *row, _checksum(*row)
 
 
 def decode_figures(row: tuple[Any, ...]) -> CorrelatedSession:
     """Return the session of a row; raise InvalidIndexError if the row is damaged."""
     check_row(row)
-    return msgspec.json.decode(row[3], type=CorrelatedSession)
+    session = msgspec.json.decode(row[3], type=CorrelatedSession)
+    session.session_id = unspell(session.session_id)
+    return session
 
 
 def check_row(row: tuple[Any, ...]) -> None:

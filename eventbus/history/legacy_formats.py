@@ -31,6 +31,7 @@ from eventbus.events.json_safe import json_safe, safe_text
 from eventbus.events.legacy_records import invocation_of_record, workflow_events
 from eventbus.events.records import SkillInvocation, skill_invocation_record, workflow_event_record
 from eventbus.history.grouping import partition_key_of_session, session_id_of
+from eventbus.session_names import spell, unspell
 from eventbus.trackers.skill_metrics import SkillMetrics
 
 __all__ = [
@@ -130,7 +131,10 @@ def _damaged(path: Path, error: Exception) -> DecodeError:
 def _invocation(item: Any, place: int) -> SkillInvocation:
     if not isinstance(item, dict):
         raise DecodeError(f"item {place} is not a skill invocation: {type(item).__name__}")
-    return invocation_of_record(cast("dict[str, Any]", item), place)
+    invocation = invocation_of_record(cast("dict[str, Any]", item), place)
+    if invocation.session_id is not None:
+        invocation.session_id = unspell(invocation.session_id)
+    return invocation
 
 
 # Writing.
@@ -173,7 +177,7 @@ def correlation_parts(sessions: Iterable[CorrelatedSession]) -> Iterator[bytes]:
     yield b'{\n  "sessions": {'
     end = b""
     for session in sessions:
-        name = msgspec.json.encode(safe_text(session.session_id))
+        name = msgspec.json.encode(spell(session.session_id))
         yield (b"," if end else b"") + b"\n    " + name + b": " + _indented(_session(session), 2)
         end = b"\n  "
     now = msgspec.json.encode(datetime.now(UTC).isoformat())
@@ -213,7 +217,7 @@ def _add_up(
 
 def _with_session(invocation: SkillInvocation) -> dict[str, Any]:
     record = skill_invocation_record(invocation)
-    return record if invocation.session_id is None else {**record, "session_id": invocation.session_id}
+    return record if invocation.session_id is None else {**record, "session_id": spell(invocation.session_id)}
 
 
 def _as_local(text: str) -> str:
@@ -236,7 +240,7 @@ def _session(session: CorrelatedSession) -> dict[str, Any]:
     invocations = [json_safe(invocation) for invocation in session.skill_invocations]
     return {
         **session.to_dict(),
-        "session_id": safe_text(session.session_id),
+        "session_id": spell(session.session_id),
         "skill_invocations": invocations,
     }
 

@@ -32,6 +32,7 @@ from eventbus.events import (
 from eventbus.events.codec import decoders
 from eventbus.history.record_lines import is_utf8
 from eventbus.history.stored_lines import Block
+from eventbus.session_names import may_be_spelled
 
 __all__ = ["count_lost", "decode_raw", "raw_types"]
 
@@ -69,7 +70,9 @@ def raw_types() -> dict[type[Any], type[Event]]:
 def decode_raw(block: Block) -> list[Any] | None:
     """Return raw structs for the lines of a block; None if one of the lines needs an event."""
     data = block.data
-    if block.is_tail or not is_utf8(data) or _is_replaced() or any(each in data for each in _EXTREME_YEARS):
+    if block.is_tail or not is_utf8(data) or may_be_spelled(data) or _is_replaced():
+        return None
+    if any(each in data for each in _EXTREME_YEARS):
         return None
     try:
         structs: list[Any] = _decoder().decode_lines(data)

@@ -34,6 +34,7 @@ from eventbus.history.segment_files import SegmentFile
 from eventbus.history.selection import Selection
 from eventbus.history.stored_lines import Block, Damage
 from eventbus.session import session_scope
+from eventbus.session_names import may_be_spelled
 
 __all__ = ["OnDamage", "Reader", "Record", "time_of_event", "time_of_record"]
 
@@ -133,7 +134,7 @@ class Reader:
         """Return the events of a block; None if a line in it is not an ordinary record."""
         decoder = _decoder_of_all()
         data = block.data
-        if decoder is None or block.is_tail or not data or not is_utf8(data):
+        if decoder is None or block.is_tail or not data or not is_utf8(data) or may_be_spelled(data):
             return None
         began = datetime.now(UTC)
         try:

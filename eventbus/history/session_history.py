@@ -25,6 +25,7 @@ from eventbus.history.log import EventLog
 from eventbus.history.reading import time_of_event
 from eventbus.history.stored_lines import Damage
 from eventbus.history.unfinished import LiveWriters, all_unfinished, unfinished
+from eventbus.session_names import spell, unspell
 
 __all__ = ["SessionHistory"]
 
@@ -107,7 +108,7 @@ class SessionHistory:
     def figures_of(self, name: str) -> CorrelatedSession | None:
         """Return a session without its records, or None if there is none of this name."""
         joined = self._joined.get(name)
-        stored = joined or self._query(lambda index: index.figures_of(name))
+        stored = joined or self._query(lambda index: index.figures_of(spell(name)))
         return None if stored is None else self._as_of_now(_without_records(stored))
 
     def count(self) -> int:
@@ -120,7 +121,7 @@ class SessionHistory:
 
     def names(self, prefix: str = "", limit: int = 10) -> list[str]:
         """Return at most `limit` names of sessions that begin with a prefix, in order."""
-        stored = self._query(lambda index: index.names(prefix, limit))
+        stored = map(unspell, self._query(lambda index: index.names(spell(prefix), limit)))
         joined = [name for name in self._joined if name.startswith(prefix)]
         return sorted({*stored, *joined})[:limit]
 
@@ -185,7 +186,7 @@ class SessionHistory:
                 self.log.on_damage(damage)
 
     def _fold(self, index: Index, name: str) -> CorrelatedSession | None:
-        stored = index.figures_of(name)
+        stored = index.figures_of(spell(name))
         if stored is None:
             return None
         correlation = Correlation(None, MAX_RECORDS_PER_SESSION)

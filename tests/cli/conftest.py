@@ -40,6 +40,7 @@ def cli(somewhere: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureF
                 patch.setenv(name, value)
             code = main(words)
         out, err = capfd.readouterr()
+        assert "error: unexpected " not in err, err  # an exception that no command expects
         return subprocess.CompletedProcess(words, code, out, err)
 
     return run

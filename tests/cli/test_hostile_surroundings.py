@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,27 +10,18 @@ import threading
 from pathlib import Path
 
 import pytest
+from eventbus_subscribers import JsonPersister
 
+from eventbus import EventBus, NodeCompleted
+from eventbus.history import EventLog
+from eventbus.session_names import spell
 from tests.cli.conftest import Program
-
-_HEADER = (
-    '{"event_type":"segment_started","schema_version":1,"first_seq":1,'
-    '"timestamp":"2026-01-01T00:00:00Z","metadata":{},"session_id":null}\n'
-)
 
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
     (tmp_path / "log" / "events").mkdir(parents=True)
     return tmp_path / "log"
-
-
-@pytest.mark.parametrize("torn", ["", '{"event_type":"workf', "\n", "\0\0\0"])
-@pytest.mark.parametrize("command", ["sessions", "report", "stats", "export", "cat"])
-def test_a_segment_without_a_record_is_passed_over(cli: Program, log: Path, command: str, torn: str) -> None:
-    """A segment with only a header, or a header and a torn line, holds no session."""
-    (log / "events" / "20260101T000000.000000Z-1-abcdefabcdef.jsonl").write_text(_HEADER + torn)
-    assert cli(command, "--dir", log).returncode in (0, 4)
 
 
 def test_a_deleted_working_directory_is_no_project(cli: Program, somewhere: Path) -> None:
@@ -71,6 +63,30 @@ def test_an_export_follows_links(cli: Program, log: Path, tmp_path: Path, *, dan
     assert target.read_text().startswith("{")
 
 
+def test_an_export_to_the_standard_output_is_appended(log: Path, tmp_path: Path) -> None:
+    """`export --output /dev/stdout >> FILE` appends to the file, as without the option."""
+    path = tmp_path / "file"
+    path.write_bytes(b"before ")
+    with path.open("ab") as file:
+        command = [sys.executable, "-m", "eventbus", "export", "--dir", str(log), "--output", "/dev/stdout"]
+        assert subprocess.run(command, stdout=file, timeout=60, check=False).returncode == 0
+    assert path.read_bytes().startswith(b"before {")
+
+
+def test_an_export_to_what_cannot_be_written_is_one_error(cli: Program, log: Path, tmp_path: Path) -> None:
+    """An export to a directory, or below a file, ends with one line that names it, and leaves nothing."""
+    (tmp_path / "file").touch()
+    before = sorted(tmp_path.iterdir())
+    for output in (tmp_path, tmp_path / "file" / "below", "/dev/full", "/dev/fd/999", ""):
+        ended = cli("export", "--dir", log, "--output", output)
+        (error,) = ended.stderr.splitlines()
+        assert (ended.returncode, error.startswith(f"error: {output or '.'} cannot be written: ")) == (
+            1,
+            True,
+        )
+    assert sorted(tmp_path.iterdir()) == before
+
+
 def test_a_wrong_setting_is_the_only_one_in_the_hint(cli: Program) -> None:
     """The hint about a wrong setting names that setting only."""
     ended = cli("run", "--", "true", EVENTBUS_PROGRESS="bogus")
@@ -88,23 +104,47 @@ def test_the_demo_keeps_its_log_out_of_commits(cli: Program, somewhere: Path) ->
 
 def test_undecodable_sessions_stay_different(cli: Program, log: Path) -> None:
     """Sessions whose names cannot be decoded stay different sessions, in a log whose name cannot be, too."""
-    there = log / "caf\udce9"
-    for name in ("s-\udcfc", "s-\udce4"):
-        run: list[str | Path] = [
-            sys.executable,
-            "-m",
-            "eventbus",
-            "run",
-            "--session",
-            name,
-            "--dir",
-            there,
-            "--",
-            "true",
-        ]
-        assert subprocess.run(run, timeout=60, check=False).returncode == 0
-        assert cli("show", name, "--dir", there).returncode == 0
-    listed = cli("sessions", "--dir", there).stdout
-    assert r"s-\udcfc" in listed
-    assert r"s-\udce4" in listed
+    there, names = log / "caf\udce9", ("s-\udcfc", "s-\udce4", r"s-\udce4", r"s-\u005cudce4")
+    with EventBus([JsonPersister(there)]) as bus:
+        for name in names:
+            bus.publish(NodeCompleted(session_id=name, workflow_id=f"{name!a}", node_id="n"))
+    for name in names:
+        line = json.loads(cli("cat", "--session", name, "--dir", there).stdout)
+        assert (line["session_id"], line["workflow_id"]) == (spell(name), f"{name!a}")
+        assert json.loads(cli("report", name, "--json", "--dir", there).stdout)["session_id"] == spell(name)
+        assert list(json.loads(cli("export", name, "--dir", there).stdout)["sessions"]) == [spell(name)]
+        assert f"session {spell(name)} " in cli("show", name, "--dir", there).stdout
+    for command in ("sessions", "report"):
+        listed = cli(command, "--dir", there).stdout.split()
+        assert {*map(spell, names)} <= {*listed}
     assert r"caf\\udce9" in cli("stats", "--json", "--dir", there).stdout
+
+
+def test_a_session_is_found_by_what_was_printed(cli: Program, log: Path) -> None:
+    """A name as the commands print it finds its session, if no session has that text as its name."""
+    with EventBus([JsonPersister(log)]) as bus:
+        for name in ("s-\udcfc", "t-\udcfc", r"t-\udcfc"):
+            bus.publish(NodeCompleted(session_id=name, workflow_id=f"{name!a}", node_id="n"))
+    for shown, found in ((r"s-\udcfc", "s-\udcfc"), (r"t-\udcfc", r"t-\udcfc"), (r"t-\u005cud", r"t-\udcfc")):
+        assert json.loads(cli("show", shown, "--json", "--dir", log).stdout)["workflow_id"] == f"{found!a}"
+
+
+def test_a_session_has_one_name_in_every_locale(log: Path) -> None:
+    """`run` gives the command the session that it was given, byte by byte, in a locale without UTF-8."""
+    command = (sys.executable, "-m", "eventbus", "run", "--dir", str(log), "--session")
+    shown = subprocess.run(
+        [
+            *map(os.fsencode, command),
+            b"s-\xe9-\xc3\xbc",
+            b"--",
+            b"sh",
+            b"-c",
+            b"printf %s $EVENTBUS_SESSION_ID",
+        ],
+        env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0"},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert (shown.returncode, shown.stdout) == (0, b"s-\xe9-\xc3\xbc")
+    assert {event.session_id for event in EventLog(log)} == {"s-\udce9-ü"}

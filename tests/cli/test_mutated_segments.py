@@ -22,7 +22,7 @@ from eventbus.history import Damage, EventLog
 from eventbus.history.index_state import index_state
 from eventbus.history.session_history import SessionHistory
 from tests.cli.report_examples import COMMANDS, TIMES, skill
-from tests.history.log_examples import START, fewer_examples
+from tests.history.log_examples import START, fewer_examples, header
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +77,7 @@ def _mutations() -> st.SearchStrategy[Callable[[bytes], bytes]]:
         st.sampled_from(
             [b"\0" * 5_000, b"\n", b"[" * 2_000, b"\xef\xbb\xbf", b'{"seq":1,"event_type":"x"}\n']
         ),
+        st.sampled_from([header("other"), b"{}\n", b'"', b"-", b"9" * 30, b"\xff"]),
         st.sampled_from(
             [b'"duration_seconds":1e308,', b'"attempt":99999999999999999999999,', b"\xed\xa0\x80"]
         ),
@@ -92,11 +93,14 @@ def _mutations() -> st.SearchStrategy[Callable[[bytes], bytes]]:
 
 
 def run(*words: str) -> int:
-    """Run a command in this process; throw its output away."""
+    """Run a command in this process; throw its output away, except for an unexpected exception."""
     streams = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
     try:
-        return main(list(words))
+        code = main(list(words))
+        sys.stderr.seek(0)
+        assert "error: unexpected " not in (noted := sys.stderr.read()), noted
+        return code
     finally:
         sys.stdout, sys.stderr = streams
 

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import TypeAlias
 
 import pytest
+from eventbus_subscribers import JsonPersister
 
+from eventbus import EventBus, NodeCompleted
 from eventbus.cli import main
 
 Program: TypeAlias = "Callable[..., subprocess.CompletedProcess[str]]"
@@ -160,3 +162,56 @@ def test_the_program_can_be_called_as_a_function(capsys: pytest.CaptureFixture[s
     assert main(["frobnicate"]) == 2
     assert capsys.readouterr().err.startswith("error: ")
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize(
+    "command", ["sessions", "report", "stats", "export", "show s", "doctor --repair", "cat"]
+)
+def test_a_defect_is_one_line(
+    tmp_path: Path, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An exception that nothing expects ends a command with one line, which names it and its place."""
+
+    def defective(*_: object) -> None:
+        raise NameError("name 'zork' is not defined")
+
+    with EventBus([JsonPersister(tmp_path)]) as bus:
+        bus.publish(NodeCompleted(session_id="s", workflow_id="w", node_id="n"))
+    monkeypatch.setattr("eventbus.history.indexing.decode_raw", defective)
+    monkeypatch.setattr("eventbus.history.reading.Reader.records", defective)
+    assert main([*command.split(), "--dir", str(tmp_path)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: unexpected NameError in test_program.py, line ")
+
+
+def test_a_defect_of_crackerjack_is_shown_as_without_eventbus(
+    cli: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exception of crackerjack itself comes with its traceback."""
+
+    def crash(arguments: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("eventbus.cli.crackerjack_command._program", lambda: crash)
+    ended = cli("crackerjack", "--dir", tmp_path, "run")
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("Traceback ")
+    assert ended.stderr.endswith("ZeroDivisionError\n")
+
+
+_WITHOUT_BUSES = """
+import sys
+from eventbus.cli import main, run_command
+run_command.build_runtime = None
+sys.exit(main(["run", "--", "sh", "-c", "exit 7"]))
+"""
+
+
+def test_a_defect_of_observing_does_not_keep_a_command_from_running(tmp_path: Path) -> None:
+    """`run` runs the command unobserved if observing it fails for whatever reason."""
+    program = [sys.executable, "-c", _WITHOUT_BUSES]
+    ended = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (
+        7,
+        "note: the command is not observed: 'NoneType' object is not callable\n",
+    )

@@ -49,15 +49,29 @@ def forbid(monkeypatch: pytest.MonkeyPatch, forbidden: Path) -> None:
     monkeypatch.setattr(os, "open", fail)
 
 
-@pytest.mark.parametrize("tail", [b"", b'{"seq":1,"eve', b"\0" * 100])
-def test_a_segment_without_a_record_costs_nothing(cli: Program, tmp_path: Path, tail: bytes) -> None:
+HEADER = header("empty")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(HEADER, id="a header"),
+        pytest.param(HEADER * 2, id="two headers"),
+        pytest.param(HEADER + b'{"seq":1,"event_type":"node_com', id="a torn line"),
+        pytest.param(HEADER + bytes(4_096), id="zeros"),
+        pytest.param(HEADER + b"\n" * 100, id="line feeds"),
+        pytest.param(HEADER.replace(b'"first_seq":1', b'"first_seq":1' + b"0" * 30), id="a vast number"),
+    ],
+)
+def test_a_segment_without_a_record_costs_nothing(cli: Program, tmp_path: Path, content: bytes) -> None:
     """A header alone, and a header with a torn line, is a segment without records, and no damage."""
     write_sound(tmp_path / "log")
-    write(tmp_path / "log", "empty", header("empty") + tail)
-    for command in OF_SESSIONS:
+    write(tmp_path / "log", "empty", content)
+    for command in (*OF_SESSIONS, ["cat"]):
         done = cli(*command, "--dir", tmp_path / "log")
         assert (done.returncode, done.stderr) == (0, ""), command
-    assert "sound" in cli("sessions", "--dir", tmp_path / "log").stdout
+        assert "sound" in done.stdout or command[0] in ("stats", "export"), command
 
 
 def test_a_header_may_be_a_block_of_its_own(cli: Program, tmp_path: Path) -> None:

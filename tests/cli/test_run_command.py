@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import pty
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -230,3 +232,82 @@ def test_a_log_that_cannot_be_written_does_not_stop_the_command(program: Program
     assert (ended.returncode, ended.stdout) == (4, "done\n")
     assert "Traceback" not in ended.stderr
     assert (tmp_path / "file").read_text() == "no directory"
+
+
+SAYS_AND_FAILS = "echo said; exit 7"
+_STREAMS = [" ".join(some) for count in range(1, 4) for some in combinations(("<&-", ">&-", "2>&-"), count)]
+
+
+def _run_in_a_shell(directory: Path, before: str, after: str = "") -> subprocess.CompletedProcess[str]:
+    command = shlex.join([sys.executable, "-m", "eventbus", "run", "--", "sh", "-c", SAYS_AND_FAILS])
+    return subprocess.run(
+        ["sh", "-c", f"{before}\n{command} {after}"],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    "limit", [pytest.param(n, marks=() if n == 9 else pytest.mark.nightly) for n in range(5, 31)]
+)
+def test_without_descriptors_the_command_runs_unobserved(tmp_path: Path, limit: int) -> None:
+    """Where too few files may be open, the command runs all the same, and one line says so."""
+    ended = _run_in_a_shell(tmp_path, f"ulimit -n {limit}")
+    assert (ended.returncode, ended.stdout) == (7, "said\n")
+    if limit < 16:
+        assert ended.stderr == "note: the command is not observed: Too many open files\n"
+
+
+@pytest.mark.parametrize("limit", [50_000, 60_000, 70_000, 80_000, 100_000])
+@pytest.mark.nightly
+def test_without_memory_the_command_runs_unobserved(tmp_path: Path, limit: int) -> None:
+    """Where no thread can be started, the command runs all the same, with its exit code."""
+    ended = _run_in_a_shell(tmp_path, f"ulimit -v {limit}")
+    assert (ended.returncode, ended.stdout) == (7, "said\n")
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    "streams",
+    [
+        pytest.param(each, marks=() if each.count("&") == 3 else pytest.mark.nightly)
+        for each in (*_STREAMS, ">/dev/full", "2>/dev/full", ">/dev/full 2>/dev/full")
+    ],
+)
+def test_closed_and_full_streams_do_not_change_the_exit_code(tmp_path: Path, streams: str) -> None:
+    """With closed or full standard streams, `run` ends with the command's own exit code."""
+    ended = _run_in_a_shell(tmp_path, "", streams)
+    assert ended.returncode == 7
+    assert "Traceback" not in ended.stderr
+    assert len(_stored(tmp_path / ".session-buddy")) == 2
+
+
+@pytest.mark.parametrize("blocks", [0, 1])
+@pytest.mark.nightly
+def test_a_limited_file_size_does_not_change_the_exit_code(tmp_path: Path, blocks: int) -> None:
+    """Where files may not grow, `run` says what it could not store, and ends with the command's exit code."""
+    ended = _run_in_a_shell(tmp_path, f"ulimit -f {blocks}")
+    assert (ended.returncode, ended.stdout) == (7, "said\n")
+    assert "not stored: " in ended.stderr
+
+
+_SETTLE = """
+import resource, sys
+from eventbus.cli.standard_streams import settle_streams
+sys.stdout = open(1, "w", closefd=False)  # buffered, whatever PYTHONUNBUFFERED is
+print("this cannot be written")
+resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
+sys.stderr.close()
+settle_streams()
+sys.exit(7)
+"""
+
+
+def test_streams_are_settled_without_descriptors() -> None:
+    """What cannot be written is discarded, also if no more file may be opened, or a stream is closed."""
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run([sys.executable, "-c", _SETTLE], stdout=full, timeout=60, check=False)
+    assert ended.returncode == 7

@@ -233,6 +233,24 @@ async def test_a_call_sees_nothing_of_the_one_before(host: str, kind: str) -> No
     assert seen == [(0, None)] * 4
 
 
+@in_every_host
+async def test_a_call_may_see_an_equal_value_of_the_one_before(host: str) -> None:
+    """The one exception is a value that equals the one that `start` left: it may be another object."""
+    seen: list[int] = []
+
+    def handle(event: Event) -> None:
+        seen.append(_variable.get())
+        _variable.set(False)
+
+    bus = EventBus()
+    bus.subscribe(handle, Tick)
+    with_default = _variable.set(0)
+    async with running(bus, host):
+        publish(bus, 1, 2)
+    _variable.reset(with_default)
+    assert seen == [0, 0]
+
+
 def test_a_tap_and_a_key_change_no_context_of_the_publisher() -> None:
     """A context variable that a tap or a key function sets is not seen by the publisher."""
 
