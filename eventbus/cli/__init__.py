@@ -8,7 +8,8 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-from eventbus.cli.exit_codes import PROBLEMS, USAGE, CommandError, error_line
+from eventbus import __version__
+from eventbus.cli.exit_codes import OK, PROBLEMS, USAGE, CommandError, error_line
 from eventbus.cli.standard_streams import make_streams_sound, settle_streams
 from eventbus.errors import PluginError, SettingsError
 
@@ -54,6 +55,9 @@ def _ended(arguments: Sequence[str]) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
+    if list(arguments) == ["--version"]:  # shells and editors ask for it: without the rest of the program
+        print(f"eventbus {__version__}")
+        return OK
     try:
         from eventbus.cli.app import run  # noqa: PLC0415 - typer is an extra
     except ModuleNotFoundError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +14,9 @@ from typing import TypeAlias
 
 import pytest
 
+import eventbus
 from eventbus.cli import main
+from eventbus.cli.app import COMMANDS
 
 Program: TypeAlias = "Callable[..., subprocess.CompletedProcess[str]]"
 
@@ -33,15 +36,37 @@ def test_the_version_is_the_distributions(program: Program) -> None:
     assert (ended.returncode, ended.stdout) == (0, f"eventbus {importlib.metadata.version('eventbus')}\n")
 
 
-def test_the_version_without_metadata(cli: Program, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A zipapp or a frozen program, which has no metadata, says that its version is unknown."""
-
-    def find_nothing(name: str) -> str:
-        raise importlib.metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(importlib.metadata, "version", find_nothing)
+def test_the_version_needs_nothing_else(cli: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`eventbus --version` is printed before the rest of the program, or of `eventbus`, is imported."""
+    monkeypatch.setitem(sys.modules, "eventbus.cli.app", None)
+    monkeypatch.setitem(sys.modules, "eventbus.public_names", None)
     ended = cli("--version")
-    assert (ended.returncode, ended.stdout) == (0, "eventbus of unknown version\n")
+    assert (ended.returncode, ended.stdout) == (0, f"eventbus {eventbus.__version__}\n")
+
+
+def test_the_list_of_commands_is_true(cli: Program) -> None:
+    """Each command can be imported, and its line in the list is the first sentence of its help."""
+    listed = cli("--help", COLUMNS="100").stdout
+    for command in COMMANDS:
+        first, *_ = (command.load().__doc__ or "").split("\n")
+        assert first == command.summary
+        assert re.search(rf"^  {command.name} +{re.escape(first)}$", listed, re.MULTILINE)
+
+
+def test_a_command_imports_no_other(tmp_path: Path) -> None:
+    """A command runs without the modules of the other commands, and without `eventbus.public_names`."""
+    script = (
+        "import sys\n"
+        "from eventbus.cli import main\n"
+        "assert main(['stats', '--dir', 'nowhere']) == 3\n"
+        "print(*sys.modules)\n"
+    )
+    command = [sys.executable, "-c", script]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, check=True, text=True)
+    imported = {*ended.stdout.split()}
+    assert "eventbus.cli.log_statistics" in imported
+    others = {f"eventbus.cli.{each.module or each.name}" for each in COMMANDS if each.name != "stats"}
+    assert not imported & {*others, "eventbus.public_names", "rich.console"}
 
 
 def test_help_lists_the_commands_and_is_also_the_error_without_a_command(cli: Program) -> None:
@@ -87,7 +112,7 @@ def test_without_the_extra_the_error_says_what_to_install(tmp_path: Path) -> Non
         "sys.modules['typer'] = None\n"
         "import eventbus\n"
         "from eventbus.cli import main\n"
-        "sys.exit(main(['--version']))\n"
+        "sys.exit(main(['sessions']))\n"
     )
     ended = subprocess.run(
         [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False
