@@ -59,16 +59,17 @@ def _run(arguments: Sequence[str]) -> int:
         print(f"eventbus {__version__}")
         return OK
     try:
-        from eventbus.cli.app import run  # noqa: PLC0415 - typer is an extra
+        from eventbus.cli.app import run  # noqa: PLC0415 - `--version` does without it
+
+        return run(arguments)
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] not in ("typer", "rich", "click"):
+        if error.name is None or error.name.partition(".")[0] != "rich":
             raise
         raise CommandError(
-            f"the command line needs {error.name}, which is not installed",
+            "colours need rich, which is not installed",
             "install it with: pip install 'eventbus[cli]'",
             USAGE,
         ) from error
-    return run(arguments)
 
 
 def _fail(problem: str, hint: str, exit_code: int) -> int:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, NamedTuple
-
-import typer
-import typer.main
+from typing import NamedTuple
 
 from eventbus import __version__
-from eventbus.cli.exit_codes import OK, USAGE, CommandError
+from eventbus.cli.arguments import Parser
+from eventbus.cli.exit_codes import DAMAGED, OK, USAGE, SkippedDamageError
 
 __all__ = ["COMMANDS", "Command", "run"]
 
@@ -22,13 +21,13 @@ class Command(NamedTuple):
         name: The word to type.
         summary: The first sentence of its help, for the list of commands.
         module: The module of `eventbus.cli` with the function, if not of the same name.
-        settings: How its arguments are parsed, where that is unusual.
+        passes_options_on: True if options that it does not know are arguments for another program.
     """
 
     name: str
     summary: str
     module: str | None = None
-    settings: dict[str, Any] | None = None
+    passes_options_on: bool = False
 
     def load(self) -> Callable[..., int]:
         """Return the function."""
@@ -36,18 +35,14 @@ class Command(NamedTuple):
         return getattr(module, self.name)  # type: ignore[no-any-return]
 
 
-_UP_TO_FIRST_WORD = {"allow_interspersed_args": False}
-# Everything after the first word that is not an option of ours is crackerjack's, --help included.
-_NO_HELP = _UP_TO_FIRST_WORD | {"ignore_unknown_options": True, "help_option_names": []}
-
 COMMANDS = (
     Command("demo", "Check a Python project with a small workflow, shown live."),
-    Command("run", "Run a command, and record it as a workflow run.", "run_command", _UP_TO_FIRST_WORD),
+    Command("run", "Run a command, and record it as a workflow run.", "run_command"),
     Command(
         "crackerjack",
         "Run crackerjack, unmodified, and record what it does.",
         "crackerjack_command",
-        _NO_HELP,
+        passes_options_on=True,
     ),
     Command("plugins", "List the installed subscribers.", "plugin_list"),
     Command("cat", "Print the stored events in order, one per line."),
@@ -71,54 +66,48 @@ def run(arguments: Sequence[str]) -> int:
         CommandError: The arguments are wrong, or the command cannot do its work.
         SettingsError: A setting is wrong.
     """
-    command = typer.main.get_command(_app(arguments))
+    place = next((place for place, word in enumerate(arguments) if not word.startswith("-")), len(arguments))
+    program = _program()
+    parsed = program.parse(arguments[:place])
+    if parsed is None:
+        return OK
+    if parsed[1]:
+        program.error(f"there is no option {parsed[1][0]}")
+    if place == len(arguments):
+        program.print_help(sys.stderr)
+        return USAGE
+    command = next((each for each in COMMANDS if each.name == arguments[place]), None)
+    if command is None:
+        program.error(f"there is no command {arguments[place]!r}")
+    return _run(command, arguments[place + 1 :])
+
+
+def _program() -> Parser:
+    commands = "\n".join(f"  {each.name:<13}{each.summary}" for each in COMMANDS)
+    parser = Parser(
+        "eventbus",
+        "Observe skills and workflows as they run, and correlate them by session.",
+        usage="eventbus [--version] COMMAND ...",
+        epilog=f"commands:\n{commands}",
+    )
+    parser.add_argument("--version", action="version", version=f"eventbus {__version__}")
+    return parser
+
+
+def _run(command: Command, words: Sequence[str]) -> int:
+    function = command.load()
+    # Everything that is not an option of ours is the other program's, --help included.
+    parser = Parser(f"eventbus {command.name}", function.__doc__, add_help=not command.passes_options_on)
+    parser.add_parameters(function)
+    parsed = parser.parse(words)
+    if parsed is None:
+        return OK
+    given, unknown = parsed
+    if command.passes_options_on:
+        given["arguments"] = [*unknown, *given["arguments"]]
+    elif unknown:
+        parser.error(f"there is no {'option' if unknown[0].startswith('-') else 'argument'} {unknown[0]}")
     try:
-        # Not `command.main()`: it turns Ctrl-C and a closed pipe into exit codes of its own.
-        with command.make_context("eventbus", list(arguments)) as context:
-            return int(command.invoke(context) or OK)
-    except typer.Exit as error:
-        return error.exit_code
-    except Exception as error:
-        # Typer brings its own click, or uses the real one: the class cannot be imported by name.
-        if not hasattr(error, "format_message"):
-            raise
-        raise _usage_error(error) from error
-
-
-def _usage_error(error: Any) -> CommandError:
-    context = getattr(error, "ctx", None)
-    path = "eventbus" if context is None else context.command_path
-    return CommandError(error.format_message(), f"see {path} --help", USAGE)
-
-
-def _app(arguments: Sequence[str]) -> typer.Typer:
-    """Return the program, with the one command that the arguments name, and the help of the others."""
-    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    app.callback(invoke_without_command=True)(_program)
-    named = next((word for word in arguments if not word.startswith("-")), None)
-    for each in COMMANDS:
-        function = each.load() if each.name == named else _not_named
-        app.command(each.name, short_help=each.summary, context_settings=each.settings)(function)
-    return app
-
-
-def _not_named() -> None:
-    """Stand for a command that does not run: importing each took longer than running one."""
-
-
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"eventbus {__version__}")
-        raise typer.Exit(OK)
-
-
-def _program(
-    context: typer.Context,
-    version: Annotated[  # noqa: ARG001 - its callback does it
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
-    ] = False,
-) -> None:
-    """Observe skills and workflows as they run, and correlate them by session."""
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help(), err=True)
-        raise typer.Exit(USAGE)
+        return function(**given)
+    except SkippedDamageError:
+        return DAMAGED

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["DAMAGED", "NOT_FOUND", "OK", "PROBLEMS", "USAGE", "CommandError", "error_line"]
+__all__ = [
+    "DAMAGED",
+    "NOT_FOUND",
+    "OK",
+    "PROBLEMS",
+    "USAGE",
+    "CommandError",
+    "SkippedDamageError",
+    "error_line",
+]
 
 OK = 0
 PROBLEMS = 1
@@ -29,6 +38,10 @@ class CommandError(Exception):
         self.problem = problem
         self.hint = hint
         self.exit_code = exit_code
+
+
+class SkippedDamageError(Exception):
+    """A command did its work, except for damaged parts of the log, which it has reported."""
 
 
 def error_line(problem: str, hint: str) -> str:

@@ -15,6 +15,7 @@ from typing import TypeAlias
 import pytest
 
 import eventbus
+from benchmarks.stored_log import write_log
 from eventbus.cli import main
 from eventbus.cli.app import COMMANDS
 
@@ -105,21 +106,17 @@ def test_a_wrong_setting_is_one_line_and_exit_code_2(cli: Program, project: Path
     assert "`progess`" in ended.stderr
 
 
-def test_without_the_extra_the_error_says_what_to_install(tmp_path: Path) -> None:
-    """Without typer the program prints one line, and the library can be imported."""
-    script = (
-        "import sys\n"
-        "sys.modules['typer'] = None\n"
-        "import eventbus\n"
-        "from eventbus.cli import main\n"
-        "sys.exit(main(['sessions']))\n"
-    )
-    ended = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+def test_without_the_extra_the_error_says_what_to_install(
+    cli: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without rich, a list for a terminal is an error of one line; the same list for a pipe is printed."""
+    write_log(tmp_path / "log", sessions=1)
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+    assert cli("sessions", "--dir", tmp_path / "log").returncode == 0
+    ended = cli("sessions", "--dir", tmp_path / "log", FORCE_COLOR="1")
     assert ended.returncode == 2
     assert one_line_error(ended) == (
-        "error: the command line needs typer, which is not installed. "
+        "error: colours need rich, which is not installed. "
         "hint: install it with: pip install 'eventbus[cli]'\n"
     )
 
