@@ -1,155 +1,32 @@
 """eventbus: an async, in-process publish/subscribe event bus that never blocks its publishers.
 
-All public names are here. A plugin author needs to read `eventbus.contracts` only.
+All public names are in `eventbus.public_names`. It is imported when the first of them is used, so that
+`eventbus --version` and the commands that read a log need not wait for what they do not use. A plugin
+author needs to read `eventbus.contracts` only.
 """
 
-from eventbus.bus import EventBus
-from eventbus.contracts import DEFAULT_CAPACITY, EventSink, EventTypes, Overflow, Subscriber
-from eventbus.coordinator import SessionCoordinator
-from eventbus.correlation import CorrelatedSession, Correlation, correlation_report, detect_patterns
-from eventbus.correlator import SkillsWorkflowCorrelator
-from eventbus.delivery.current_bus import current_bus
-from eventbus.delivery.own_thread import OwnThread
-from eventbus.delivery.rate_limited_log import RateLimitedLog
-from eventbus.delivery.statistics import BusStatistics, DrainReport, SubscriptionStatistics
-from eventbus.delivery.stream import EventStream
-from eventbus.delivery.subscription import Subscription
-from eventbus.errors import (
-    BusStateError,
-    DecodeError,
-    EventBusError,
-    IntegrationError,
-    PluginError,
-    SettingsError,
-    StreamStateError,
-    SubscriberError,
-    WouldDeadlockError,
-)
-from eventbus.events import (
-    Event,
-    EventsLost,
-    NodeCompleted,
-    NodeEvent,
-    NodeProgress,
-    NodeStarted,
-    PatternDetected,
-    SessionCorrelated,
-    SkillCompleted,
-    SkillEvent,
-    SkillStarted,
-    SubscriberFailed,
-    UnknownEvent,
-    WorkflowCompleted,
-    WorkflowEvent,
-    WorkflowStarted,
-    decode,
-    encode,
-    encode_lines,
-    event_types,
-)
-from eventbus.events.outcomes import OUTCOME_VERBS, Outcome, outcome_of
-from eventbus.events.printable import printable
-from eventbus.events.provenance import exclude_read_from
-from eventbus.events.records import SkillInvocation
-from eventbus.events.redaction import scrubbed_line, scrubbed_lines
-from eventbus.events.scrubbing import scrub
-from eventbus.fork_safety import ForkSafeLock
-from eventbus.session import current_session_id, session_scope
-from eventbus.settings import (
-    DEFAULT_DIRECTORY,
-    DEFAULT_KEEP_BYTES,
-    DEFAULT_KEEP_DAYS,
-    DEFAULT_SEGMENT_BYTES,
-    ProgressMode,
-    SyncPolicy,
-    log_directory,
-)
-from eventbus.trackers import (
-    PhaseTask,
-    SkillMetrics,
-    SkillMetricsTracker,
-    SkillTracker,
-    TrackedSkill,
-    WorkflowEventTracker,
-    get_tracker,
-    track_skill,
-)
+TYPE_CHECKING = False  # type checkers know the name; importing `typing` costs more than the rest
 
-__all__ = [
-    "DEFAULT_CAPACITY",
-    "DEFAULT_DIRECTORY",
-    "DEFAULT_KEEP_BYTES",
-    "DEFAULT_KEEP_DAYS",
-    "DEFAULT_SEGMENT_BYTES",
-    "OUTCOME_VERBS",
-    "BusStateError",
-    "BusStatistics",
-    "CorrelatedSession",
-    "Correlation",
-    "DecodeError",
-    "DrainReport",
-    "Event",
-    "EventBus",
-    "EventBusError",
-    "EventSink",
-    "EventStream",
-    "EventTypes",
-    "EventsLost",
-    "ForkSafeLock",
-    "IntegrationError",
-    "NodeCompleted",
-    "NodeEvent",
-    "NodeProgress",
-    "NodeStarted",
-    "Outcome",
-    "Overflow",
-    "OwnThread",
-    "PatternDetected",
-    "PhaseTask",
-    "PluginError",
-    "ProgressMode",
-    "RateLimitedLog",
-    "SessionCoordinator",
-    "SessionCorrelated",
-    "SettingsError",
-    "SkillCompleted",
-    "SkillEvent",
-    "SkillInvocation",
-    "SkillMetrics",
-    "SkillMetricsTracker",
-    "SkillStarted",
-    "SkillTracker",
-    "SkillsWorkflowCorrelator",
-    "StreamStateError",
-    "Subscriber",
-    "SubscriberError",
-    "SubscriberFailed",
-    "Subscription",
-    "SubscriptionStatistics",
-    "SyncPolicy",
-    "TrackedSkill",
-    "UnknownEvent",
-    "WorkflowCompleted",
-    "WorkflowEvent",
-    "WorkflowEventTracker",
-    "WorkflowStarted",
-    "WouldDeadlockError",
-    "correlation_report",
-    "current_bus",
-    "current_session_id",
-    "decode",
-    "detect_patterns",
-    "encode",
-    "encode_lines",
-    "event_types",
-    "exclude_read_from",
-    "get_tracker",
-    "log_directory",
-    "outcome_of",
-    "printable",
-    "scrub",
-    "scrubbed_line",
-    "scrubbed_lines",
-    "session_scope",
-    "track_skill",
-]
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from eventbus.public_names import *  # noqa: F403 - its `__all__` says what
+    from eventbus.public_names import __all__ as __all__
+else:
+    # Type checkers do not see it: with a `__getattr__` any misspelled name would exist. Rejected: a
+    # table of each name's module, which would list every name a third time.
+    def __getattr__(name: str) -> object:
+        if name.startswith("__") and name != "__all__":
+            raise AttributeError(name)  # inspection asks for many that are not there
+        import importlib  # noqa: PLC0415
+
+        public_names = importlib.import_module("eventbus.public_names")
+        names = globals()
+        names.update((each, getattr(public_names, each)) for each in ("__all__", *public_names.__all__))
+        try:
+            return names[name]  # or a module that is imported now
+        except KeyError:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__getattr__("__all__")})

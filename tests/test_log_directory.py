@@ -221,8 +221,8 @@ print(log_directory())
 
 
 def test_what_importing_costs() -> None:
-    """`import eventbus` reads no pyproject.toml, and imports no TOML parser."""
-    program = "import sys, json; import eventbus; print(json.dumps(sorted(sys.modules)))"
+    """`from eventbus import *` reads no pyproject.toml, and imports no TOML parser."""
+    program = "import sys, json; from eventbus import *; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
     )

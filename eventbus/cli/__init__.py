@@ -8,7 +8,8 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-from eventbus.cli.exit_codes import PROBLEMS, USAGE, CommandError, defect, error_line
+from eventbus import __version__
+from eventbus.cli.exit_codes import OK, PROBLEMS, USAGE, CommandError, defect, error_line
 from eventbus.cli.standard_streams import make_streams_sound, settle_streams
 from eventbus.errors import PluginError, SettingsError
 
@@ -56,17 +57,21 @@ def _ended(arguments: Sequence[str]) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
+    if list(arguments) == ["--version"]:  # shells and editors ask for it: without the rest of the program
+        print(f"eventbus {__version__}")
+        return OK
     try:
-        from eventbus.cli.app import run  # noqa: PLC0415 - typer is an extra
+        from eventbus.cli.app import run  # noqa: PLC0415 - `--version` does without it
+
+        return run(arguments)
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] not in ("typer", "rich", "click"):
+        if error.name is None or error.name.partition(".")[0] != "rich":
             raise
         raise CommandError(
-            f"the command line needs {error.name}, which is not installed",
+            "colours need rich, which is not installed",
             "install it with: pip install 'eventbus[cli]'",
             USAGE,
         ) from error
-    return run(arguments)
 
 
 def _fail(problem: str, hint: str, exit_code: int) -> int:

@@ -2,30 +2,58 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-from collections.abc import Sequence
-from typing import Annotated, Any
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
-import typer
-import typer.main
+from eventbus import __version__
+from eventbus.cli.arguments import Parser
+from eventbus.cli.exit_codes import DAMAGED, OK, USAGE, SkippedDamageError
 
-from eventbus.cli.cat import cat
-from eventbus.cli.correlation_report import report
-from eventbus.cli.crackerjack_command import crackerjack
-from eventbus.cli.demo import demo
-from eventbus.cli.doctor import doctor
-from eventbus.cli.exit_codes import OK, USAGE, CommandError
-from eventbus.cli.export import export
-from eventbus.cli.log_statistics import stats
-from eventbus.cli.plugin_list import plugins
-from eventbus.cli.prune import prune
-from eventbus.cli.run_command import run as run_command
-from eventbus.cli.session_list import sessions
-from eventbus.cli.timeline import show
+__all__ = ["COMMANDS", "Command", "run"]
 
-__all__ = ["run"]
 
-_app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+class Command(NamedTuple):
+    """A command of the program: a function of its name, in a module that is imported when it runs.
+
+    Attributes:
+        name: The word to type.
+        summary: The first sentence of its help, for the list of commands.
+        module: The module of `eventbus.cli` with the function, if not of the same name.
+        passes_options_on: True if options that it does not know are arguments for another program.
+    """
+
+    name: str
+    summary: str
+    module: str | None = None
+    passes_options_on: bool = False
+
+    def load(self) -> Callable[..., int]:
+        """Return the function."""
+        module = importlib.import_module(f"eventbus.cli.{self.module or self.name}")
+        return getattr(module, self.name)  # type: ignore[no-any-return]
+
+
+COMMANDS = (
+    Command("demo", "Check a Python project with a small workflow, shown live."),
+    Command("run", "Run a command, and record it as a workflow run.", "run_command"),
+    Command(
+        "crackerjack",
+        "Run crackerjack, unmodified, and record what it does.",
+        "crackerjack_command",
+        passes_options_on=True,
+    ),
+    Command("plugins", "List the installed subscribers.", "plugin_list"),
+    Command("cat", "Print the stored events in order, one per line."),
+    Command("doctor", "Check the event log, and list its problems."),
+    Command("export", "Export sessions in the formats of other programs."),
+    Command("prune", "Remove old segments of the event log."),
+    Command("report", "Print the correlation report, the latest session first.", "correlation_report"),
+    Command("sessions", "List the sessions of the log, the latest first.", "session_list"),
+    Command("show", "Show one session, event by event.", "timeline"),
+    Command("stats", "Print how much the log holds, and its totals.", "log_statistics"),
+)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -38,59 +66,48 @@ def run(arguments: Sequence[str]) -> int:
         CommandError: The arguments are wrong, or the command cannot do its work.
         SettingsError: A setting is wrong.
     """
-    command = typer.main.get_command(_app)
+    place = next((place for place, word in enumerate(arguments) if not word.startswith("-")), len(arguments))
+    program = _program()
+    parsed = program.parse(arguments[:place])
+    if parsed is None:
+        return OK
+    if parsed[1]:
+        program.error(f"there is no option {parsed[1][0]}")
+    if place == len(arguments):
+        program.print_help(sys.stderr)
+        return USAGE
+    command = next((each for each in COMMANDS if each.name == arguments[place]), None)
+    if command is None:
+        program.error(f"there is no command {arguments[place]!r}")
+    return _run(command, arguments[place + 1 :])
+
+
+def _program() -> Parser:
+    commands = "\n".join(f"  {each.name:<13}{each.summary}" for each in COMMANDS)
+    parser = Parser(
+        "eventbus",
+        "Observe skills and workflows as they run, and correlate them by session.",
+        usage="eventbus [--version] COMMAND ...",
+        epilog=f"commands:\n{commands}",
+    )
+    parser.add_argument("--version", action="version", version=f"eventbus {__version__}")
+    return parser
+
+
+def _run(command: Command, words: Sequence[str]) -> int:
+    function = command.load()
+    # Everything that is not an option of ours is the other program's, --help included.
+    parser = Parser(f"eventbus {command.name}", function.__doc__, add_help=not command.passes_options_on)
+    parser.add_parameters(function)
+    parsed = parser.parse(words)
+    if parsed is None:
+        return OK
+    given, unknown = parsed
+    if command.passes_options_on:
+        given["arguments"] = [*unknown, *given["arguments"]]
+    elif unknown:
+        parser.error(f"there is no {'option' if unknown[0].startswith('-') else 'argument'} {unknown[0]}")
     try:
-        # Not `command.main()`: it turns Ctrl-C and a closed pipe into exit codes of its own.
-        with command.make_context("eventbus", list(arguments)) as context:
-            return int(command.invoke(context) or OK)
-    except typer.Exit as error:
-        return error.exit_code
-    except Exception as error:
-        # Typer brings its own click, or uses the real one: the class cannot be imported by name.
-        if not hasattr(error, "format_message"):
-            raise
-        raise _usage_error(error) from error
-
-
-def _usage_error(error: Any) -> CommandError:
-    context = getattr(error, "ctx", None)
-    path = "eventbus" if context is None else context.command_path
-    return CommandError(error.format_message(), f"see {path} --help", USAGE)
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("eventbus")
-    except importlib.metadata.PackageNotFoundError:  # a zipapp or a frozen program
-        return "of unknown version"
-
-
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"eventbus {_version()}")
-        raise typer.Exit(OK)
-
-
-@_app.callback(invoke_without_command=True)
-def _program(
-    context: typer.Context,
-    version: Annotated[  # noqa: ARG001 - its callback does it
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
-    ] = False,
-) -> None:
-    """Observe skills and workflows as they run, and correlate them by session."""
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help(), err=True)
-        raise typer.Exit(USAGE)
-
-
-_app.command()(demo)
-_app.command(context_settings={"allow_interspersed_args": False})(run_command)
-# Everything after the first word that is not an option of ours is crackerjack's, --help included.
-_app.command(
-    context_settings={
-        "ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": []
-    }
-)(crackerjack)  # fmt: skip
-for _command in (plugins, cat, doctor, export, prune, report, sessions, show, stats):
-    _app.command()(_command)
+        return function(**given)
+    except SkippedDamageError:
+        return DAMAGED

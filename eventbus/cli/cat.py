@@ -9,8 +9,8 @@ from functools import partial
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 import anyio
-import typer
 
+from eventbus.cli.arguments import Option
 from eventbus.cli.exit_codes import DAMAGED, OK
 from eventbus.cli.log_access import DamageNotes, note, open_log
 from eventbus.cli.options import LogDirectory, choice, parse_time
@@ -29,34 +29,32 @@ def cat(
     *,
     directory: LogDirectory = None,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Then print new events as they come, until interrupted.")
+        bool, Option("--follow", "-f", help="Then print new events as they come, until interrupted.")
     ] = False,
     session: Annotated[
         str | None,
-        typer.Option(
-            "--session", parser=name_of_argument, metavar="ID", help="Print only events of this session."
-        ),
+        Option("--session", type=name_of_argument, metavar="ID", help="Print only events of this session."),
     ] = None,
     types: Annotated[
         list[str] | None,
-        typer.Option(
+        Option(
             "--type",
+            action="append",
             metavar="TYPE",
             help="Print only this type, such as node_completed or NodeEvent; repeatable.",
         ),
     ] = None,
     since: Annotated[
         datetime | None,
-        typer.Option(
-            parser=parse_time, metavar="TIME", help="Print only events since then: 2026-01-31, 24h."
-        ),
+        Option(type=parse_time, metavar="TIME", help="Print only events since then: 2026-01-31, 24h."),
     ] = None,
     until: Annotated[
         datetime | None,
-        typer.Option(parser=parse_time, metavar="TIME", help="Print only events before then."),
+        Option(type=parse_time, metavar="TIME", help="Print only events before then."),
     ] = None,
     form: Annotated[
-        Format, choice(get_args(Format), "--format", help="jsonl prints the lines as they are stored.")
+        Format,
+        choice(get_args(Format), "--format", help="jsonl, the default, prints the lines as they are stored."),
     ] = "jsonl",
 ) -> int:
     """Print the stored events in order, one per line.

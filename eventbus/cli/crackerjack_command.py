@@ -9,14 +9,14 @@ from __future__ import annotations
 import importlib.metadata
 import runpy
 import sys
+from argparse import REMAINDER
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from eventbus.bus import EventBus
+from eventbus.cli.arguments import Argument
 from eventbus.cli.exit_codes import NOT_FOUND, OK, PROBLEMS, CommandError
 from eventbus.cli.gitignore import create_ignored_directory
 from eventbus.cli.on_termination import on_termination
@@ -31,7 +31,7 @@ _CLOSE_SECONDS = 1.0
 
 
 def crackerjack(
-    arguments: Annotated[list[str] | None, typer.Argument(metavar="ARGS...")] = None,
+    arguments: Annotated[list[str] | None, Argument(nargs=REMAINDER, metavar="ARGS...")] = None,
     session_id: SessionId = None,
     directory: LogDirectory = None,
     progress: Progress = None,

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import anyio
-import typer
 
 from eventbus.bus import EventBus
+from eventbus.cli.arguments import Argument
 from eventbus.cli.exit_codes import NOT_FOUND, OK, PROBLEMS, CommandError
 from eventbus.cli.gitignore import create_ignored_directory
 from eventbus.cli.log_access import note
@@ -27,7 +27,7 @@ _MAX_LINE = 1_000
 
 
 def demo(
-    project: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of the project.")] = Path(),
+    project: Annotated[Path, Argument(type=Path, metavar="DIR", help="Directory of the project.")] = Path(),
     directory: LogDirectory = None,
     progress: Progress = None,
 ) -> int:

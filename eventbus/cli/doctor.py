@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Annotated
 
 import msgspec
-import typer
 
+from eventbus.cli.arguments import Option
 from eventbus.cli.exit_codes import DAMAGED, OK, PROBLEMS
 from eventbus.cli.humanize import quantity
 from eventbus.cli.log_access import DamageNotes, note, open_log
@@ -32,7 +32,7 @@ _MAX_LINE = 1_000
 def doctor(
     directory: LogDirectory = None,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Set torn tails aside, and remove permissions of other users.")
+        bool, Option("--repair", help="Set torn tails aside, and remove permissions of other users.")
     ] = False,
     as_json: AsJson = False,
 ) -> int:

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias, get_args
 
-import typer
-
 from eventbus.atomic_file import write_atomically
+from eventbus.cli.arguments import Option
 from eventbus.cli.exit_codes import OK, PROBLEMS, USAGE, CommandError
 from eventbus.cli.log_access import note
 from eventbus.cli.options import LogDirectory, OneSession, choice
@@ -27,12 +26,15 @@ def export(
     session: OneSession = None,
     directory: LogDirectory = None,
     form: Annotated[
-        ExportFormat, choice(get_args(ExportFormat), "--format", help="The program to write for.")
+        ExportFormat,
+        choice(get_args(ExportFormat), "--format", help="The program to write for (default: %(default)s)."),
     ] = "correlation",
     output: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE", help="The file to write, whole or not at all. Default: standard output."
+        Option(
+            type=Path,
+            metavar="FILE",
+            help="The file to write, whole or not at all. Default: standard output.",
         ),
     ] = None,
 ) -> int:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
+from argparse import ArgumentTypeError
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias, get_args
 
 import msgspec
-import typer
 
+from eventbus.cli.arguments import Argument, Option
 from eventbus.session_names import name_of_argument
 from eventbus.settings import ProgressMode, Settings, load_settings
 
@@ -21,6 +22,7 @@ __all__ = [
     "Progress",
     "SessionId",
     "choice",
+    "count",
     "parse_time",
     "settings_with",
 ]
@@ -29,27 +31,38 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 
 
 def choice(names: Sequence[str], *declarations: str, **options: Any) -> Any:
-    """Return a typer option that takes one of several names.
+    """Return an option that takes one of several names.
 
     Args:
         names: The names.
         declarations: How the option is spelled; by default like its parameter.
-        options: Other arguments of `typer.Option`.
+        options: Other arguments of `Option`.
     """
 
     def check(name: str) -> str:
         if name not in names:
-            raise typer.BadParameter(f"{name!r} is not one of {', '.join(names)}")
+            raise ArgumentTypeError(f"{name!r} is not one of {', '.join(names)}")
         return name
 
-    return typer.Option(*declarations, parser=check, metavar="|".join(names), **options)
+    return Option(*declarations, type=check, metavar="|".join(names), **options)
+
+
+def count(text: str) -> int:
+    """Return the number that a text names, 0 or more.
+
+    Raises:
+        ArgumentTypeError: The text names none.
+    """
+    if not re.fullmatch(r"[0-9]{1,18}", text):
+        raise ArgumentTypeError(f"{text!r} is not a number of 0 or more")
+    return int(text)
 
 
 def parse_time(text: str) -> datetime:
     """Return the time that a text names: ISO 8601 (local if it has no zone), or an age such as ``90m``.
 
     Raises:
-        typer.BadParameter: The text names no time.
+        ArgumentTypeError: The text names no time.
     """
     age = re.fullmatch(r"(\d{1,9})([smhdw])", text)
     try:
@@ -57,33 +70,32 @@ def parse_time(text: str) -> datetime:
             return datetime.now(UTC) - timedelta(**{_UNITS[age[2]]: int(age[1])})
         return datetime.fromisoformat(text).astimezone(UTC)
     except (ValueError, OverflowError) as error:
-        raise typer.BadParameter(
+        raise ArgumentTypeError(
             f"{text!r} is not a time. Give one such as 2026-01-31, 2026-01-31T12:00:00Z, 90m, 24h or 7d"
         ) from error
 
 
 LogDirectory: TypeAlias = Annotated[
     Path | None,
-    typer.Option(
+    Option(
         "--dir",
+        type=Path,
         metavar="PATH",
         help="Directory of the event log. Default: EVENTBUS_DIR, else .session-buddy in the project.",
     ),
 ]
-AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
+AsJson: TypeAlias = Annotated[bool, Option("--json", help="Print one JSON object per line.")]
 OneSession: TypeAlias = Annotated[
     str | None,
-    typer.Argument(
-        parser=name_of_argument,
-        metavar="SESSION",
-        help="A session id, or the beginning of one. Default: all.",
+    Argument(
+        type=name_of_argument, metavar="SESSION", help="A session id, or the beginning of one. Default: all."
     ),
 ]
 SessionId: TypeAlias = Annotated[
     str | None,
-    typer.Option(
+    Option(
         "--session",
-        parser=name_of_argument,
+        type=name_of_argument,
         metavar="ID",
         help="Id of the session. Default: EVENTBUS_SESSION_ID.",
     ),

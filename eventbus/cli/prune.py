@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 import msgspec
-import typer
 
+from eventbus.cli.arguments import Option
 from eventbus.cli.exit_codes import NOT_FOUND, OK, CommandError
 from eventbus.cli.log_access import DamageNotes, open_log
 from eventbus.cli.options import AsJson, LogDirectory, parse_time
@@ -24,14 +24,12 @@ _DAY_SECONDS = 86_400
 def prune(
     older_than: Annotated[
         datetime,
-        typer.Option(
-            "--older-than", parser=parse_time, metavar="AGE", help="Age of their last record: 30d, or a date."
+        Option(
+            "--older-than", type=parse_time, metavar="AGE", help="Age of their last record: 30d, or a date."
         ),
     ],
     directory: LogDirectory = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="List the segments, and remove none of them.")
-    ] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="List the segments, and remove none of them.")] = False,
     as_json: AsJson = False,
 ) -> int:
     """Remove old segments of the event log.

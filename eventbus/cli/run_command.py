@@ -9,15 +9,16 @@ from __future__ import annotations
 import os
 import signal
 import time
+from argparse import PARSER
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
-import typer
 from anyio.abc import TaskStatus
 from anyio.from_thread import start_blocking_portal
 
+from eventbus.cli.arguments import Argument
 from eventbus.cli.child_process import blocked_signals, start_child, wait_for_child
 from eventbus.cli.gitignore import create_ignored_directory
 from eventbus.cli.log_access import note
@@ -42,7 +43,9 @@ _ENDED_BY_REQUEST = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def run(
-    command: Annotated[list[str], typer.Argument(metavar="COMMAND", help="The command and its arguments.")],
+    command: Annotated[
+        list[str], Argument(nargs=PARSER, metavar="COMMAND", help="The command and its arguments.")
+    ],
     session_id: SessionId = None,
     directory: LogDirectory = None,
     progress: Progress = None,

@@ -6,9 +6,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-import typer
-
-from eventbus.cli.exit_codes import DAMAGED, NOT_FOUND, PROBLEMS, USAGE, CommandError
+from eventbus.cli.exit_codes import NOT_FOUND, PROBLEMS, USAGE, CommandError, SkippedDamageError
 from eventbus.cli.log_access import DamageNotes, open_log
 from eventbus.events.printable import printable
 from eventbus.history.session_history import SessionHistory
@@ -28,7 +26,7 @@ def open_history(directory: Path | None) -> Generator[SessionHistory]:
 
     Raises:
         CommandError: There is no log, or it cannot be read.
-        typer.Exit: All else was answered, but parts of the log were skipped, each with a note.
+        SkippedDamageError: All else was answered, but parts of the log were skipped, each with a note.
         SettingsError: A setting is wrong.
     """
     notes = DamageNotes()
@@ -42,7 +40,7 @@ def open_history(directory: Path | None) -> Generator[SessionHistory]:
         yield history
     notes.finish()
     if notes.count:
-        raise typer.Exit(DAMAGED)
+        raise SkippedDamageError
 
 
 def find_session(history: SessionHistory, name: str) -> str:

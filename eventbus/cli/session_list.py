@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Annotated
 
-import typer
-from rich.cells import cell_len, set_cell_size
-from rich.console import Console
-from rich.text import Text
-
+from eventbus.cli.arguments import Option
 from eventbus.cli.exit_codes import OK
 from eventbus.cli.humanize import elapsed, local_time
-from eventbus.cli.options import AsJson, LogDirectory
+from eventbus.cli.options import AsJson, LogDirectory, count
 from eventbus.cli.session_access import open_history
 from eventbus.cli.session_json import session_line
 from eventbus.correlation import CorrelatedSession
@@ -25,6 +23,7 @@ __all__ = ["sessions"]
 
 _MAX_NAME = 60  # on a terminal
 _MIN_NAME = 8
+_MAX_STYLED = 200  # rows: rich takes a millisecond for each
 _GAP = 2
 _COLUMNS: tuple[str, ...] = ("session", "began", "took", "skills", "runs", "nodes", "failed", "outcome")
 _LEFT = ("session", "began", "outcome")
@@ -38,11 +37,18 @@ _STYLES: dict[str, str] = {
     "unfinished": "red",
 }
 _Row = dict[str, str]
+_Line = list[tuple[str, str]]
+"""Texts, each with its style."""
 
 
 def sessions(
     directory: LogDirectory = None,
-    limit: Annotated[int, typer.Option(min=0, help="Number of sessions to list; 0 lists all.")] = 20,
+    limit: Annotated[
+        int,
+        Option(
+            type=count, metavar="N", help="Number of sessions to list; 0 lists all (default: %(default)s)."
+        ),
+    ] = 20,
     as_json: AsJson = False,
 ) -> int:
     """List the sessions of the log, the latest first."""
@@ -57,17 +63,29 @@ def sessions(
 
 
 def _print_table(listed: Iterable[CorrelatedSession], count: int) -> None:
-    console = Console(highlight=False, markup=False)
-    is_terminal = sys.stdout.isatty()  # rich takes a pipe for one if colors are forced
-    width = console.width if is_terminal else sys.maxsize
+    is_terminal = sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if is_terminal else sys.maxsize
     rows = [_row(session, _MAX_NAME if is_terminal else sys.maxsize) for session in listed]
+    lines = list(_lines(rows, width))
+    if len(rows) < count:
+        lines.append([(f"{len(rows)} of {count} sessions; --limit 0 lists all", "dim")])
+    is_styled = len(rows) <= _MAX_STYLED and (is_terminal or "FORCE_COLOR" in os.environ)
+    text_of = _styled if is_styled else _plain
+    print("\n".join(map(text_of, lines)))
+
+
+def _plain(line: _Line) -> str:
+    return "".join([text for text, _ in line])
+
+
+def _styled(line: _Line) -> str:
+    from rich.console import Console  # noqa: PLC0415 - a third of the command's start, for a pipe in vain
+    from rich.text import Text  # noqa: PLC0415
+
+    console = Console(highlight=False, markup=False)
     with console.capture() as captured:  # printing itself, rich would exit on a broken pipe
-        for line in _lines(rows, width):
-            console.print(line, soft_wrap=True)
-        if len(rows) < count:
-            note = f"{len(rows)} of {count} sessions; --limit 0 lists all"
-            console.print(Text(note, style="dim"), soft_wrap=True)
-    print(captured.get(), end="")
+        console.print(Text.assemble(*line), soft_wrap=True, end="")
+    return captured.get()
 
 
 def _row(session: CorrelatedSession, max_name: int) -> _Row:
@@ -86,10 +104,10 @@ def _row(session: CorrelatedSession, max_name: int) -> _Row:
     }
 
 
-def _lines(rows: Sequence[_Row], width: int) -> Iterable[Text]:
-    """Return the lines of a table; columns that do not fit are left out, the outcome never."""
+def _lines(rows: Sequence[_Row], width: int) -> Iterator[_Line]:
+    """Yield the lines of a table; columns that do not fit are left out, the outcome never."""
     table: list[_Row] = [{name: name for name in _COLUMNS}, *rows]
-    widths = {name: max(cell_len(row[name]) for row in table) for name in _COLUMNS}
+    widths = {name: max([_cell_len(row[name]) for row in table]) for name in _COLUMNS}
     for name in _FIRST_TO_GO:
         others = sum(widths.values()) - widths["session"] + _GAP * (len(widths) - 1)
         # A name is shortened, but not to nothing, before a column goes.
@@ -101,17 +119,35 @@ def _lines(rows: Sequence[_Row], width: int) -> Iterable[Text]:
         if name == "session":
             break
     for number, row in enumerate(table):
-        cells = [_cell(name, row[name], size, is_header=number == 0) for name, size in widths.items()]
-        yield Text(" " * _GAP).join(cells)
+        yield _line(row, widths, is_header=number == 0)
 
 
-def _cell(name: str, text: str, size: int, *, is_header: bool) -> Text:
-    if cell_len(text) > size:
-        text = set_cell_size(text, size - 1) + "…"
-    padding = " " * (size - cell_len(text))
+def _line(row: _Row, widths: dict[str, int], *, is_header: bool) -> _Line:
+    *others, outcome = [_cell(name, row[name], size) for name, size in widths.items()]
+    before = "".join([cell + " " * _GAP for cell in others])
+    if is_header:
+        return [(before + outcome, "bold")]
+    return [(before, ""), (outcome, _STYLES.get(outcome, ""))]
+
+
+def _cell(name: str, text: str, size: int) -> str:
+    length = _cell_len(text)
+    if length > size:
+        from rich.cells import set_cell_size  # noqa: PLC0415 - for names that do not fit
+
+        text, length = set_cell_size(text, size - 1) + "…", size
     if name == "outcome":
-        return Text(text, style="bold" if is_header else _STYLES.get(text, ""))
-    return Text(text + padding if name in _LEFT else padding + text, style="bold" if is_header else "")
+        return text
+    padding = " " * (size - length)
+    return text + padding if name in _LEFT else padding + text
+
+
+def _cell_len(text: str) -> int:
+    if text.isascii():  # and printable
+        return len(text)
+    from rich.cells import cell_len  # noqa: PLC0415 - for names in other scripts
+
+    return cell_len(text)
 
 
 def _fraction(part: int, whole: int) -> str:

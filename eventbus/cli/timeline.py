@@ -6,8 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Annotated
 
-import typer
-
+from eventbus.cli.arguments import Argument
 from eventbus.cli.exit_codes import OK
 from eventbus.cli.humanize import duration, elapsed, local_time
 from eventbus.cli.left_behind import left_behind, of_attempt
@@ -46,9 +45,7 @@ _NO_PROBLEM = ("running", "passed", "skipped")
 def show(
     session: Annotated[
         str,
-        typer.Argument(
-            parser=name_of_argument, metavar="SESSION", help="A session id, or the beginning of one."
-        ),
+        Argument(type=name_of_argument, metavar="SESSION", help="A session id, or the beginning of one."),
     ],
     directory: LogDirectory = None,
     as_json: AsJson = False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import re
 import signal
 import subprocess
 import sys
@@ -14,8 +15,11 @@ from typing import TypeAlias
 import pytest
 from eventbus_subscribers import JsonPersister
 
+import eventbus
+from benchmarks.stored_log import write_log
 from eventbus import EventBus, NodeCompleted
 from eventbus.cli import main
+from eventbus.cli.app import COMMANDS
 
 Program: TypeAlias = "Callable[..., subprocess.CompletedProcess[str]]"
 
@@ -35,15 +39,37 @@ def test_the_version_is_the_distributions(program: Program) -> None:
     assert (ended.returncode, ended.stdout) == (0, f"eventbus {importlib.metadata.version('eventbus')}\n")
 
 
-def test_the_version_without_metadata(cli: Program, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A zipapp or a frozen program, which has no metadata, says that its version is unknown."""
-
-    def find_nothing(name: str) -> str:
-        raise importlib.metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(importlib.metadata, "version", find_nothing)
+def test_the_version_needs_nothing_else(cli: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`eventbus --version` is printed before the rest of the program, or of `eventbus`, is imported."""
+    monkeypatch.setitem(sys.modules, "eventbus.cli.app", None)
+    monkeypatch.setitem(sys.modules, "eventbus.public_names", None)
     ended = cli("--version")
-    assert (ended.returncode, ended.stdout) == (0, "eventbus of unknown version\n")
+    assert (ended.returncode, ended.stdout) == (0, f"eventbus {eventbus.__version__}\n")
+
+
+def test_the_list_of_commands_is_true(cli: Program) -> None:
+    """Each command can be imported, and its line in the list is the first sentence of its help."""
+    listed = cli("--help", COLUMNS="100").stdout
+    for command in COMMANDS:
+        first, *_ = (command.load().__doc__ or "").split("\n")
+        assert first == command.summary
+        assert re.search(rf"^  {command.name} +{re.escape(first)}$", listed, re.MULTILINE)
+
+
+def test_a_command_imports_no_other(tmp_path: Path) -> None:
+    """A command runs without the modules of the other commands, and without `eventbus.public_names`."""
+    script = (
+        "import sys\n"
+        "from eventbus.cli import main\n"
+        "assert main(['stats', '--dir', 'nowhere']) == 3\n"
+        "print(*sys.modules)\n"
+    )
+    command = [sys.executable, "-c", script]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, check=True, text=True)
+    imported = {*ended.stdout.split()}
+    assert "eventbus.cli.log_statistics" in imported
+    others = {f"eventbus.cli.{each.module or each.name}" for each in COMMANDS if each.name != "stats"}
+    assert not imported & {*others, "eventbus.public_names", "rich.console"}
 
 
 def test_help_lists_the_commands_and_is_also_the_error_without_a_command(cli: Program) -> None:
@@ -82,21 +108,17 @@ def test_a_wrong_setting_is_one_line_and_exit_code_2(cli: Program, project: Path
     assert "`progess`" in ended.stderr
 
 
-def test_without_the_extra_the_error_says_what_to_install(tmp_path: Path) -> None:
-    """Without typer the program prints one line, and the library can be imported."""
-    script = (
-        "import sys\n"
-        "sys.modules['typer'] = None\n"
-        "import eventbus\n"
-        "from eventbus.cli import main\n"
-        "sys.exit(main(['--version']))\n"
-    )
-    ended = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+def test_without_the_extra_the_error_says_what_to_install(
+    cli: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without rich, a list for a terminal is an error of one line; the same list for a pipe is printed."""
+    write_log(tmp_path / "log", sessions=1)
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+    assert cli("sessions", "--dir", tmp_path / "log").returncode == 0
+    ended = cli("sessions", "--dir", tmp_path / "log", FORCE_COLOR="1")
     assert ended.returncode == 2
     assert one_line_error(ended) == (
-        "error: the command line needs typer, which is not installed. "
+        "error: colours need rich, which is not installed. "
         "hint: install it with: pip install 'eventbus[cli]'\n"
     )
 
