@@ -21,7 +21,7 @@ from eventbus.cli.plugin_list import plugins
 from eventbus.cli.prune import prune
 from eventbus.cli.run_command import run as run_command
 from eventbus.cli.session_list import sessions
-from eventbus.cli.timeline import show
+from eventbus.cli.show import show
 
 __all__ = ["run"]
 
