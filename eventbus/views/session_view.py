@@ -149,7 +149,7 @@ class SessionView:
 
     Attributes:
         session_id: The id of the first event that has one; None before.
-        began: The time of the earliest event; None before the first.
+        began: When the first began of what its events report; None before the first event.
         ended: The time of the latest event; None before the first.
         skills: The skill invocations by their ids, in the order of their starts.
         runs: The runs, in the order of their starts.
@@ -181,7 +181,8 @@ class SessionView:
         """Fold one event. An event that is repeated changes nothing but the number of events."""
         self.events += 1
         self.session_id = self.session_id or event.session_id
-        self.began = event.timestamp if self.began is None else min(self.began, event.timestamp)
+        began = _began(event)
+        self.began = began if self.began is None else min(self.began, began)
         self.ended = event.timestamp if self.ended is None else max(self.ended, event.timestamp)
         match event:
             case SkillEvent():
