@@ -22,6 +22,7 @@ from eventbus.cli.prune import prune
 from eventbus.cli.run_command import run as run_command
 from eventbus.cli.session_list import sessions
 from eventbus.cli.show import show
+from eventbus.cli.watch import watch
 
 __all__ = ["run"]
 
@@ -92,5 +93,5 @@ _app.command(
         "ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": []
     }
 )(crackerjack)  # fmt: skip
-for _command in (plugins, cat, doctor, export, prune, report, sessions, show, stats):
+for _command in (plugins, cat, doctor, export, prune, report, sessions, show, stats, watch):
     _app.command()(_command)

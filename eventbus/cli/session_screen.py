@@ -105,11 +105,11 @@ def session_lines(view: SessionView, session: CorrelatedSession, look: Look) -> 
     yield from _verdict(view, session, look)
     yield Text()
     for skill in view.skills.values():
-        yield _row(look, skill.outcome, _skill_name(skill), skill.seconds, _error(skill.error_type))
+        yield _row(look, skill.outcome, _skill_name(skill), _seconds(skill, look), _error(skill.error_type))
     several = len(view.runs) > 1
     for run in view.runs.values():
         if several or not run.attempts:
-            yield _row(look, run.outcome, _run_name(run), run.seconds, _run_end(run))
+            yield _row(look, run.outcome, _run_name(run), _seconds(run, look), _run_end(run))
         yield from _node_rows(run, look)
     for note in view.notes:
         yield from _folded(look, f"note: {printable(note)}", role="dim")
@@ -119,7 +119,7 @@ def session_lines(view: SessionView, session: CorrelatedSession, look: Look) -> 
 
 
 def _verdict(view: SessionView, session: CorrelatedSession, look: Look) -> Iterator[Text]:
-    title = f"{look.mark(session.outcome)} {_subject(view)} {_what_happened(view, session)}"
+    title = f"{look.mark(session.outcome)} {_subject(view)} {_what_happened(view, session, look)}"
     skills = ", ".join(printable(each) for each in session.skill_names) or "no skill"
     name = printable(session.session_id, scrubbed=False)
     place = f"session {name} · {when(session.start_time, look.now)} · {skills}"
@@ -144,8 +144,8 @@ def _subject(view: SessionView) -> str:
     return f"{first} and {quantity(len(others), 'other')}" if others else first
 
 
-def _what_happened(view: SessionView, session: CorrelatedSession) -> str:
-    took = _took(view, session)
+def _what_happened(view: SessionView, session: CorrelatedSession, look: Look) -> str:
+    took = _took(view, session, look)
     match session.outcome:
         case "succeeded":
             return f"succeeded in {took}"
@@ -162,14 +162,15 @@ def _what_happened(view: SessionView, session: CorrelatedSession) -> str:
             return f"open, {took} so far"
 
 
-def _took(view: SessionView, session: CorrelatedSession) -> str:
-    """Return how long the only run took, otherwise the time from the first event to the last."""
-    seconds = next(iter(view.runs.values())).seconds if len(view.runs) == 1 else None
+def _took(view: SessionView, session: CorrelatedSession, look: Look) -> str:
+    """Return how long the only run took, otherwise the time from the first event to the last, or to now."""
+    seconds = _seconds(next(iter(view.runs.values())), look) if len(view.runs) == 1 else None
     if seconds is not None:
         return duration(seconds)
     if session.end_time is not None:
         return elapsed(session.start_time, session.end_time)
-    return duration((view.ended - view.began).total_seconds()) if view.began and view.ended else "0.0s"
+    end = look.now if session.is_open and look.now else view.ended
+    return duration(max(0.0, (end - view.began).total_seconds())) if view.began and end else "0.0s"
 
 
 def _tally(view: SessionView, session: CorrelatedSession) -> str:
@@ -196,10 +197,10 @@ def _node_rows(run: RunView, look: Look) -> Iterator[Text]:
     begun = [each for each in run.nodes() if each.outcome != "not run"]
     begun.sort(key=lambda each: _ORDER.index(each.outcome))
     room = max((cell_len(_node_name(each)) for each in begun), default=0)
+    whole = _seconds(run, look)
     for node in begun:
-        yield _row(
-            look, node.outcome, _node_name(node), node.seconds, _error(node.error_type), room, run.seconds
-        )
+        end = _error(node.error_type) or (_progress(node) if node.outcome == "open" else "")
+        yield _row(look, node.outcome, _node_name(node), _seconds(node, look), end, room, whole)
         yield from _hook_lines(node, look)
         if node.error_message:
             yield from _folded(
@@ -262,6 +263,21 @@ def _hook(hook: HookView) -> str:
     taken = "" if hook.seconds is None else f" {duration(hook.seconds)}"
     reason = f" {printable(hook.status)}" if hook.status not in ("failed", "running") else ""
     return f"{printable(hook.name)}{reason}{taken}"
+
+
+def _progress(node: NodeView) -> str:
+    """Return how far a node is; the step, unless its hooks are shown."""
+    total = "" if node.total is None else f"/{node.total:g}"
+    amount = f"{node.completed:g}{total}" if total or node.completed else ""
+    step = printable(node.message) if node.message and not node.hooks else ""
+    return " ".join(each for each in (amount, step) if each)
+
+
+def _seconds(each: SkillView | RunView | NodeView, look: Look) -> float | None:
+    """Return how long something took, or has been going so far."""
+    if each.outcome == "open" and each.began is not None and look.now is not None:
+        return max(0.0, (look.now - each.began).total_seconds())
+    return each.seconds
 
 
 def _skill_name(skill: SkillView) -> str:

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-import sys
-from collections.abc import Iterable
-from datetime import datetime
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.text import Text
 
 from eventbus.cli.exit_codes import NOT_FOUND, OK, CommandError
 from eventbus.cli.options import AsJson, LogDirectory
+from eventbus.cli.screen_output import print_lines, stdout_look
 from eventbus.cli.session_access import find_session, open_history
-from eventbus.cli.session_screen import Look, session_lines
+from eventbus.cli.session_screen import session_lines
 from eventbus.cli.timeline import timeline
 from eventbus.events import encode
 from eventbus.history.session_history import SessionHistory
@@ -51,7 +46,7 @@ def show(
             view = SessionView.of(events)
             if figures.is_unfinished:
                 view.give_up()
-            _print(session_lines(view, figures, _look()), _next_steps(history, name))
+            print_lines(session_lines(view, figures, stdout_look()), _next_steps(history, name))
     return OK
 
 
@@ -60,28 +55,6 @@ def _latest(history: SessionHistory) -> str:
     if latest is None:
         raise CommandError("there is no session in this log", "record one with: eventbus demo", NOT_FOUND)
     return latest.session_id
-
-
-def _look() -> Look:
-    encoding = (sys.stdout.encoding or "ascii").lower().replace("-", "")
-    has_unicode = encoding.startswith("utf")
-    if not sys.stdout.isatty():
-        return Look(None, has_unicode)
-    return Look(Console().width, has_unicode, datetime.now().astimezone())
-
-
-def _print(lines: Iterable[Text], next_steps: str) -> None:
-    if not sys.stdout.isatty() and not os.environ.get("FORCE_COLOR"):
-        for line in lines:
-            print(line.plain)
-        return
-    console = Console(highlight=False, markup=False)
-    with console.capture() as captured:  # printing itself, rich would exit on a broken pipe
-        for line in lines:
-            console.print(line, soft_wrap=True)
-        if sys.stdout.isatty():
-            console.print(Text(f"\n{next_steps}", "dim"), soft_wrap=True)
-    print(captured.get(), end="")
 
 
 def _next_steps(history: SessionHistory, name: str) -> str:

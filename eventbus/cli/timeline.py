@@ -28,7 +28,7 @@ from eventbus.events import (
 from eventbus.events.outcomes import OUTCOME_VERBS, outcome_of
 from eventbus.events.printable import printable
 
-__all__ = ["timeline"]
+__all__ = ["EventLines", "timeline"]
 
 _MAX_MESSAGE = 500
 _NO_PROBLEM = ("running", "passed", "skipped")
@@ -38,19 +38,25 @@ _NO_PROBLEM = ("running", "passed", "skipped")
 def timeline(figures: CorrelatedSession, events: Sequence[Event]) -> Iterator[str]:
     """Generate the lines of a session, event by event."""
     yield from _summary(figures)
-    yield from _timeline(events)
+    lines = EventLines()
+    yield from filter(None, map(lines.line, events))
     yield from _left_behind(figures, events)
 
 
-def _timeline(events: Sequence[Event]) -> Iterator[str]:
-    """Return a line for each event that reports a change, with the time since the first."""
-    zero: datetime | None = None
-    for event in events:
+class EventLines:
+    """Makes a line of each event that reports a change, with the time since the first."""
+
+    def __init__(self) -> None:
+        self._zero: datetime | None = None
+
+    def line(self, event: Event) -> str | None:
+        """Return the line of an event; None for one that adds nothing to the others."""
         described = _describe(event)
-        if described is not None:
-            zero = zero or event.timestamp
-            since = f"+{max(0.0, (event.timestamp - zero).total_seconds()):.1f}s"
-            yield f"{since:>9} {described[0]:<6} {described[1]}"
+        if described is None:
+            return None
+        self._zero = self._zero or event.timestamp
+        since = f"+{max(0.0, (event.timestamp - self._zero).total_seconds()):.1f}s"
+        return f"{since:>9} {described[0]:<6} {described[1]}"
 
 
 def _summary(session: CorrelatedSession) -> Iterator[str]:

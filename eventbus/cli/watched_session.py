@@ -1,0 +1,63 @@
+"""The state of a session that is being followed: its records so far, and whether its writers are there."""
+
+from __future__ import annotations
+
+from eventbus.correlation import CorrelatedFigures, CorrelatedSession
+from eventbus.history import EventLog, Record
+from eventbus.history.segment_files import Writer, segment_at
+from eventbus.history.unfinished import LiveWriters, all_unfinished
+from eventbus.views import SessionView
+
+__all__ = ["WatchedSession"]
+
+
+class WatchedSession:
+    """A session, folded from the records of its log as they come.
+
+    Args:
+        log: The log.
+        name: The session's id.
+
+    Attributes:
+        name: The session's id.
+        view: What its screens show.
+    """
+
+    def __init__(self, log: EventLog, name: str) -> None:
+        self.name = name
+        self.view = SessionView()
+        self._log = log
+        self._correlation = CorrelatedFigures(1, None)
+        self._last_seq: dict[tuple[str, int], int] = {}
+        self._writers: set[Writer] = set()
+
+    def add(self, record: Record) -> bool:
+        """Fold a record; return False for one that is another session's, or was folded already.
+
+        A record comes twice where the log is read and followed at once.
+        """
+        bus = (record.bus_id, record.pid)
+        if record.event.session_id != self.name or record.seq <= self._last_seq.get(bus, 0):
+            return False
+        self._last_seq[bus] = record.seq
+        segment = segment_at(str(record.path))
+        if segment is not None:
+            self._writers.add(segment.writer)
+        self.view.add(record.event)
+        self._correlation.add(record.event)
+        return True
+
+    def figures(self) -> CorrelatedSession | None:
+        """Return the session's figures; None before its first skill or run."""
+        return self._correlation.figures(self.name)
+
+    def figures_without_writers(self) -> CorrelatedSession | None:
+        """Return the figures of an open session all of whose writers are gone; None for any other."""
+        figures = self.figures()
+        if figures is None or not figures.is_open:
+            return None
+        writers = LiveWriters(self._log.segments())
+        if any(map(writers.is_there, self._writers)):
+            return None
+        self.view.give_up()
+        return all_unfinished(figures)
