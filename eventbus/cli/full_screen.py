@@ -36,13 +36,13 @@ class FullScreen:
         """Draw lines over the ones before, in one write; what does not fit is left out."""
         columns, rows = self.size()
         console = Console(width=columns, highlight=False, markup=False)
-        drawn: list[str] = []
-        for line in list(lines)[:rows]:
+        shown = list(lines)[:rows]
+        for line in shown:
             line.truncate(columns)
-            with console.capture() as captured:
-                console.print(line, end="", no_wrap=True, soft_wrap=True)
-            drawn.append(captured.get() + _CLEAR_LINE)
-        sys.stdout.write(_HOME + "\r\n".join(drawn) + _CLEAR_BELOW)
+        with console.capture() as captured:
+            console.print(Text("\n").join(shown), end="", soft_wrap=True)
+        drawn = captured.get().replace("\n", f"{_CLEAR_LINE}\r\n")
+        sys.stdout.write(f"{_HOME}{drawn}{_CLEAR_LINE}{_CLEAR_BELOW}")
         sys.stdout.flush()
 
     def wants_to_leave(self) -> bool:

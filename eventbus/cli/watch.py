@@ -157,6 +157,8 @@ class _Watching:
                     continue
                 next_frame = anyio.current_time() + _FRAME_SECONDS
                 self._frames += 1
+                if self._session is not None and self._last_event_frame == self._frames:
+                    self._figures = self._session.figures()
                 if not frame() or self._is_over():
                     return
 
@@ -165,8 +167,7 @@ class _Watching:
         if self._session is None and event.session_id and isinstance(event, SkillStarted | WorkflowStarted):
             self._session = WatchedSession(self._log, event.session_id)
         if self._session is not None and self._session.add(record):
-            self._figures = self._session.figures()
-            self._last_event_frame = self._frames
+            self._last_event_frame = self._frames + 1
             if on_event is not None:
                 on_event(event)
 

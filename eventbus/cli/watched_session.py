@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from eventbus.correlation import CorrelatedFigures, CorrelatedSession
 from eventbus.history import EventLog, Record
-from eventbus.history.segment_files import Writer, segment_at
+from eventbus.history.segment_files import segment_at
 from eventbus.history.unfinished import LiveWriters, all_unfinished
 from eventbus.views import SessionView
 
@@ -29,7 +31,7 @@ class WatchedSession:
         self._log = log
         self._correlation = CorrelatedFigures(1, None)
         self._last_seq: dict[tuple[str, int], int] = {}
-        self._writers: set[Writer] = set()
+        self._paths: set[Path] = set()
 
     def add(self, record: Record) -> bool:
         """Fold a record; return False for one that is another session's, or was folded already.
@@ -40,9 +42,7 @@ class WatchedSession:
         if record.event.session_id != self.name or record.seq <= self._last_seq.get(bus, 0):
             return False
         self._last_seq[bus] = record.seq
-        segment = segment_at(str(record.path))
-        if segment is not None:
-            self._writers.add(segment.writer)
+        self._paths.add(record.path)
         self.view.add(record.event)
         self._correlation.add(record.event)
         return True
@@ -57,7 +57,8 @@ class WatchedSession:
         if figures is None or not figures.is_open:
             return None
         writers = LiveWriters(self._log.segments())
-        if any(map(writers.is_there, self._writers)):
+        segments = filter(None, (segment_at(str(path)) for path in self._paths))
+        if any(writers.is_there(each.writer) for each in segments):
             return None
         self.view.give_up()
         return all_unfinished(figures)
