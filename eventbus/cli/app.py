@@ -17,6 +17,7 @@ from eventbus.cli.doctor import doctor
 from eventbus.cli.exit_codes import OK, USAGE, CommandError
 from eventbus.cli.export import export
 from eventbus.cli.log_statistics import stats
+from eventbus.cli.mcp_command import mcp
 from eventbus.cli.plugin_list import plugins
 from eventbus.cli.prune import prune
 from eventbus.cli.run_command import run as run_command
@@ -93,5 +94,5 @@ _app.command(
         "ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": []
     }
 )(crackerjack)  # fmt: skip
-for _command in (plugins, cat, doctor, export, prune, report, sessions, show, stats, watch):
+for _command in (plugins, mcp, cat, doctor, export, prune, report, sessions, show, stats, watch):
     _app.command()(_command)

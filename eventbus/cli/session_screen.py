@@ -28,7 +28,7 @@ from eventbus.events.printable import printable
 from eventbus.views import HookView, NodeView, RunView, SessionView, SkillView
 from eventbus.views.session_view import ViewOutcome
 
-__all__ = ["Look", "session_lines"]
+__all__ = ["Look", "session_lines", "verdict"]
 
 _MIN_COLUMNS_FOR_BARS = 80
 _BAR_CELLS = 20
@@ -119,7 +119,7 @@ def session_lines(view: SessionView, session: CorrelatedSession, look: Look) -> 
 
 
 def _verdict(view: SessionView, session: CorrelatedSession, look: Look) -> Iterator[Text]:
-    title = f"{look.mark(session.outcome)} {_subject(view)} {_what_happened(view, session, look)}"
+    title = f"{look.mark(session.outcome)} {verdict(view, session, look)}"
     skills = ", ".join(printable(each) for each in session.skill_names) or "no skill"
     name = printable(session.session_id, scrubbed=False)
     place = f"session {name} · {when(session.start_time, look.now)} · {skills}"
@@ -134,6 +134,11 @@ def _verdict(view: SessionView, session: CorrelatedSession, look: Look) -> Itera
     tally = _tally(view, session)
     if tally:
         yield from _folded(look, tally)
+
+
+def verdict(view: SessionView, session: CorrelatedSession, look: Look) -> str:
+    """Return in a few words what became of a session."""
+    return f"{_subject(view)} {_what_happened(view, session, look)}"
 
 
 def _subject(view: SessionView) -> str:

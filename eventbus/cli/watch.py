@@ -108,8 +108,8 @@ class _Watching:
         """Fold what the log holds of the session."""
         if self._session is None:
             return
-        for record in self._log.records(session_id=self._session.name):
-            if self._session.add(record) and on_event is not None:
+        for record in self._session.load():
+            if on_event is not None:
                 on_event(record.event)
         self._figures = self._session.figures_without_writers() or self._session.figures()
 

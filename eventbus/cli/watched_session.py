@@ -33,6 +33,10 @@ class WatchedSession:
         self._last_seq: dict[tuple[str, int], int] = {}
         self._paths: set[Path] = set()
 
+    def load(self) -> list[Record]:
+        """Fold what the log holds of the session; return the records that were new."""
+        return [each for each in self._log.records(session_id=self.name) if self.add(each)]
+
     def add(self, record: Record) -> bool:
         """Fold a record; return False for one that is another session's, or was folded already.
 
@@ -62,3 +66,12 @@ class WatchedSession:
             return None
         self.view.give_up()
         return all_unfinished(figures)
+
+    def is_over(self) -> bool:
+        """Return True if the session has begun, and nothing of it is open, or will ever end."""
+        figures = self.figures_without_writers() or self.figures()
+        return figures is not None and not figures.is_open
+
+    def nodes_ended(self) -> int:
+        """Return how many attempts at nodes have ended."""
+        return sum(node.outcome not in ("open", "not run") for node in self.view.nodes())

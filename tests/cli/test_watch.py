@@ -13,7 +13,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -23,64 +23,11 @@ import pytest
 from eventbus.cli.watched_session import WatchedSession
 from eventbus.events import Event, NodeProgress, NodeStarted, WorkflowCompleted, WorkflowStarted
 from eventbus.history import EventLog
+from tests.cli.live_writer import Writer
 from tests.history.log_examples import append, segment_path, stored
 
 Program: TypeAlias = "Callable[..., subprocess.CompletedProcess[str]]"
 RUN: dict[str, Any] = {"session_id": "s1", "workflow_id": "ci", "run_id": "r"}
-WRITER = """
-import sys
-from eventbus import EventBus
-from eventbus.events import NodeCompleted, NodeStarted, WorkflowCompleted, WorkflowStarted
-from eventbus_subscribers import JsonPersister
-
-run = {"session_id": sys.argv[2], "workflow_id": "ci", "run_id": "r"}
-steps = {
-    "start": lambda: WorkflowStarted(**run, nodes=("lint", "tests")),
-    "lint": lambda: NodeStarted(**run, node_id="lint"),
-    "linted": lambda: NodeCompleted(**run, node_id="lint", duration_seconds=1.0),
-    "fail": lambda: NodeCompleted(**run, node_id="tests", duration_seconds=2, success=False, error_type="E"),
-    "end": lambda: WorkflowCompleted(**run, duration_seconds=3.0),
-    "failed": lambda: WorkflowCompleted(**run, duration_seconds=3.0, success=False),
-}
-with EventBus([JsonPersister(sys.argv[1])]) as bus:
-    for line in sys.stdin:
-        bus.publish(steps[line.strip()]())
-        print("published", flush=True)
-"""
-
-
-class Writer:
-    """A process that publishes what it is told to."""
-
-    def __init__(self, directory: Path, session: str = "s1") -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(directory), session],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
-        )  # fmt: skip
-
-    def publish(self, *steps: str) -> None:
-        """Publish the events of these steps, and return when it has."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        for step in steps:
-            self.process.stdin.write(f"{step}\n")
-            assert self.process.stdout.readline() == "published\n"
-
-    def end(self) -> None:
-        """Close its input, and wait for its end."""
-        self.process.communicate(timeout=30)
-
-    def kill(self) -> None:
-        """Kill it, so that it closes nothing."""
-        self.process.kill()
-        self.end()
-
-
-@pytest.fixture
-def writer(tmp_path: Path) -> Iterator[Writer]:
-    made = Writer(tmp_path / "log")
-    yield made
-    made.kill()
 
 
 class Terminal:
