@@ -65,9 +65,9 @@ def full_screen() -> Generator[FullScreen]:
     try:
         yield FullScreen()
     finally:
-        with suppress(OSError, ValueError):
-            sys.stdout.write(_LEAVE)
-            sys.stdout.flush()
         if before is not None:
             with suppress(OSError, ValueError, termios.error):
                 termios.tcsetattr(sys.stdin.fileno(), termios.TCSADRAIN, before)
+        with suppress(OSError, ValueError):
+            sys.stdout.write(_LEAVE)
+            sys.stdout.flush()
