@@ -44,6 +44,8 @@ COMMANDS = (
         "crackerjack_command",
         passes_options_on=True,
     ),
+    Command("watch", "Watch a session until it ends."),
+    Command("mcp", "Answer agents' questions about the log, by the Model Context Protocol.", "mcp_command"),
     Command("plugins", "List the installed subscribers.", "plugin_list"),
     Command("cat", "Print the stored events in order, one per line."),
     Command("doctor", "Check the event log, and list its problems."),
@@ -51,7 +53,7 @@ COMMANDS = (
     Command("prune", "Remove old segments of the event log."),
     Command("report", "Print the correlation report, the latest session first.", "correlation_report"),
     Command("sessions", "List the sessions of the log, the latest first.", "session_list"),
-    Command("show", "Show one session, event by event.", "timeline"),
+    Command("show", "Show one session: what ran, how long, and what failed."),
     Command("stats", "Print how much the log holds, and its totals.", "log_statistics"),
 )
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from contextlib import suppress
 from datetime import datetime
 
-__all__ = ["duration", "elapsed", "local_time", "quantity"]
+__all__ = ["duration", "elapsed", "local_time", "quantity", "when"]
 
 _MINUTE, _HOUR = 60, 3_600
+_WEEK = 7  # days
 
 
 def duration(seconds: float) -> str:
@@ -30,6 +31,27 @@ def local_time(timestamp: str) -> str:
     with suppress(OverflowError, ValueError, OSError):  # in the year 1 or 9999, it may have no local time
         time = time.astimezone()
     return f"{time:%Y-%m-%d %H:%M:%S}"
+
+
+def when(timestamp: str, now: datetime | None) -> str:
+    """Return an ISO 8601 timestamp as local time, as people say it.
+
+    Args:
+        timestamp: The time.
+        now: The time it is told from; None for one that is the same whenever it is read.
+
+    Returns:
+        ``today 23:41``, ``yesterday 23:41``, ``Mon 23:41`` within a week, else as `local_time`.
+    """
+    local = local_time(timestamp)
+    if now is None:
+        return local
+    time = datetime.fromisoformat(local)
+    days = (now.date() - time.date()).days
+    if not 0 <= days < _WEEK:
+        return local
+    day = ("today", "yesterday")[days] if days < 2 else f"{time:%a}"  # noqa: PLR2004
+    return f"{day} {time:%H:%M}"
 
 
 def elapsed(start: str, end: str | None) -> str:

@@ -1,17 +1,12 @@
-"""``eventbus show``: print one session event by event, worded like the live progress."""
+"""The lines of ``eventbus show --events``: one session event by event, worded like the live progress."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Annotated
 
-from eventbus.cli.arguments import Argument
-from eventbus.cli.exit_codes import OK
 from eventbus.cli.humanize import duration, elapsed, local_time
 from eventbus.cli.left_behind import left_behind, of_attempt
-from eventbus.cli.options import AsJson, LogDirectory
-from eventbus.cli.session_access import find_session, open_history
 from eventbus.correlation import CorrelatedSession
 from eventbus.correlation.session_report import outcome_text, shortcomings
 from eventbus.events import (
@@ -29,49 +24,40 @@ from eventbus.events import (
     WorkflowCompleted,
     WorkflowEvent,
     WorkflowStarted,
-    encode,
 )
 from eventbus.events.outcomes import OUTCOME_VERBS, outcome_of
 from eventbus.events.printable import printable
-from eventbus.session_names import name_of_argument, spell
+from eventbus.session_names import spell
 
-__all__ = ["show"]
+__all__ = ["EventLines", "timeline"]
 
 _MAX_MESSAGE = 500
 _NO_PROBLEM = ("running", "passed", "skipped")
 """The statuses of crackerjack's hooks that need no line."""
 
 
-def show(
-    session: Annotated[
-        str,
-        Argument(type=name_of_argument, metavar="SESSION", help="A session id, or the beginning of one."),
-    ],
-    directory: LogDirectory = None,
-    as_json: AsJson = False,
-) -> int:
-    """Show one session, event by event."""
-    with open_history(directory) as history:
-        session = find_session(history, session)
-        figures, events = history.figures_of(session), history.events(session)
-        if as_json:
-            for event in events:
-                print(encode(event).decode())
-        elif figures is not None:
-            for line in (*_summary(figures), *_timeline(events), *_left_behind(figures, events)):
-                print(line)
-    return OK
+def timeline(figures: CorrelatedSession, events: Sequence[Event]) -> Iterator[str]:
+    """Generate the lines of a session, event by event."""
+    yield from _summary(figures)
+    lines = EventLines()
+    yield from filter(None, map(lines.line, events))
+    yield from _left_behind(figures, events)
 
 
-def _timeline(events: Sequence[Event]) -> Iterator[str]:
-    """Return a line for each event that reports a change, with the time since the first."""
-    zero: datetime | None = None
-    for event in events:
+class EventLines:
+    """Makes a line of each event that reports a change, with the time since the first."""
+
+    def __init__(self) -> None:
+        self._zero: datetime | None = None
+
+    def line(self, event: Event) -> str | None:
+        """Return the line of an event; None for one that adds nothing to the others."""
         described = _describe(event)
-        if described is not None:
-            zero = zero or event.timestamp
-            since = f"+{max(0.0, (event.timestamp - zero).total_seconds()):.1f}s"
-            yield f"{since:>9} {described[0]:<6} {described[1]}"
+        if described is None:
+            return None
+        self._zero = self._zero or event.timestamp
+        since = f"+{max(0.0, (event.timestamp - self._zero).total_seconds()):.1f}s"
+        return f"{since:>9} {described[0]:<6} {described[1]}"
 
 
 def _summary(session: CorrelatedSession) -> Iterator[str]:

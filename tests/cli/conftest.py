@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
 import pytest
 
 from eventbus.cli import main
+from tests.cli.live_writer import Writer
 
 Program: TypeAlias = "Callable[..., subprocess.CompletedProcess[str]]"
 
@@ -62,6 +63,14 @@ def program(somewhere: Path) -> Program:
         )
 
     return run
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> Iterator[Writer]:
+    """Return a process that publishes into a log."""
+    made = Writer(tmp_path / "log")
+    yield made
+    made.kill()
 
 
 @pytest.fixture

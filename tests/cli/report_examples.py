@@ -16,7 +16,9 @@ OF_SESSIONS = [
     ["report", "--json"],
     ["stats"],
     ["stats", "--json"],
+    ["show"],
     ["show", "sound"],
+    ["show", "sound", "--events"],
     ["show", "sound", "--json"],
     *(["export", "--format", each] for each in FORMATS),
 ]

@@ -78,7 +78,6 @@ def test_crackerjacks_arguments_are_passed_on(words: str, arguments: list[str]) 
     ("line", "problem"),
     [
         ("run", "COMMAND"),
-        ("show", "SESSION"),
         ("prune", "--older-than"),
         ("sessions --limit -1", "'-1' is not a number of 0 or more"),
         ("sessions --limit x", "'x' is not a number of 0 or more"),

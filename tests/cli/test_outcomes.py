@@ -72,7 +72,7 @@ def test_a_failed_run_without_nodes_is_failed_everywhere(cli: Program, failed_ru
         assert (found["outcome"], found["exit_code"], found["workflows_failed"]) == ("failed", 2, 1)
     report = cli("report", "--dir", failed_run).stdout
     assert "  Outcome: failed (exit code 2)\n  Workflows Failed: 1\n" in report
-    shown = cli("show", "a-", "--dir", failed_run).stdout
+    shown = cli("show", "a-", "--events", "--dir", failed_run).stdout
     assert "\noutcome failed (exit code 2)\nworkflows failed 1\n" in shown
     assert "    +1.0s end    workflow crackerjack FAILED (1.0s) exit code 2\n" in shown
     assert "0 succeeded, 1 failed, 0 cancelled, 0 skipped, 0 open" in cli("stats", "--dir", failed_run).stdout
@@ -111,7 +111,7 @@ def test_hooks_that_failed_are_shown(cli: Program, tmp_path: Path) -> None:
         hook("codespell", "failed", 7, duration_seconds=5.0), hook("mdformat", "timeout", 8),
         hook("uv-lock", "running", 9),
     )  # fmt: skip
-    shown = cli("show", "a-", "--dir", tmp_path).stdout.splitlines()
+    shown = cli("show", "a-", "--events", "--dir", tmp_path).stdout.splitlines()
     assert shown[2:4] == ["outcome unfinished", "workflows unfinished 1, nodes unfinished 1, nodes not run 1"]
     assert shown[-8:] == [
         "    +0.0s start  workflow crackerjack",
@@ -136,7 +136,7 @@ def test_the_words_of_the_live_progress(cli: Program, tmp_path: Path) -> None:
         WorkflowCompleted(**node, status="cancelled", error_type="SIGINT"),
         SkillCompleted(**SKILL, **at(2), completed=False, error_type="KeyboardInterrupt"),
     )  # fmt: skip
-    lines = cli("show", "a-", "--dir", tmp_path).stdout.splitlines()
+    lines = cli("show", "a-", "--events", "--dir", tmp_path).stdout.splitlines()
     words = [line.split()[1:3] for line in lines if line.startswith("    +")]
     assert words[1:5] == [["cancel", "a"], ["skip", "b"], ["done", "c"], ["FAIL", "d"]]
     assert words[5:] == [["lost", "3"], ["end", "workflow"], ["cancel", "skill"]]

@@ -119,7 +119,7 @@ def test_figures_for_programs(cli: Program, log: Path, command: str) -> None:
 
 def test_a_session_is_shown_event_by_event(program: Program, log: Path) -> None:
     """The real program shows each change as a line, and no progress; the beginning of an id is enough."""
-    done = program("show", "7f3a", "--dir", log)
+    done = program("show", "7f3a", "--events", "--dir", log)
     assert done.returncode == 0
     assert done.stdout.splitlines()[0].startswith("session 7f3a1  began 2026-01-0")
     assert done.stdout.splitlines()[1:] == [
@@ -148,7 +148,15 @@ def test_the_events_of_a_session_for_programs(cli: Program, log: Path) -> None:
 
 def test_no_control_character_reaches_the_terminal(cli: Program, log: Path) -> None:
     """Control characters in names are escaped in every text."""
-    for command in (["sessions"], ["show", "\x1b"], ["report"], ["stats"], ["show", "\x1b?"], ["show", ""]):
+    for command in (
+        ["sessions"],
+        ["show", "\x1b"],
+        ["show", "\x1b", "--events"],
+        ["report"],
+        ["stats"],
+        ["show", "\x1b?"],
+        ["show", ""],
+    ):
         done = cli(*command, "--dir", log)
         assert all(char.isprintable() or char == "\n" for char in done.stdout + done.stderr), command
 
@@ -175,7 +183,7 @@ def test_a_whole_name_wins(cli: Program, log: Path) -> None:
     """A session whose id is the beginning of another id can be shown."""
     with EventBus([JsonPersister(log)]) as bus:
         bus.publish(SkillStarted(session_id="7f3", skill_name="k"))
-    assert cli("show", "7f3", "--dir", log).stdout.startswith("session 7f3 ")
+    assert "session 7f3 · " in cli("show", "7f3", "--dir", log).stdout
 
 
 def test_the_report_has_the_form_of_the_correlators(cli: Program, log: Path) -> None:

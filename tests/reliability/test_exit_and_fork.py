@@ -554,7 +554,7 @@ def test_leaving_an_async_block_in_a_forked_child(how: str, backend: str, tmp_pa
     assert (ended.code, ended.errors) == (0, "")
     own = {"stop"} if how.startswith("async") else set[str]()
     parent = ended.lines[-1][0]
-    assert [number for pid, who, number in ended.lines if pid == parent] == [*range(3), *range(5), 0]
+    assert [number for pid, _, number in ended.lines if pid == parent] == [*range(3), *range(5), 0]
     assert {who for pid, who, _ in ended.lines if pid != parent} == own
 
 

@@ -1,0 +1,50 @@
+"""``eventbus mcp``: answer agents' questions about the log, by the Model Context Protocol on stdio."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import anyio
+
+from eventbus.cli.exit_codes import OK, USAGE, CommandError
+from eventbus.cli.log_access import DamageNotes, open_log
+from eventbus.cli.options import LogDirectory
+
+__all__ = ["mcp"]
+
+
+def mcp(directory: LogDirectory = None) -> int:
+    """Answer agents' questions about the log, by the Model Context Protocol.
+
+    It speaks on stdin and stdout, and only reads. Register it with: claude mcp add eventbus -- eventbus mcp
+    """
+    try:
+        from eventbus.cli.mcp_server import serve  # noqa: PLC0415 - its package is an extra
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in ("mcp", "pydantic"):
+            raise
+        raise CommandError(
+            f"this command needs {error.name}, which is not installed",
+            "install it with: pip install 'eventbus[mcp]'",
+            USAGE,
+        ) from error
+    with _ended_by_signals():
+        anyio.run(serve, open_log(directory, DamageNotes(), must_exist=False))
+    return OK
+
+
+@contextmanager
+def _ended_by_signals() -> Generator[None]:
+    """Let SIGINT and SIGTERM end the process at once.
+
+    As exceptions they would wait for the thread that reads stdin, until a line comes. Nothing is lost:
+    the server only reads.
+    """
+    before = {each: signal.signal(each, signal.SIG_DFL) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)

@@ -1,0 +1,67 @@
+"""``eventbus show``: print one session, its verdict first."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Annotated
+
+from eventbus.cli.arguments import Argument, Option
+from eventbus.cli.exit_codes import NOT_FOUND, OK, CommandError
+from eventbus.cli.options import AsJson, LogDirectory
+from eventbus.cli.screen_output import print_lines, stdout_look
+from eventbus.cli.session_access import find_session, open_history
+from eventbus.cli.session_screen import session_lines
+from eventbus.cli.timeline import timeline
+from eventbus.events import encode
+from eventbus.history.session_history import SessionHistory
+from eventbus.session_names import name_of_argument
+from eventbus.views import SessionView
+
+__all__ = ["show"]
+
+_SHORT = 8
+"""How many characters of a session's id are shown in a command, if no other session begins so."""
+
+
+def show(
+    session: Annotated[
+        str | None,
+        Argument(
+            type=name_of_argument,
+            metavar="SESSION",
+            help="A session id, or the beginning of one. Default: the latest.",
+        ),
+    ] = None,
+    directory: LogDirectory = None,
+    list_events: Annotated[bool, Option("--events", help="List its events, one a line.")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Show one session: what ran, how long, and what failed."""
+    with open_history(directory) as history:
+        name = _latest(history) if session is None else find_session(history, session)
+        figures, events = history.figures_of(name), history.events(name)
+        if as_json:
+            for event in events:
+                print(encode(event).decode())
+        elif figures is not None and list_events:
+            for line in timeline(figures, events):
+                print(line)
+        elif figures is not None:
+            view = SessionView.of(events)
+            if figures.is_unfinished:
+                view.give_up()
+            print_lines(session_lines(view, figures, stdout_look()), _next_steps(history, name))
+    return OK
+
+
+def _latest(history: SessionHistory) -> str:
+    latest = next(history.figures(), None)
+    if latest is None:
+        raise CommandError("there is no session in this log", "record one with: eventbus demo", NOT_FOUND)
+    return latest.session_id
+
+
+def _next_steps(history: SessionHistory, name: str) -> str:
+    """Return a command that works as typed; nothing for a session whose id cannot be typed."""
+    short = name[:_SHORT] if len(history.names(name[:_SHORT], 2)) == 1 else name
+    return f"  eventbus show {shlex.quote(short)} --events" if short.isprintable() else ""

@@ -1,0 +1,77 @@
+"""The state of a session that is being followed: its records so far, and whether its writers are there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from eventbus.correlation import CorrelatedFigures, CorrelatedSession
+from eventbus.history import EventLog, Record
+from eventbus.history.segment_files import segment_at
+from eventbus.history.unfinished import LiveWriters, all_unfinished
+from eventbus.views import SessionView
+
+__all__ = ["WatchedSession"]
+
+
+class WatchedSession:
+    """A session, folded from the records of its log as they come.
+
+    Args:
+        log: The log.
+        name: The session's id.
+
+    Attributes:
+        name: The session's id.
+        view: What its screens show.
+    """
+
+    def __init__(self, log: EventLog, name: str) -> None:
+        self.name = name
+        self.view = SessionView()
+        self._log = log
+        self._correlation = CorrelatedFigures(1, None)
+        self._last_seq: dict[tuple[str, int], int] = {}
+        self._paths: set[Path] = set()
+
+    def load(self) -> list[Record]:
+        """Fold what the log holds of the session; return the records that were new."""
+        return [each for each in self._log.records(session_id=self.name) if self.add(each)]
+
+    def add(self, record: Record) -> bool:
+        """Fold a record; return False for one that is another session's, or was folded already.
+
+        A record comes twice where the log is read and followed at once.
+        """
+        bus = (record.bus_id, record.pid)
+        if record.event.session_id != self.name or record.seq <= self._last_seq.get(bus, 0):
+            return False
+        self._last_seq[bus] = record.seq
+        self._paths.add(record.path)
+        self.view.add(record.event)
+        self._correlation.add(record.event)
+        return True
+
+    def figures(self) -> CorrelatedSession | None:
+        """Return the session's figures; None before its first skill or run."""
+        return self._correlation.figures(self.name)
+
+    def figures_without_writers(self) -> CorrelatedSession | None:
+        """Return the figures of an open session all of whose writers are gone; None for any other."""
+        figures = self.figures()
+        if figures is None or not figures.is_open:
+            return None
+        writers = LiveWriters(self._log.segments())
+        segments = filter(None, (segment_at(str(path)) for path in self._paths))
+        if any(writers.is_there(each.writer) for each in segments):
+            return None
+        self.view.give_up()
+        return all_unfinished(figures)
+
+    def is_over(self) -> bool:
+        """Return True if the session has begun, and nothing of it is open, or will ever end."""
+        figures = self.figures_without_writers() or self.figures()
+        return figures is not None and not figures.is_open
+
+    def nodes_ended(self) -> int:
+        """Return how many attempts at nodes have ended."""
+        return sum(node.outcome not in ("open", "not run") for node in self.view.nodes())
