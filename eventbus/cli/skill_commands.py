@@ -22,13 +22,14 @@ from eventbus.cli.gitignore import create_ignored_directory
 from eventbus.cli.humanize import duration
 from eventbus.cli.log_access import note
 from eventbus.cli.options import AsJson, LogDirectory, SessionId, settings_with
-from eventbus.detached_skills import DetachedSkills, SkillUse, completion, new_start, tag_of_invocation
+from eventbus.detached_skills import DetachedSkills, tag_of_invocation
 from eventbus.events import Event, SkillCompleted, SkillStarted
 from eventbus.events.json_safe import safe_text
 from eventbus.events.printable import printable
 from eventbus.history.skill_segments import SkillSegments
 from eventbus.session import SESSION_VARIABLE, current_session_id, new_id, session_scope
 from eventbus.settings import Settings
+from eventbus.skill_uses import SkillUse, completion, new_start
 
 __all__ = ["skill_app"]
 

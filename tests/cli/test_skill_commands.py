@@ -18,7 +18,7 @@ import pytest
 from eventbus_subscribers import JsonPersister, LiveCorrelator
 from eventbus_subscribers.direct_writer import DirectWriter
 
-import eventbus.detached_skills
+import eventbus.skill_uses
 from eventbus import (
     Event,
     EventBus,
@@ -200,9 +200,9 @@ def test_a_clock_that_was_set_back(
         def now(cls, tz: Any = None) -> Any:
             return datetime.now(tz) - timedelta(hours=1)
 
-    monkeypatch.setattr(eventbus.detached_skills, "datetime", Earlier)
+    monkeypatch.setattr(eventbus.skill_uses, "datetime", Earlier)
     if not same_boot:
-        monkeypatch.setattr(eventbus.detached_skills, "pid_space", lambda: "another")
+        monkeypatch.setattr(eventbus.skill_uses, "pid_space", lambda: "another")
     assert cli("skill", "complete", id_).returncode == 0
     (ended,) = stored(log, SkillCompleted)
     assert (ended.duration_seconds > 0) if same_boot else (ended.duration_seconds == 0)
