@@ -45,7 +45,7 @@ def is_detached(started: Any) -> bool:
 
     The commands of a shell or an agent are short processes, and the skill goes on between them.
     """
-    metadata = getattr(started, "metadata", None)  # an object folded like an event may have none
+    metadata: Any = getattr(started, "metadata", None)  # an object folded like an event may have none
     return bool(metadata) and metadata.get(DETACHED) is True
 
 

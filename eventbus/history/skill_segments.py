@@ -52,10 +52,12 @@ class SkillSegments:
             names = []
         self._names = sorted((name for name in names if _NAME.fullmatch(name)), reverse=True)
 
-    def latest_first(self, tag: str) -> list[Path]:
-        """Return the segments with a tag, the one with the highest number first."""
-        found = sorted((bus_id[len(tag) :], name) for bus_id, name in self._tagged(tag))
-        return [self._events / name for _, name in reversed(found)]
+    def latest_first(self, tag: str) -> list[tuple[int, Path]]:
+        """Return the segments with a tag and their numbers, the highest number first."""
+        found = sorted(
+            ((self._number(bus_id, tag), name) for bus_id, name in self._tagged(tag)), reverse=True
+        )
+        return [(number, self._events / name) for number, name in found]
 
     def tags(self, beginning: str, length: int) -> set[str]:
         """Return the tags of a length that have a beginning."""
@@ -63,9 +65,7 @@ class SkillSegments:
 
     def number(self, tag: str) -> int:
         """Return the highest number of the segments with a tag, 0 without any."""
-        end = len(tag) + _NUMBER_DIGITS
-        numbers = [bus_id[len(tag) : end] for bus_id, _ in self._tagged(tag)]
-        return max((int(each) for each in numbers if each.isdecimal()), default=0)
+        return max((self._number(bus_id, tag) for bus_id, _ in self._tagged(tag)), default=0)
 
     def new_writer_id(self, tag: str) -> str:
         """Return a bus id that no segment has, with a tag and the next number.
@@ -84,7 +84,7 @@ class SkillSegments:
         Without the start the whole log is read, the latest segments first, until the start is found.
         """
         needle = f'"{invocation_id}"'.encode("utf-8", "surrogatepass")
-        found = [each for path in reversed(self.latest_first(tag)) for each in events_with(path, needle)]
+        found = [each for _, path in reversed(self.latest_first(tag)) for each in events_with(path, needle)]
         events = [each for each in found if each.invocation_id == invocation_id]
         if any(map(_is_start, events)):
             return events
@@ -97,6 +97,11 @@ class SkillSegments:
             yield from events
             if any(map(_is_start, events)):
                 return
+
+    @staticmethod
+    def _number(bus_id: str, tag: str) -> int:
+        digits = bus_id[len(tag) : len(tag) + _NUMBER_DIGITS]
+        return int(digits) if digits.isdecimal() else 0
 
     def _tagged(self, tag: str) -> Iterator[tuple[str, str]]:
         for name in self._names:
