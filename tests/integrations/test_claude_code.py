@@ -192,7 +192,8 @@ def without_ids(*shapes: dict[str, Any]) -> list[dict[str, Any]]:
     "ways",
     [
         [PRE], [POST], [PRE, POST], [EXPANDED], [TYPED], [EXPANDED, TYPED], [TYPED, EXPANDED],
-        [TYPED, PRE, POST],        [EXPANDED, TYPED, PRE, POST], without_ids(PRE, POST), without_ids(EXPANDED, TYPED, PRE, POST),
+        [TYPED, PRE, POST], [EXPANDED, TYPED, PRE, POST], without_ids(PRE, POST),
+        without_ids(EXPANDED, TYPED, PRE, POST),
     ],
 )  # fmt: skip
 def test_one_use_counts_once(ways: list[dict[str, Any]]) -> None:
