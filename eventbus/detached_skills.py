@@ -18,11 +18,21 @@ from collections.abc import Iterable, Sequence
 from eventbus.appending import appending
 from eventbus.events import SkillEvent, SkillFollowedUp, SkillStarted
 from eventbus.events.outcomes import DETACHED
-from eventbus.history.skill_segments import SkillSegments, digest
+from eventbus.history.skill_segments import SkillSegments, digest, events_with
 from eventbus.settings import Settings
-from eventbus.skill_uses import SkillUse, completion, missing_actions, new_start, of_use, use_of
+from eventbus.skill_uses import (
+    SkillUse,
+    completion,
+    is_of_this_terminal,
+    missing_actions,
+    new_start,
+    of_use,
+    use_of,
+)
 
-__all__ = ["DetachedSkills", "tag_of_invocation"]
+__all__ = ["DetachedSkills", "session_of_terminal", "tag_of_invocation"]
+
+_MAX_LATEST = 32
 
 
 class DetachedSkills:
@@ -54,6 +64,16 @@ class DetachedSkills:
         """Return an invocation; None if the log has no start of it."""
         events = self._segments.events_of(invocation_id, tag_of_invocation(invocation_id))
         return use_of(events)
+
+    def latest_open(self) -> SkillUse | None:
+        """Return the latest open skill that was started in this terminal; None without one."""
+        tags = self._segments.tags("s", len(tag_of_invocation("")))
+        for tag in tags[:_MAX_LATEST]:
+            paths = [path for _, path in reversed(self._segments.latest_first(tag))]
+            use = use_of(event for path in paths for event in events_with(path))
+            if use is not None and use.ended is None and is_of_this_terminal(use.started):
+                return use
+        return None
 
     def follow_up(self, use: SkillUse, actions: Iterable[str]) -> None:
         """Add actions to an invocation, whether it has ended or not; exceptions are those of `start`."""
@@ -90,3 +110,19 @@ class DetachedSkills:
 def tag_of_invocation(invocation_id: str) -> str:
     """Return the tag of the segments with an invocation's events."""
     return f"s{digest(invocation_id)}"
+
+
+def session_of_terminal(settings: Settings) -> str | None:
+    """Return the session of the latest open skill that was started in this terminal; None without one.
+
+    A command that a shell runs after ``id=$(eventbus skill start ...)`` so is in the session of that skill,
+    although a child cannot set its shell's environment.
+
+    Args:
+        settings: The settings of the log.
+    """
+    try:
+        use = DetachedSkills(settings).latest_open()
+    except OSError:  # the log cannot be read: the persister says so
+        return None
+    return None if use is None else use.started.session_id

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -12,9 +13,17 @@ from eventbus.events import SkillCompleted, SkillEvent, SkillFollowedUp, SkillSt
 from eventbus.history.writer_lock import pid_space
 from eventbus.session import new_id
 
-__all__ = ["SkillUse", "completion", "missing_actions", "new_start", "of_use", "use_of"]
+__all__ = [
+    "SkillUse",
+    "completion",
+    "is_of_this_terminal",
+    "missing_actions",
+    "new_start",
+    "of_use",
+    "use_of",
+]
 
-_BOOT, _MONOTONIC = "boot", "monotonic"
+_BOOT, _MONOTONIC, _TERMINAL = "boot", "monotonic", "terminal"
 _EventT = TypeVar("_EventT", bound=SkillEvent)
 
 
@@ -45,13 +54,14 @@ def new_start(
     metadata: dict[str, Any],
     invocation_id: str | None = None,
 ) -> SkillStarted:
-    """Return a start, with the clock that `completion` measures its duration on."""
+    """Return a start, with the clock that `completion` measures its duration on, and the terminal."""
+    clock = {_BOOT: pid_space(), _MONOTONIC: round(time.monotonic(), 6), _TERMINAL: _terminal()}
     return SkillStarted(
         session_id=session_id,
         skill_name=skill_name,
         workflow_path=workflow_path,
         invocation_id=invocation_id or new_id(),
-        metadata={**metadata, _BOOT: pid_space(), _MONOTONIC: round(time.monotonic(), 6)},
+        metadata={**metadata, **clock},
     )
 
 
@@ -88,6 +98,17 @@ def use_of(events: Iterable[SkillEvent]) -> SkillUse | None:
         return None
     in_order = sorted(follow_ups, key=lambda each: each.timestamp)
     return SkillUse(started, ended, tuple(each.action for each in in_order))
+
+
+def is_of_this_terminal(started: SkillStarted) -> bool:
+    """Return True if a skill was started by a shell or a script that this process belongs to, too."""
+    metadata = started.metadata
+    return metadata.get(_TERMINAL) == _terminal() and None is not metadata.get(_BOOT) == pid_space()
+
+
+def _terminal() -> int:
+    """Return what the kernel calls a session: the processes of one terminal, or of one background job."""
+    return os.getsid(0)
 
 
 def of_use(started: SkillStarted, kind: type[_EventT], **fields: Any) -> _EventT:

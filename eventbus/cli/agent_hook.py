@@ -110,8 +110,8 @@ def _append(seen: Observation, settings: Settings) -> None:
     segments = SkillSegments(settings.directory)
     of_session = f"h{digest(seen.session, 4)}"
     tag = f"{of_session}{digest(seen.agent, 3)}"
-    tags = segments.tags(of_session, len(tag)) if seen.ends == "session" else {tag}
-    uses = [use for each in sorted(tags) for use in _latest_uses(segments, each)]
+    tags = segments.tags(of_session, len(tag)) if seen.ends == "session" else [tag]
+    uses = [use for each in tags for use in _latest_uses(segments, each)]
     session_id = os.environ.get(_SESSION_VARIABLE) or seen.session
     call = digest(seen.call) if seen.call else ""
     # Processes that report one use at once make the same id, so that it counts once.

@@ -22,7 +22,7 @@ from eventbus.cli.gitignore import create_ignored_directory
 from eventbus.cli.humanize import duration
 from eventbus.cli.log_access import note
 from eventbus.cli.options import AsJson, LogDirectory, SessionId, settings_with
-from eventbus.detached_skills import DetachedSkills, tag_of_invocation
+from eventbus.detached_skills import DetachedSkills, session_of_terminal, tag_of_invocation
 from eventbus.events import Event, SkillCompleted, SkillStarted
 from eventbus.events.json_safe import safe_text
 from eventbus.events.printable import printable
@@ -118,7 +118,8 @@ def run(
     """
     settings = settings_with(directory, None)
     create_ignored_directory(settings.directory)
-    with session_scope(session_id or current_session_id() or new_id()) as session:
+    session_id = session_id or current_session_id() or session_of_terminal(settings)
+    with session_scope(session_id or new_id()) as session:
         environment = {
             **os.environ, SESSION_VARIABLE: session, "EVENTBUS_DIR": os.path.abspath(settings.directory)  # noqa: PTH100
         }  # fmt: skip

@@ -59,9 +59,9 @@ class SkillSegments:
         )
         return [(number, self._events / name) for number, name in found]
 
-    def tags(self, beginning: str, length: int) -> set[str]:
-        """Return the tags of a length that have a beginning."""
-        return {bus_id[:length] for bus_id, _ in self._tagged(beginning)}
+    def tags(self, beginning: str, length: int) -> list[str]:
+        """Return the tags of a length that have a beginning, those of the latest segments first."""
+        return list(dict.fromkeys(bus_id[:length] for bus_id, _ in self._tagged(beginning)))
 
     def number(self, tag: str) -> int:
         """Return the highest number of the segments with a tag, 0 without any."""

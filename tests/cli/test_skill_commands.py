@@ -30,7 +30,7 @@ from eventbus import (
     WorkflowStarted,
 )
 from eventbus.correlation import CorrelatedSession
-from eventbus.detached_skills import DetachedSkills, tag_of_invocation
+from eventbus.detached_skills import DetachedSkills, session_of_terminal, tag_of_invocation
 from eventbus.history import EventLog
 from eventbus.history.session_history import SessionHistory
 from eventbus.settings import Settings
@@ -394,6 +394,28 @@ def test_a_killed_run_is_unfinished_and_a_signal_reaches_the_command(log: Path) 
     assert (session.skills_open, session.skills_unfinished, session.skills_ended) == (0, 1, 1)
 
 
+def test_the_session_of_the_open_skill_of_a_terminal(cli: Program, log: Path) -> None:
+    """What a terminal runs while a skill is open is in its session; not what another one runs, or after the end."""
+    settings = Settings(directory=log)
+    assert session_of_terminal(settings) is None
+    ids = [begun(cli, "docs", "--session", name) for name in ("first", "second")]
+    assert session_of_terminal(settings) == "second"
+    cli("skill", "complete", ids[1])
+    assert session_of_terminal(settings) == "first"
+    cli("skill", "abandon", ids[0])
+    assert session_of_terminal(settings) is None
+
+
+@pytest.mark.parametrize("other", ["_terminal", "pid_space"])
+def test_the_skill_of_another_terminal(
+    cli: Program, log: Path, monkeypatch: pytest.MonkeyPatch, other: str
+) -> None:
+    """An open skill of another terminal, or from before a reboot, is no session of this one."""
+    begun(cli, "docs", "--session", "s")
+    monkeypatch.setattr(eventbus.skill_uses, other, lambda: 0)
+    assert session_of_terminal(Settings(directory=log)) is None
+
+
 # The whole, in real processes.
 
 RUN = """
@@ -420,9 +442,8 @@ def test_a_skill_and_a_run_of_a_shell_are_one_session(tmp_path: Path, log: Path,
     script = f"""
         set -e
         eventbus() {{ {sys.executable} -m eventbus "$@"; }}
-        export EVENTBUS_SESSION_ID=s1
         id=$(eventbus skill start docs --path quick)
-        {sys.executable} run.py {"killed || true" if killed else ""}
+        eventbus run --progress quiet -- {sys.executable} run.py {"killed || true" if killed else ""}
         eventbus skill complete $id --follow-up "git commit"
         eventbus report
     """
@@ -434,7 +455,7 @@ def test_a_skill_and_a_run_of_a_shell_are_one_session(tmp_path: Path, log: Path,
         assert line in done.stdout
     session = session_in(log)
     assert session.skill_invocations[0]["follow_up_actions"] == ["git commit"]
-    assert session.outcome == ("unfinished" if killed else "succeeded")
+    assert session.outcome == ("failed" if killed else "succeeded")
 
 
 @pytest.mark.anyio
