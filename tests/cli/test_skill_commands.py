@@ -395,7 +395,7 @@ def test_a_killed_run_is_unfinished_and_a_signal_reaches_the_command(log: Path) 
 
 
 def test_the_session_of_the_open_skill_of_a_terminal(cli: Program, log: Path) -> None:
-    """What a terminal runs while a skill is open is in its session; not what another one runs, or after the end."""
+    """The latest open skill of a terminal is the session of what it runs; an ended one is not."""
     settings = Settings(directory=log)
     assert session_of_terminal(settings) is None
     ids = [begun(cli, "docs", "--session", name) for name in ("first", "second")]
