@@ -3,7 +3,7 @@
 It reads one JSON object, appends events to the log, and exits with 0 whatever happens: an agent takes other
 codes for a problem of its own. Nothing is printed on stdout, which would get into the agent's context.
 
-It runs at every step of the agent. So typer is not imported, no bus runs, and everything else is imported
+It runs at every step of the agent. So no other command is imported, no bus runs, and the rest is imported
 when it turns out to be needed. Between its calls all state is in the log: the agent's segments are found by
 their names, the latest first, so a session of any length costs the same.
 """
@@ -106,13 +106,14 @@ def _settings() -> Settings:
 def _append(seen: Observation, settings: Settings) -> None:
     from eventbus.history.skill_segments import SkillSegments, digest  # noqa: PLC0415
     from eventbus.integrations.claude_code import events_for  # noqa: PLC0415
+    from eventbus.session import current_session_id  # noqa: PLC0415
 
     segments = SkillSegments(settings.directory)
     of_session = f"h{digest(seen.session, 4)}"
     tag = f"{of_session}{digest(seen.agent, 3)}"
     tags = segments.tags(of_session, len(tag)) if seen.ends == "session" else [tag]
     uses = [use for each in tags for use in _latest_uses(segments, each)]
-    session_id = os.environ.get(_SESSION_VARIABLE) or seen.session
+    session_id = current_session_id() or seen.session
     call = digest(seen.call) if seen.call else ""
     # Processes that report one use at once make the same id, so that it counts once.
     new_id = digest("\0".join((tag, seen.skill, call or str(segments.number(tag) + 1))))
@@ -171,7 +172,9 @@ def export_session(env_file: str, session_id: str, environment: Mapping[str, str
         if not _IS_SET.search(content):
             import shlex  # noqa: PLC0415
 
-            line = f"export {_SESSION_VARIABLE}={shlex.quote(session_id)}\n".encode()
+            from eventbus.session_names import name_to_bytes  # noqa: PLC0415
+
+            line = name_to_bytes(f"export {_SESSION_VARIABLE}={shlex.quote(session_id)}\n")
             os.write(descriptor, b"\n" + line if content and not content.endswith(b"\n") else line)
     finally:
         os.close(descriptor)

@@ -14,42 +14,31 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from eventbus.atomic_file import write_atomically
 from eventbus.cli.agent_hook import run_hook
+from eventbus.cli.arguments import Option
 from eventbus.cli.exit_codes import OK, PROBLEMS, USAGE, CommandError
 from eventbus.cli.hook_settings import SettingsTextError, hooks_of, with_hooks, without_hooks
 from eventbus.integrations.claude_code import HOOK_EVENTS
 
-__all__ = ["hook_app"]
-
-hook_app = typer.Typer(
-    name="hook", help="Observe the skills of an agent through its hooks.", no_args_is_help=True
-)
+__all__ = ["claude_code"]
 
 _COMMAND = "eventbus hook claude-code"
 
 
-@hook_app.callback()
-def _of_agents() -> None:
-    """Observe the skills of an agent through its hooks."""
-
-
-@hook_app.command("claude-code")
 def claude_code(
     install: Annotated[
-        bool, typer.Option("--install", help="Add the hooks to .claude/settings.json, and show the change.")
+        bool, Option("--install", help="Add the hooks to .claude/settings.json, and show the change.")
     ] = False,
     uninstall: Annotated[
-        bool, typer.Option("--uninstall", help="Take them out, and leave all else as it is.")
+        bool, Option("--uninstall", help="Take them out, and leave all else as it is.")
     ] = False,
     print_: Annotated[
-        bool, typer.Option("--print", help="Print the hooks, to be pasted into some settings.")
+        bool, Option("--print", help="Print the hooks, to be pasted into some settings.")
     ] = False,
     user: Annotated[
         bool,
-        typer.Option("--user", help="In the user's settings, for all projects; by default in this one's."),
+        Option("--user", help="In the user's settings, for all projects; by default in this one's."),
     ] = False,
 ) -> int:
     """Record the skills that Claude Code uses.

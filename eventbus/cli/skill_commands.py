@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import os
 import signal
+from argparse import PARSER
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import msgspec
-import typer
 
 from eventbus.appending import Appender, appending
+from eventbus.cli.arguments import Argument, Option
 from eventbus.cli.child_process import blocked_signals, start_child, wait_for_child
 from eventbus.cli.exit_codes import NOT_FOUND, OK, PROBLEMS, USAGE, CommandError
 from eventbus.cli.gitignore import create_ignored_directory
@@ -28,29 +29,28 @@ from eventbus.events.json_safe import safe_text
 from eventbus.events.printable import printable
 from eventbus.history.skill_segments import SkillSegments
 from eventbus.session import SESSION_VARIABLE, current_session_id, new_id, session_scope
+from eventbus.session_names import name_to_bytes, spell
 from eventbus.settings import Settings
 from eventbus.skill_uses import SkillUse, completion, new_start
 
-__all__ = ["skill_app"]
-
-skill_app = typer.Typer(
-    name="skill", help="Track a skill from a shell: start it, follow it up, end it.", no_args_is_help=True
-)
+__all__ = ["abandon", "complete", "follow_up", "list_open", "run", "start"]
 
 _INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-_Name = Annotated[str, typer.Argument(metavar="NAME", help="The skill's name.")]
-_Path = Annotated[
-    str | None, typer.Option("--path", metavar="PATH", help="The path chosen through the skill.")
-]
-_Id = Annotated[str, typer.Argument(metavar="ID", help="The id that start printed, or one that list shows.")]
+_Name = Annotated[str, Argument(metavar="NAME", help="The skill's name.")]
+_Path = Annotated[str | None, Option("--path", metavar="PATH", help="The path chosen through the skill.")]
+_Id = Annotated[str, Argument(metavar="ID", help="The id that start printed, or one that list shows.")]
 _FollowUps = Annotated[
     list[str] | None,
-    typer.Option("--follow-up", metavar="ACTION", help="An action that was taken next; may be repeated."),
+    Option(
+        "--follow-up",
+        action="append",
+        metavar="ACTION",
+        help="An action that was taken next; may be repeated.",
+    ),
 ]
 
 
-@skill_app.command()
 def start(
     name: _Name, path: _Path = None, session_id: SessionId = None, directory: LogDirectory = None
 ) -> int:
@@ -68,10 +68,9 @@ def start(
     return OK
 
 
-@skill_app.command("follow-up")
 def follow_up(
     invocation_id: _Id,
-    action: Annotated[str, typer.Argument(metavar="ACTION", help="What was done next, as 'git commit'.")],
+    action: Annotated[str, Argument(metavar="ACTION", help="What was done next, as 'git commit'.")],
     directory: LogDirectory = None,
 ) -> int:
     """Add an action that was taken next; the skill may have ended."""
@@ -82,18 +81,16 @@ def follow_up(
     return OK
 
 
-@skill_app.command()
 def complete(invocation_id: _Id, follow_ups: _FollowUps = None, directory: LogDirectory = None) -> int:
     """End a skill as completed; repeating it changes nothing."""
     return _end(settings_with(directory, None), invocation_id, follow_ups or [], completed=True)
 
 
-@skill_app.command()
 def abandon(
     invocation_id: _Id,
     error_type: Annotated[
         str | None,
-        typer.Option("--error-type", metavar="TYPE", help="The error that ended it, such as Timeout."),
+        Option("--error-type", metavar="TYPE", help="The error that ended it, such as Timeout."),
     ] = None,
     follow_ups: _FollowUps = None,
     directory: LogDirectory = None,
@@ -103,10 +100,11 @@ def abandon(
     return _end(settings, invocation_id, follow_ups or [], completed=False, error_type=error_type)
 
 
-@skill_app.command()
 def run(
     name: _Name,
-    command: Annotated[list[str], typer.Argument(metavar="COMMAND", help="The command and its arguments.")],
+    command: Annotated[
+        list[str], Argument(nargs=PARSER, metavar="COMMAND", help="The command and its arguments.")
+    ],
     path: _Path = None,
     session_id: SessionId = None,
     directory: LogDirectory = None,
@@ -120,9 +118,7 @@ def run(
     create_ignored_directory(settings.directory)
     session_id = session_id or current_session_id() or session_of_terminal(settings)
     with session_scope(session_id or new_id()) as session:
-        environment = {
-            **os.environ, SESSION_VARIABLE: session, "EVENTBUS_DIR": os.path.abspath(settings.directory)  # noqa: PTH100
-        }  # fmt: skip
+        environment = {**os.environ, **_environment(settings, session)}
         started = new_start(_given(name, "NAME"), path, session, {})
         with blocked_signals() as signals, _recording(settings, started) as record:
             pid = start_child(command, environment)
@@ -132,7 +128,13 @@ def run(
     return code if code >= 0 else 128 - code
 
 
-@skill_app.command("list")
+def _environment(settings: Settings, session_id: str) -> dict[str, str | bytes]:
+    found: dict[str, str | bytes] = {SESSION_VARIABLE: name_to_bytes(session_id)}
+    with suppress(OSError):  # the working directory was deleted
+        found["EVENTBUS_DIR"] = str(settings.directory.absolute())
+    return found
+
+
 def list_open(directory: LogDirectory = None, as_json: AsJson = False) -> int:
     """List the skills that are open, the latest first."""
     # Opening the sessions of a log is slow to import, and no other command here needs it.
@@ -242,7 +244,7 @@ def _as_json(started: SkillStarted) -> str:
         "invocation_id": started.invocation_id,
         "skill_name": started.skill_name,
         "workflow_path": started.workflow_path,
-        "session_id": started.session_id,
+        "session_id": started.session_id and spell(started.session_id),
         "started_at": started.timestamp,
         "elapsed_seconds": _elapsed(started),
     }
