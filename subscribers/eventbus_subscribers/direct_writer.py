@@ -12,7 +12,8 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from eventbus import DEFAULT_KEEP_BYTES, DEFAULT_KEEP_DAYS, Event, SyncPolicy
+from eventbus.events import Event
+from eventbus.settings import DEFAULT_KEEP_BYTES, DEFAULT_KEEP_DAYS, SyncPolicy
 from eventbus_subscribers.blocks import numbered_blocks
 from eventbus_subscribers.segment import Segment
 
