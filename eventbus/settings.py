@@ -8,6 +8,7 @@
     segment_bytes = 16_777_216     # EVENTBUS_SEGMENT_BYTES
     keep_days = 30                 # EVENTBUS_KEEP_DAYS; 0: no limit
     keep_bytes = 1_073_741_824     # EVENTBUS_KEEP_BYTES; 0: no limit
+    follow_up_actions = ["git commit", "git push", "make"]
 
 The environment wins; an empty variable counts as unset. Commands report a wrong setting as an error.
 `log_directory` is for programs that are observed: it never raises.
@@ -51,6 +52,21 @@ DEFAULT_KEEP_DAYS = 30.0
 DEFAULT_KEEP_BYTES = 1024 * 1024 * 1024
 """The size in bytes of all segments beyond which the oldest are removed."""
 
+DEFAULT_FOLLOW_UP_ACTIONS = (
+    "crackerjack",
+    "crackerjack run",
+    "eventbus crackerjack",
+    "gh pr",
+    "gh release",
+    "git commit",
+    "git merge",
+    "git push",
+    "git tag",
+    "twine upload",
+    "uv publish",
+)
+"""The commands that count as follow-up actions of an agent's skill."""
+
 ProgressMode: TypeAlias = Literal["auto", "tty", "plain", "quiet", "json"]
 """How progress is shown: `plain` lines, `quiet` (problems and ends of workflows only), `json` (one object
 per event), `tty` (as `plain`; there is no live region yet), or whichever fits the stream (`auto`)."""
@@ -74,6 +90,7 @@ _HINTS = {
     "segment_bytes": "a positive number",
     "keep_days": "a number that is not negative",
     "keep_bytes": "a number that is not negative",
+    "follow_up_actions": "a list of commands such as 'git commit', each without arguments",
 }
 
 _logger = logging.getLogger("eventbus.settings")
@@ -91,6 +108,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         segment_bytes: The size in bytes beyond which another segment of the log is begun.
         keep_days: For how many days after its last event a segment is kept; 0: no limit.
         keep_bytes: How many bytes of segments are kept in all; 0: no limit.
+        follow_up_actions: The commands of an agent, by their first words, that are recorded as follow-up
+            actions of its skills. Nothing else of a command is.
     """
 
     directory: Path = Path(DEFAULT_DIRECTORY)
@@ -100,6 +119,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     segment_bytes: Annotated[int, msgspec.Meta(gt=0)] = DEFAULT_SEGMENT_BYTES
     keep_days: Annotated[float, msgspec.Meta(ge=0)] = DEFAULT_KEEP_DAYS
     keep_bytes: Annotated[int, msgspec.Meta(ge=0)] = DEFAULT_KEEP_BYTES
+    follow_up_actions: tuple[str, ...] = DEFAULT_FOLLOW_UP_ACTIONS
 
 
 def load_settings(

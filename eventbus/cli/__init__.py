@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 from eventbus import __version__
+from eventbus.cli.agent_hook import run_hook
 from eventbus.cli.exit_codes import OK, PROBLEMS, USAGE, CommandError, defect, error_line
 from eventbus.cli.standard_streams import make_streams_sound, settle_streams
 from eventbus.errors import PluginError, SettingsError
@@ -17,6 +18,9 @@ __all__ = ["main"]
 
 _BROKEN_PIPE = 141
 """128 + SIGPIPE: the exit code that shells report for a program whose reader has left."""
+
+_HOOK = ["hook", "claude-code"]
+"""It runs at each step of an agent: without the other commands, and with an exit code of its own."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,7 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         141 broken pipe, 143 terminated.
     """
     make_streams_sound()
-    code = _ended(sys.argv[1:] if arguments is None else list(arguments))
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    code = run_hook() if words == _HOOK else _ended(words)
     settle_streams()
     return code
 

@@ -11,7 +11,7 @@ from eventbus import __version__
 from eventbus.cli.arguments import Parser
 from eventbus.cli.exit_codes import DAMAGED, OK, USAGE, SkippedDamageError
 
-__all__ = ["COMMANDS", "Command", "run"]
+__all__ = ["COMMANDS", "GROUPS", "Command", "Group", "run"]
 
 
 class Command(NamedTuple):
@@ -22,17 +22,33 @@ class Command(NamedTuple):
         summary: The first sentence of its help, for the list of commands.
         module: The module of `eventbus.cli` with the function, if not of the same name.
         passes_options_on: True if options that it does not know are arguments for another program.
+        function: The function, if not of the same name.
     """
 
     name: str
     summary: str
     module: str | None = None
     passes_options_on: bool = False
+    function: str | None = None
 
     def load(self) -> Callable[..., int]:
         """Return the function."""
         module = importlib.import_module(f"eventbus.cli.{self.module or self.name}")
-        return getattr(module, self.name)  # type: ignore[no-any-return]
+        return getattr(module, self.function or self.name)  # type: ignore[no-any-return]
+
+
+class Group(NamedTuple):
+    """Commands that begin with the same word.
+
+    Attributes:
+        name: The word to type before theirs.
+        summary: What they are for.
+        commands: The commands.
+    """
+
+    name: str
+    summary: str
+    commands: tuple[Command, ...]
 
 
 COMMANDS = (
@@ -56,6 +72,34 @@ COMMANDS = (
     Command("show", "Show one session: what ran, how long, and what failed."),
     Command("stats", "Print how much the log holds, and its totals.", "log_statistics"),
 )
+GROUPS = (
+    Group(
+        "skill",
+        "Track a skill from a shell: start it, follow it up, end it.",
+        (
+            Command("start", "Begin a skill, and print the id of this use of it.", "skill_commands"),
+            Command(
+                "follow-up", "Add an action that was taken next.", "skill_commands", function="follow_up"
+            ),
+            Command("complete", "End a skill as completed.", "skill_commands"),
+            Command("abandon", "End a skill as not completed.", "skill_commands"),
+            Command("run", "Run a command as a use of a skill.", "skill_commands"),
+            Command("list", "List the skills that are open.", "skill_commands", function="list_open"),
+        ),
+    ),
+    Group(
+        "hook",
+        "Observe the skills of an agent through its hooks.",
+        (
+            Command(
+                "claude-code",
+                "Record the skills that Claude Code uses.",
+                "hook_command",
+                function="claude_code",
+            ),
+        ),
+    ),
+)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -68,8 +112,14 @@ def run(arguments: Sequence[str]) -> int:
         CommandError: The arguments are wrong, or the command cannot do its work.
         SettingsError: A setting is wrong.
     """
+    summary = "Observe skills and workflows as they run, and correlate them by session."
+    return _choose("eventbus", summary, (*COMMANDS, *GROUPS), arguments)
+
+
+def _choose(name: str, summary: str, choices: Sequence[Command | Group], arguments: Sequence[str]) -> int:
+    """Run one of several commands, or of the commands of a group."""
     place = next((place for place, word in enumerate(arguments) if not word.startswith("-")), len(arguments))
-    program = _program()
+    program = _program(name, summary, choices)
     parsed = program.parse(arguments[:place])
     if parsed is None:
         return OK
@@ -78,28 +128,29 @@ def run(arguments: Sequence[str]) -> int:
     if place == len(arguments):
         program.print_help(sys.stderr)
         return USAGE
-    command = next((each for each in COMMANDS if each.name == arguments[place]), None)
-    if command is None:
+    chosen = next((each for each in choices if each.name == arguments[place]), None)
+    if chosen is None:
         program.error(f"there is no command {arguments[place]!r}")
-    return _run(command, arguments[place + 1 :])
+    name, rest = f"{name} {chosen.name}", arguments[place + 1 :]
+    if isinstance(chosen, Group):
+        return _choose(name, chosen.summary, chosen.commands, rest)
+    return _run(name, chosen, rest)
 
 
-def _program() -> Parser:
-    commands = "\n".join(f"  {each.name:<13}{each.summary}" for each in COMMANDS)
-    parser = Parser(
-        "eventbus",
-        "Observe skills and workflows as they run, and correlate them by session.",
-        usage="eventbus [--version] COMMAND ...",
-        epilog=f"commands:\n{commands}",
-    )
-    parser.add_argument("--version", action="version", version=f"eventbus {__version__}")
+def _program(name: str, summary: str, choices: Sequence[Command | Group]) -> Parser:
+    commands = "\n".join(f"  {each.name:<13}{each.summary}" for each in choices)
+    is_all = choices[0] is COMMANDS[0]
+    usage = f"{name} {'[--version] ' if is_all else ''}COMMAND ..."
+    parser = Parser(name, summary, usage=usage, epilog=f"commands:\n{commands}")
+    if is_all:
+        parser.add_argument("--version", action="version", version=f"eventbus {__version__}")
     return parser
 
 
-def _run(command: Command, words: Sequence[str]) -> int:
+def _run(name: str, command: Command, words: Sequence[str]) -> int:
     function = command.load()
     # Everything that is not an option of ours is the other program's, --help included.
-    parser = Parser(f"eventbus {command.name}", function.__doc__, add_help=not command.passes_options_on)
+    parser = Parser(name, function.__doc__, add_help=not command.passes_options_on)
     parser.add_parameters(function)
     parsed = parser.parse(words)
     if parsed is None:

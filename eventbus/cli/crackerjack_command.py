@@ -21,9 +21,10 @@ from eventbus.cli.exit_codes import NOT_FOUND, OK, PROBLEMS, CommandError
 from eventbus.cli.gitignore import create_ignored_directory
 from eventbus.cli.on_termination import on_termination
 from eventbus.cli.options import LogDirectory, Progress, SessionId, settings_with
+from eventbus.detached_skills import session_of_terminal
 from eventbus.integrations.crackerjack import end_executing, observe_crackerjack
 from eventbus.runtime import build_runtime
-from eventbus.session import set_session_of_process
+from eventbus.session import current_session_id, set_session_of_process
 
 __all__ = ["crackerjack"]
 
@@ -42,9 +43,10 @@ def crackerjack(
     """
     # Crackerjack ends the process with its own exit code: SystemExit comes out of `program()`.
     program = _program()
+    settings = settings_with(directory, progress)
+    session_id = session_id or current_session_id() or session_of_terminal(settings)
     if session_id:
         set_session_of_process(session_id)
-    settings = settings_with(directory, progress)
     create_ignored_directory(settings.directory)
     runtime = build_runtime(settings, without=() if progress else ("console_progress",))
     is_running = False

@@ -25,6 +25,7 @@ from eventbus.cli.log_access import note
 from eventbus.cli.options import LogDirectory, Progress, SessionId, settings_with
 from eventbus.cli.standard_streams import settle_streams
 from eventbus.contracts import EventSink
+from eventbus.detached_skills import session_of_terminal
 from eventbus.errors import PluginError
 from eventbus.events import Event, WorkflowCompleted, WorkflowStarted, WorkflowStatus
 from eventbus.history import EventLog
@@ -60,7 +61,8 @@ def run(
     environment: dict[str, str | bytes] = {}
     with suppress(OSError):  # the working directory was deleted
         environment["EVENTBUS_DIR"] = str(settings.directory.absolute())
-    with session_scope(session_id or current_session_id() or new_id()) as session:
+    session_id = session_id or current_session_id() or session_of_terminal(settings)
+    with session_scope(session_id or new_id()) as session:
         environment[SESSION_VARIABLE] = name_to_bytes(session)  # the same in every locale
         with blocked_signals() as signals, _observed(settings, session) as publish:
             code = _run(command, {**os.environ, **environment}, signals, publish)

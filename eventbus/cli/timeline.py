@@ -19,6 +19,7 @@ from eventbus.events import (
     SessionCorrelated,
     SkillCompleted,
     SkillEvent,
+    SkillFollowedUp,
     SkillStarted,
     UnknownEvent,
     WorkflowCompleted,
@@ -123,6 +124,8 @@ def _describe_skill(event: SkillEvent) -> tuple[str, str]:
             if event.follow_up_actions:
                 ending += f", then {', '.join(map(printable, event.follow_up_actions))}"
             return OUTCOME_VERBS[outcome_of(event)], name + ending
+        case SkillFollowedUp():
+            return "then", f"{printable(event.action)}, after {name}"
         case _:
             return "event", f"{printable(event.__struct_config__.tag)} {name}"
 

@@ -65,9 +65,9 @@ def watch(
 ) -> int:
     """Watch a session until it ends.
 
-    For example: eventbus watch && deploy. Without SESSION the one that runs now is shown, otherwise the next one. The exit code is the session's
-    outcome: 0 if it succeeded, 1 if it failed or its process is gone, 130 if it was cancelled, or if you
-    left with q or Ctrl-C, which changes nothing for the session.
+    For example: eventbus watch && deploy. Without SESSION the one that runs now is shown, otherwise the
+    next one. The exit code is the session's outcome: 0 if it succeeded, 1 if it failed or its process is
+    gone, 130 if it was cancelled, or if you left with q or Ctrl-C, which changes nothing for the session.
     """
     log = open_log(directory, DamageNotes(), must_exist=once)
     found = session if wait else _find(log, session, or_latest=once)

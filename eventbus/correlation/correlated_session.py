@@ -41,6 +41,8 @@ class CorrelatedSession(msgspec.Struct):
         skills_open: Invocations that are still going.
         skills_unfinished: Invocations that never ended and whose writer is gone. Only a log has this
             figure and the next: live correlation does not know of writers, and what is open is open.
+        skills_detached: Those of `skills_open` that another process than their writer will end, so that
+            they stay open.
         workflows_succeeded: Runs that succeeded.
         workflows_failed: Runs that failed, whatever their nodes did.
         workflows_cancelled: Runs that were cancelled.
@@ -84,6 +86,7 @@ class CorrelatedSession(msgspec.Struct):
     skills_cancelled: int = 0
     skills_open: int = 0
     skills_unfinished: int = 0
+    skills_detached: int = 0
     workflows_succeeded: int = 0
     workflows_failed: int = 0
     workflows_cancelled: int = 0

@@ -35,6 +35,7 @@ from eventbus.events import (
     NodeCompleted,
     NodeStarted,
     SkillCompleted,
+    SkillFollowedUp,
     SkillStarted,
     WorkflowCompleted,
     WorkflowEvent,
@@ -68,6 +69,7 @@ _IGNORED: _Step = (_NOTHING, SkillFold.skill_started)
 _STEPS: dict[type[Any], _Step] = {
     SkillStarted: (_SKILL, SkillFold.skill_started),
     SkillCompleted: (_SKILL, SkillFold.skill_completed),
+    SkillFollowedUp: (_SKILL, SkillFold.skill_followed_up),
     WorkflowStarted: (_RUN, RunFold.workflow_started),
     WorkflowCompleted: (_RUN, RunFold.workflow_completed),
     NodeStarted: (_NODE, RunFold.node_started),

@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
 
 import msgspec
 
@@ -20,7 +19,7 @@ from eventbus.correlation.correlated_session import CorrelatedSession
 from eventbus.correlation.inferred_runs import RunKey
 from eventbus.correlation.overlap import overlap
 from eventbus.correlation.run_fold import RunFold
-from eventbus.correlation.skill_fold import SkillFold, skill_records
+from eventbus.correlation.skill_fold import Captured, SkillFold, skill_records
 from eventbus.correlation.span import Span
 from eventbus.events import WorkflowEvent
 from eventbus.events.records import workflow_event_record
@@ -89,6 +88,7 @@ class SessionFold(msgspec.Struct, gc=False):
             skills_failed=skills.failed,
             skills_cancelled=skills.ended - skills.completed - skills.failed,
             skills_open=len(skills.open_invocations),
+            skills_detached=skills.detached if skills.is_open else 0,
             workflows_open=len(runs.open_runs),
             workflows_succeeded=runs.ended - runs.failed - runs.cancelled,
             workflows_failed=runs.failed,
@@ -132,7 +132,7 @@ def new_session_fold(name: str, limit: int | None, *, keeps_records: bool) -> Se
 
 def _with_records(
     session: CorrelatedSession,
-    invocations: list[tuple[int, Any, Any]],
+    invocations: list[Captured],
     workflow_events: Iterable[WorkflowEvent],
 ) -> CorrelatedSession:
     session.skill_invocations = skill_records(invocations)

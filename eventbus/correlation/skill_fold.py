@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -12,11 +13,17 @@ from msgspec import field
 from eventbus.correlation.bounded_memory import BoundedMap, add_name, remember
 from eventbus.correlation.overlap import Interval
 from eventbus.correlation.span import FAR_FUTURE, Span, before, finite_seconds
-from eventbus.events import SkillCompleted, SkillStarted
-from eventbus.events.outcomes import skill_outcome
+from eventbus.events import SkillCompleted, SkillFollowedUp, SkillStarted
+from eventbus.events.outcomes import is_detached, skill_outcome
 from eventbus.events.records import skill_invocation, skill_invocation_record
 
-__all__ = ["SkillFold", "skill_records"]
+__all__ = ["Captured", "SkillFold", "skill_records"]
+
+_MAX_FOLLOW_UPS = 256  # of one invocation
+_FollowUps = dict[tuple[datetime, str], None]
+
+Captured = tuple[int, Any, Any, tuple[str, ...]]
+"""An invocation's number, start, end and separate follow-up actions."""
 
 
 class _Invocation(msgspec.Struct, gc=False):
@@ -24,6 +31,13 @@ class _Invocation(msgspec.Struct, gc=False):
     # Without records only whether there was one.
     started: SkillStarted | bool | None = None
     ended: SkillCompleted | bool | None = None
+    is_detached: bool = False
+    follow_ups: _FollowUps | None = None
+    seen: SkillFollowedUp | None = None  # the earliest follow-up, while there is neither of the others
+
+    def beginning(self) -> SkillStarted | SkillFollowedUp | bool | None:
+        """Return the start, or what stands in for it."""
+        return self.started or (None if self.ended else self.seen)
 
 
 class _Invocations(BoundedMap[str, _Invocation], gc=False):
@@ -70,6 +84,7 @@ class SkillFold(msgspec.Struct, gc=False):
         if invocation.started is not None:
             return False
         invocation.started = event if self.keeps_records else True
+        invocation.is_detached = is_detached(event)
         self.span.begin(event.invocation_id, event.timestamp)
         add_name(self.names, event.skill_name, event.timestamp)
         self._put(event.invocation_id, invocation)
@@ -96,6 +111,24 @@ class SkillFold(msgspec.Struct, gc=False):
         self._put(event.invocation_id, invocation)
         return True
 
+    def skill_followed_up(self, event: SkillFollowedUp) -> bool:
+        """Fold a follow-up action; it changes no figure but that there was an invocation."""
+        invocation = self._invocation(event.invocation_id)
+        if not invocation.started and not invocation.ended:
+            self._begin_unseen(invocation, event)
+        if self.keeps_records:
+            invocation.follow_ups = invocation.follow_ups or {}
+            if len(invocation.follow_ups) < _MAX_FOLLOW_UPS:
+                invocation.follow_ups[event.timestamp, event.action] = None
+        self._put(event.invocation_id, invocation)
+        return False
+
+    def _begin_unseen(self, invocation: _Invocation, event: SkillFollowedUp) -> None:
+        if invocation.seen is None or event.timestamp < invocation.seen.timestamp:
+            invocation.seen = event
+        self.span.compute_start(event.invocation_id, invocation.seen.timestamp, 0.0)
+        add_name(self.names, event.skill_name, FAR_FUTURE)
+
     def _invocation(self, invocation_id: str) -> _Invocation:
         invocation = self._invocations.get(invocation_id)
         if invocation is None:
@@ -115,22 +148,49 @@ class SkillFold(msgspec.Struct, gc=False):
         """The ids of the invocations that are open."""
         return self._invocations.open_items.keys()
 
-    def captured(self) -> list[tuple[int, Any, Any]]:
-        """Return the number, the start and the end of each invocation, for `skill_records`."""
+    @property
+    def detached(self) -> int:
+        """How many of the open invocations another process than their writer will end."""
+        return sum(each.is_detached for each in self._invocations.open_items.values())
+
+    def captured(self) -> list[Captured]:
+        """Return each invocation, for `skill_records`."""
         invocations = [*self._invocations.closed_items.values(), *self._invocations.open_items.values()]
-        return [(each.number, each.started, each.ended) for each in invocations]
+        return [
+            (each.number, each.beginning(), each.ended, _in_order(each.follow_ups)) for each in invocations
+        ]
 
 
-def skill_records(captured: list[tuple[int, Any, Any]]) -> list[dict[str, Any]]:
+def _in_order(follow_ups: _FollowUps | None) -> tuple[str, ...]:
+    return tuple(action for _, action in sorted(follow_ups)) if follow_ups else ()
+
+
+def skill_records(captured: list[Captured]) -> list[dict[str, Any]]:
     """Return the records of captured invocations, in the order in which they were first seen."""
-    return [_record(started, ended) for _, started, ended in sorted(captured, key=lambda each: each[0])]
+    in_order = sorted(captured, key=lambda each: each[0])
+    return [_record(started, ended, follow_ups) for _, started, ended, follow_ups in in_order]
 
 
-def _record(started: SkillStarted | None, ended: SkillCompleted | None) -> dict[str, Any]:
+def _all_follow_ups(ended: SkillCompleted | None, separate: Sequence[str]) -> list[str]:
+    """Return the actions of the end, and those of separate events that the end does not contain."""
+    actions = list(ended.follow_up_actions) if ended else []
+    contained = Counter(actions)
+    for action in separate:
+        contained[action] -= 1
+        if contained[action] < 0:
+            actions.append(action)
+    return actions
+
+
+def _record(
+    started: SkillStarted | SkillFollowedUp | None, ended: SkillCompleted | None, follow_ups: Sequence[str]
+) -> dict[str, Any]:
     event = ended or started
     assert event is not None  # noqa: S101 - an invocation is made for one of them
     began = before(event.timestamp, finite_seconds(ended.duration_seconds)) if ended else event.timestamp
     record = skill_invocation_record(skill_invocation(event, started.timestamp if started else began))
     if record["workflow_path"] is None and started is not None:
         record["workflow_path"] = started.workflow_path
+    if follow_ups:
+        record["follow_up_actions"] = _all_follow_ups(ended, follow_ups)
     return record

@@ -10,11 +10,11 @@ unfinished   it never ended, and its writer is gone
 
 from __future__ import annotations
 
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from eventbus.events.vocabulary import NodeCompleted, SkillCompleted, WorkflowCompleted
 
-__all__ = ["OUTCOME_VERBS", "Outcome", "outcome_of", "skill_outcome"]
+__all__ = ["DETACHED", "OUTCOME_VERBS", "Outcome", "is_detached", "outcome_of", "skill_outcome"]
 
 Outcome: TypeAlias = Literal["succeeded", "failed", "cancelled", "skipped", "open", "unfinished"]
 
@@ -26,6 +26,9 @@ OUTCOME_VERBS: Final[dict[str, str]] = {
 }
 """The first word of the line for an end, in the live progress and in ``eventbus show``."""
 
+DETACHED: Final = "detached"
+"""The key that is true in the metadata of a skill's start if another process will publish its end."""
+
 _OF_STATUS: dict[str, Outcome] = {
     "ok": "succeeded",
     "failed": "failed",
@@ -35,6 +38,15 @@ _OF_STATUS: dict[str, Outcome] = {
 _INTERRUPTIONS = frozenset(
     {"Cancelled", "CancelledError", "GeneratorExit", "KeyboardInterrupt", "SystemExit"}
 )
+
+
+def is_detached(started: Any) -> bool:
+    """Return True for the start of a skill that is open although its writer is gone.
+
+    The commands of a shell or an agent are short processes, and the skill goes on between them.
+    """
+    metadata: Any = getattr(started, "metadata", None)  # an object folded like an event may have none
+    return bool(metadata) and metadata.get(DETACHED) is True
 
 
 def outcome_of(event: NodeCompleted | WorkflowCompleted | SkillCompleted) -> Outcome:

@@ -26,6 +26,7 @@ __all__ = [
     "SessionCorrelated",
     "SkillCompleted",
     "SkillEvent",
+    "SkillFollowedUp",
     "SkillStarted",
     "SubscriberFailed",
     "UnknownEvent",
@@ -73,6 +74,18 @@ class SkillCompleted(SkillEvent, kw_only=True):
     duration_seconds: float | None = None
     follow_up_actions: tuple[str, ...] = ()
     error_type: str | None = None
+
+
+class SkillFollowedUp(SkillEvent, kw_only=True):
+    """A skill invocation had a follow-up action, before or after its end.
+
+    The processes of a shell or an agent publish it. A tracker publishes the actions with the end.
+
+    Attributes:
+        action: The user's action, such as ``git commit``.
+    """
+
+    action: str
 
 
 class WorkflowEvent(Event, kw_only=True):

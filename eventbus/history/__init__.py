@@ -3,15 +3,43 @@
 `import eventbus` does not import this package.
 """
 
-from eventbus.history.checking import Problem
-from eventbus.history.log import EventLog
-from eventbus.history.reading import Record
-from eventbus.history.repair import Repair
-from eventbus.history.retention import PrunedSegment, prune
-from eventbus.history.segment_files import SegmentFile
-from eventbus.history.stored_lines import Damage
-from eventbus.history.tail import Tail
-from eventbus.history.writer_lock import is_being_written, pid_space
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from eventbus.history.checking import Problem
+    from eventbus.history.log import EventLog
+    from eventbus.history.reading import Record
+    from eventbus.history.repair import Repair
+    from eventbus.history.retention import PrunedSegment, prune
+    from eventbus.history.segment_files import SegmentFile
+    from eventbus.history.stored_lines import Damage
+    from eventbus.history.tail import Tail
+    from eventbus.history.writer_lock import is_being_written, pid_space
+else:
+    import importlib
+
+    _HOMES = {
+        "Problem": "checking",
+        "EventLog": "log",
+        "Record": "reading",
+        "Repair": "repair",
+        "PrunedSegment": "retention",
+        "prune": "retention",
+        "SegmentFile": "segment_files",
+        "Damage": "stored_lines",
+        "Tail": "tail",
+        "is_being_written": "writer_lock",
+        "pid_space": "writer_lock",
+    }
+
+    def __getattr__(name: str) -> object:
+        # Not imported here: a hook of an agent needs two small modules of the ten.
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
+
 
 __all__ = [
     "Damage",

@@ -15,7 +15,8 @@ from typing import Self, TypeVar
 import msgspec
 
 from eventbus.correlation import CorrelatedSession, Correlation
-from eventbus.events import Event, SkillEvent, WorkflowEvent
+from eventbus.events import Event, SkillCompleted, SkillEvent, SkillStarted, WorkflowEvent
+from eventbus.events.outcomes import is_detached
 from eventbus.history.extents import PartitionReader
 from eventbus.history.grouping import partition_key, partition_key_of_session
 from eventbus.history.index import INDEX_NAME, ForeignIndexError, Index
@@ -137,6 +138,21 @@ class SessionHistory:
             return []
         key = partition_key_of_session(name)
         return self._with_extra_events(key, list(self._partitions.events(key)))
+
+    def open_skills(self, name: str) -> list[SkillStarted]:
+        """Return the starts of a session's skills that are open: not ended, and not unfinished."""
+        key = partition_key_of_session(name)
+        starts: dict[str, SkillStarted] = {}
+        ended: set[str] = set()
+        for writer, events in self._query(lambda _: list(self._partitions.events_by_writer(key))):
+            for event in events:
+                if isinstance(event, SkillCompleted):
+                    ended.add(event.invocation_id)
+                elif isinstance(event, SkillStarted) and (
+                    is_detached(event) or self._writers.is_there(writer)
+                ):
+                    starts.setdefault(event.invocation_id, event)
+        return [each for each in starts.values() if each.invocation_id not in ended]
 
     def sessions(self) -> Iterator[CorrelatedSession]:
         """Iterate over all sessions with their records by their starts, the earliest first."""

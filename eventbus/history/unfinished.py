@@ -7,7 +7,8 @@ from collections.abc import Iterable
 import msgspec
 
 from eventbus.correlation import CorrelatedSession, Correlation
-from eventbus.events import Event, SkillEvent, WorkflowEvent
+from eventbus.events import Event, SkillEvent, SkillStarted, WorkflowEvent
+from eventbus.events.outcomes import is_detached
 from eventbus.history.segment_files import SegmentFile, Writer
 from eventbus.history.writer_lock import is_being_written
 
@@ -42,7 +43,7 @@ class LiveWriters:
 
 def all_unfinished(session: CorrelatedSession) -> CorrelatedSession:
     """Return the figures of an open session all of whose writers are gone."""
-    return _marked(session, session.skills_open, session.workflows_open)
+    return _marked(session, session.skills_open - session.skills_detached, session.workflows_open)
 
 
 def unfinished(session: CorrelatedSession, present: list[Event], gone: list[Event]) -> CorrelatedSession:
@@ -57,6 +58,7 @@ def unfinished(session: CorrelatedSession, present: list[Event], gone: list[Even
     correlation.add_all(sorted([*present, *gone], key=lambda event: event.timestamp))
     invocations, runs = correlation.open_items(session.session_id)
     at_work = {_item(event) for event in present}
+    at_work |= {each.invocation_id for each in gone if isinstance(each, SkillStarted) and is_detached(each)}
     left_invocations = sum(each not in at_work for each in invocations)
     # A run without an id is known by its workflow.
     left_runs = sum((each if isinstance(each, str) else (each[0],)) not in at_work for each in runs)

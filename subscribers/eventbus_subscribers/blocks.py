@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from eventbus import Event, EventsLost, scrubbed_lines
+from eventbus.events import Event, EventsLost
+from eventbus.events.redaction import scrubbed_lines
 from eventbus_subscribers.numbered_lines import numbered
 
 __all__ = ["Block", "numbered_blocks"]

@@ -14,6 +14,7 @@ from eventbus.events import (
     NodeStarted,
     NodeStatus,
     SkillCompleted,
+    SkillFollowedUp,
     SkillStarted,
     WorkflowCompleted,
     WorkflowStarted,
@@ -93,6 +94,7 @@ def events(draw: st.DrawFn) -> Event:
             [
                 SkillStarted(**of_skill),
                 SkillCompleted(**of_skill, duration_seconds=duration, completed=draw(st.booleans())),
+                SkillFollowedUp(**of_skill, action=draw(st.sampled_from("xy"))),
                 WorkflowStarted(**of_run),
                 WorkflowCompleted(**of_run, duration_seconds=duration),
                 NodeStarted(**of_node),

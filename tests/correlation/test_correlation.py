@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any, cast
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,6 +21,7 @@ from eventbus.events import (
     SessionCorrelated,
     SkillCompleted,
     SkillEvent,
+    SkillFollowedUp,
     SkillStarted,
     WorkflowCompleted,
     WorkflowEvent,
@@ -685,3 +687,21 @@ def test_repeating_everything_changes_nothing(drawn: list[Event]) -> None:
 
 def _values(session: CorrelatedSession) -> list[Any]:
     return [getattr(session, name) for name in session.__struct_fields__]
+
+
+@given(st.permutations(range(7)))
+def test_follow_ups_of_their_own_are_added_to_those_of_the_end(order: list[int]) -> None:
+    """An action is in the record once, whether its own event, the end or both report it."""
+    started, ended = skill(0, 5)
+    ended = msgspec.structs.replace(ended, follow_up_actions=("a", "b"))
+    own = [
+        SkillFollowedUp(
+            session_id="s", skill_name="run", invocation_id="i", action=action, timestamp=at(when)
+        )
+        for when, action in ((1, "a"), (6, "b"), (7, "a"), (8, "c"))
+    ]
+    events = [started, ended, *own, own[0]]
+    (session,) = fold(*(events[number] for number in order)).sessions().values()
+    assert session.skill_invocations[0]["follow_up_actions"] == ["a", "b", "a", "c"]
+    assert (session.skills, session.skills_ended, session.skills_open) == (1, 1, 0)
+    assert (session.start_time, session.end_time) == (at(0).isoformat(), at(5).isoformat())

@@ -28,6 +28,7 @@ from eventbus import (
     SessionCorrelated,
     SkillCompleted,
     SkillEvent,
+    SkillFollowedUp,
     SkillStarted,
     SubscriberFailed,
     UnknownEvent,
@@ -59,6 +60,11 @@ GOLDEN: list[tuple[Event, str, str]] = [
         SkillStarted(**BASE, skill_name="run", invocation_id="i1"),
         "skill_started",
         BASE_LINE + ',"skill_name":"run","invocation_id":"i1","workflow_path":null',
+    ),
+    (
+        SkillFollowedUp(**BASE, skill_name="run", invocation_id="i1", action="git commit"),
+        "skill_followed_up",
+        BASE_LINE + ',"skill_name":"run","invocation_id":"i1","workflow_path":null,"action":"git commit"',
     ),
     (
         SkillCompleted(

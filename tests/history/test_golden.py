@@ -24,6 +24,7 @@ from eventbus import (
     SessionCorrelated,
     SkillCompleted,
     SkillEvent,
+    SkillFollowedUp,
     SkillStarted,
     SubscriberFailed,
     UnknownEvent,
@@ -84,6 +85,7 @@ VERSION_1: list[Event] = [
     EventsLost(**base(16), count=3, first_seq=17, last_seq=19),
     SubscriberFailed(**base(17), subscriber="s", error_type="ValueError", quarantined=True),
     UnknownEvent(**base(18), unknown_type="of_another_program", fields={"target": "prod", "n": 1}),
+    SkillFollowedUp(**skill(19, action="git commit")),
 ]
 RELEASED = {1: VERSION_1}
 

@@ -140,3 +140,28 @@ def test_lost_events_make_figures_lower_bounds(tmp_path: Path) -> None:
         assert {each.session_id: each.events_lost for each in history.figures()} == {"s": 5, "t": 0}
     report = SkillsWorkflowCorrelator(log=tmp_path).generate_correlation_report()
     assert "  Events Lost: up to 5; the figures may be too low\n" in report
+
+
+def test_a_detached_skill_is_open_when_its_writer_is_gone(tmp_path: Path) -> None:
+    """A skill that another process will end is open, not unfinished, when its writer is gone."""
+    left(tmp_path, SkillStarted(**SKILL, metadata={"detached": True}))
+    for session in each_way(tmp_path):
+        assert (session.outcome, session.is_open) == ("open", True)
+        assert (session.skills_open, session.skills_detached, session.skills_unfinished) == (1, 1, 0)
+    left(tmp_path, SkillCompleted(**SKILL), bus="other")
+    for session in each_way(tmp_path):
+        assert (session.outcome, session.skills_open, session.skills_detached) == ("succeeded", 0, 0)
+
+
+@pytest.mark.anyio
+async def test_what_a_gone_writer_left_beside_a_detached_skill_is_unfinished(tmp_path: Path) -> None:
+    """A detached skill keeps its session open, but not the run of a process that was killed."""
+    left(tmp_path, SkillStarted(**SKILL, metadata={"detached": True}), WorkflowStarted(**RUN))
+    other: dict[str, Any] = {**SKILL, "invocation_id": "j"}
+    for session in each_way(tmp_path):
+        assert (session.outcome, session.skills_open, session.workflows_unfinished) == ("open", 1, 1)
+    async with EventBus([JsonPersister(tmp_path)]) as bus:
+        bus.publish(SkillStarted(**other))
+        await bus.drain()
+        for session in each_way(tmp_path):
+            assert (session.skills_open, session.workflows_unfinished) == (2, 1)
