@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias, get_args
@@ -16,10 +17,16 @@ from eventbus.cli.session_access import find_session, open_history
 from eventbus.correlation import CorrelatedSession
 from eventbus.history import legacy_formats as formats
 from eventbus.history.session_history import SessionHistory
+from eventbus.views import SessionView
+from eventbus.views.trace import trace_parts
 
 __all__ = ["export"]
 
-ExportFormat: TypeAlias = Literal["correlation", "skill-metrics", "workflow-events", "session-buddy"]
+_GZIP = 16 + zlib.MAX_WBITS
+
+ExportFormat: TypeAlias = Literal[
+    "correlation", "skill-metrics", "workflow-events", "session-buddy", "perfetto"
+]
 
 
 def export(
@@ -34,11 +41,14 @@ def export(
         Option(
             type=Path,
             metavar="FILE",
-            help="The file to write, whole or not at all. Default: standard output.",
+            help="The file to write, whole or not at all; .gz packs it. Default: standard output.",
         ),
     ] = None,
 ) -> int:
-    """Export sessions in the formats of other programs."""
+    """Export sessions in the formats of other programs.
+
+    The file of --format perfetto is opened at https://ui.perfetto.dev, or with chrome://tracing.
+    """
     if form == "session-buddy" and output is not None and output.name == formats.SKILL_METRICS_NAME:
         raise CommandError(
             f"{output.name} is the file of the format skill-metrics, whose readers would lose their history",
@@ -46,7 +56,9 @@ def export(
             USAGE,
         )
     with open_history(directory) as history:
-        parts = _parts(form, _sessions(history, session))
+        parts = _parts(form, history, _sessions(history, session))
+        if output is not None and output.suffix == ".gz":
+            parts = _compressed(parts)
         if output is None:
             sys.stdout.flush()
             sys.stdout.buffer.writelines(parts)
@@ -62,7 +74,9 @@ def _sessions(history: SessionHistory, name: str | None) -> Iterator[CorrelatedS
     return iter([session] if session else [])
 
 
-def _parts(form: ExportFormat, sessions: Iterator[CorrelatedSession]) -> Iterable[bytes]:
+def _parts(
+    form: ExportFormat, history: SessionHistory, sessions: Iterator[CorrelatedSession]
+) -> Iterable[bytes]:
     match form:
         case "correlation":
             return formats.correlation_parts(sessions)
@@ -72,6 +86,23 @@ def _parts(form: ExportFormat, sessions: Iterator[CorrelatedSession]) -> Iterabl
             return formats.session_buddy_parts(formats.invocations_of(sessions))
         case "workflow-events":
             return formats.workflow_events_parts(each for one in sessions for each in one.workflow_events)
+        case "perfetto":
+            return trace_parts(_view(history, each) for each in sessions)
+
+
+def _view(history: SessionHistory, session: CorrelatedSession) -> SessionView:
+    view = SessionView.of(history.events(session.session_id))
+    if session.is_unfinished:
+        view.give_up()
+    return view
+
+
+def _compressed(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """Generate parts in gzip's format, without a time: the same parts give the same bytes."""
+    compressor = zlib.compressobj(wbits=_GZIP)
+    for part in parts:
+        yield compressor.compress(part)
+    yield compressor.flush()
 
 
 def _write(output: Path, parts: Iterable[bytes]) -> None:

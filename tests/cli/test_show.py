@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import re
 import subprocess
 import sys
@@ -219,3 +221,22 @@ def test_a_terminal_without_unicode_gets_words(program: Program, tmp_path: Path)
     assert shown.isascii()
     assert shown.startswith("[FAIL] crackerjack failed after 55.7s")
     assert "   55.5s  [FAIL] fast_hooks  " in shown
+
+
+def test_sessions_are_exported_as_a_trace(cli: Program, tmp_path: Path) -> None:
+    """A trace holds all sessions or one. A file that ends in .gz has the same bytes each time."""
+    other: dict[str, Any] = {"session_id": "other", "workflow_id": "w", "run_id": "q"}
+    log_of(tmp_path, *FAILED, WorkflowStarted(**other, **at(60)))
+    whole = json.loads(cli("export", "--format", "perfetto", "--dir", tmp_path).stdout)["traceEvents"]
+    processes = [each["args"]["name"] for each in whole if each["name"] == "process_name"]
+    assert processes == ["session 04f049c0", "session other"]
+    unfinished = [each["cat"] for each in whole if each["ph"] == "X" and each["name"] == "w"]
+    assert unfinished == ["unfinished"]
+    packed = []
+    for name in ("a.gz", "b.gz"):
+        command = ("export", "04f0", "--format", "perfetto", "--dir", tmp_path, "--output", tmp_path / name)
+        assert cli(*command).returncode == 0
+        packed.append((tmp_path / name).read_bytes())
+    assert packed[0] == packed[1]
+    one = json.loads(gzip.decompress(packed[0]))["traceEvents"]
+    assert [each["name"] for each in one if each["ph"] == "i"] == ["crackerjack failed", "fast_hooks failed"]
