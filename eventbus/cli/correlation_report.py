@@ -1,28 +1,77 @@
-"""``eventbus report``: print the correlation report."""
+"""``eventbus report``: print the correlation report, or write a page about one session."""
 
 from __future__ import annotations
 
-from eventbus.cli.exit_codes import OK
+from pathlib import Path
+from typing import Annotated
+
+from eventbus.atomic_file import write_atomically
+from eventbus.cli.arguments import Option
+from eventbus.cli.exit_codes import NOT_FOUND, OK, PROBLEMS, USAGE, CommandError
+from eventbus.cli.log_access import note
 from eventbus.cli.options import AsJson, LogDirectory, OneSession
 from eventbus.cli.session_access import find_session, open_history
 from eventbus.cli.session_json import session_line
 from eventbus.correlation.session_report import report_lines
+from eventbus.history.session_history import SessionHistory
+from eventbus.views import SessionView
 
 __all__ = ["report"]
 
 
-def report(session: OneSession = None, directory: LogDirectory = None, as_json: AsJson = False) -> int:
+def report(
+    session: OneSession = None,
+    directory: LogDirectory = None,
+    as_json: AsJson = False,
+    page: Annotated[
+        Path | None,
+        Option("--html", type=Path, metavar="FILE", help="Write a page about SESSION, or about the latest."),
+    ] = None,
+) -> int:
     """Print the correlation report, the latest session first."""
     with open_history(directory) as history:
-        if session is None:
-            sessions, count = history.figures(), history.count()
+        name = None if session is None else find_session(history, session)
+        if page is None:
+            _print(history, name, as_json=as_json)
         else:
-            found = history.figures_of(find_session(history, session))
-            sessions, count = iter([found] if found else []), 1
-        lost = history.events_lost()
-        notes = (
-            [f"{lost} events were lost before they were stored: the figures may be too low"] if lost else []
-        )
-        for line in map(session_line, sessions) if as_json else report_lines(sessions, notes, count=count):
-            print(line)
+            _write_page(history, name, page)
     return OK
+
+
+def _print(history: SessionHistory, name: str | None, *, as_json: bool) -> None:
+    if name is None:
+        sessions, count = history.figures(), history.count()
+    else:
+        found = history.figures_of(name)
+        sessions, count = iter([found] if found else []), 1
+    lost = history.events_lost()
+    notes = [f"{lost} events were lost before they were stored: the figures may be too low"] if lost else []
+    for line in map(session_line, sessions) if as_json else report_lines(sessions, notes, count=count):
+        print(line)
+
+
+def _write_page(history: SessionHistory, name: str | None, file: Path) -> None:
+    try:
+        from eventbus.cli.session_page import session_page  # noqa: PLC0415 - jinja2 is an extra
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in ("jinja2", "markupsafe"):
+            raise
+        raise CommandError(
+            f"a page needs {error.name}, which is not installed",
+            "install it with: pip install 'eventbus[html]'",
+            USAGE,
+        ) from error
+    figures = next(history.figures(), None) if name is None else history.figures_of(name)
+    if figures is None:
+        raise CommandError("there is no session in this log", "record one with: eventbus demo", NOT_FOUND)
+    events = history.events(figures.session_id)
+    view = SessionView.of(events, is_unfinished=figures.is_unfinished)
+    try:
+        write_atomically(file, session_page(view, figures, events).encode())
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise CommandError(
+            f"{file} cannot be written: {error.strerror or error}", "choose another file", PROBLEMS
+        ) from error
+    note(f"wrote {file}")

@@ -91,10 +91,7 @@ def _parts(
 
 
 def _view(history: SessionHistory, session: CorrelatedSession) -> SessionView:
-    view = SessionView.of(history.events(session.session_id))
-    if session.is_unfinished:
-        view.give_up()
-    return view
+    return SessionView.of(history.events(session.session_id), is_unfinished=session.is_unfinished)
 
 
 def _compressed(parts: Iterable[bytes]) -> Iterator[bytes]:

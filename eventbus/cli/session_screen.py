@@ -29,7 +29,7 @@ from eventbus.session_names import spell
 from eventbus.views import HookView, NodeView, RunView, SessionView, SkillView
 from eventbus.views.session_view import ViewOutcome
 
-__all__ = ["Look", "session_lines", "verdict"]
+__all__ = ["Look", "session_lines", "tally", "verdict"]
 
 _MIN_COLUMNS_FOR_BARS = 80
 _BAR_CELLS = 20
@@ -132,9 +132,9 @@ def _verdict(view: SessionView, session: CorrelatedSession, look: Look) -> Itera
     else:
         yield from _folded(look, title, role=session.outcome, indent=0)
         yield from _folded(look, place, role="dim")
-    tally = _tally(view, session)
-    if tally:
-        yield from _folded(look, tally)
+    counts = tally(view, session)
+    if counts:
+        yield from _folded(look, counts)
 
 
 def verdict(view: SessionView, session: CorrelatedSession, look: Look) -> str:
@@ -179,7 +179,7 @@ def _took(view: SessionView, session: CorrelatedSession, look: Look) -> str:
     return duration(max(0.0, (end - view.began).total_seconds())) if view.began and end else "0.0s"
 
 
-def _tally(view: SessionView, session: CorrelatedSession) -> str:
+def tally(view: SessionView, session: CorrelatedSession) -> str:
     """Return how the nodes ended, each by its best attempt, in one sentence."""
     count = sum(len(run.attempts) for run in view.runs.values())
     if not count:

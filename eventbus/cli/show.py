@@ -47,9 +47,7 @@ def show(
             for line in timeline(figures, events):
                 print(line)
         elif figures is not None:
-            view = SessionView.of(events)
-            if figures.is_unfinished:
-                view.give_up()
+            view = SessionView.of(events, is_unfinished=figures.is_unfinished)
             print_lines(session_lines(view, figures, stdout_look()), _next_steps(history, name))
     return OK
 

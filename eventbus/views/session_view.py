@@ -170,11 +170,18 @@ class SessionView:
         self._inferred = InferredRuns(None, None)
 
     @classmethod
-    def of(cls, events: Iterable[Event]) -> Self:
-        """Return the view of these events."""
+    def of(cls, events: Iterable[Event], *, is_unfinished: bool = False) -> Self:
+        """Return the view of these events.
+
+        Args:
+            events: The events of a session, in order.
+            is_unfinished: True if all writers of what is open are gone, as `CorrelatedSession` says.
+        """
         view = cls()
         for event in events:
             view.add(event)
+        if is_unfinished:
+            view.give_up()
         return view
 
     def add(self, event: Event) -> None:

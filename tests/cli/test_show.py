@@ -232,7 +232,7 @@ def test_sessions_are_exported_as_a_trace(cli: Program, tmp_path: Path) -> None:
     assert processes == ["session 04f049c0", "session other"]
     unfinished = [each["cat"] for each in whole if each["ph"] == "X" and each["name"] == "w"]
     assert unfinished == ["unfinished"]
-    packed = []
+    packed: list[bytes] = []
     for name in ("a.gz", "b.gz"):
         command = ("export", "04f0", "--format", "perfetto", "--dir", tmp_path, "--output", tmp_path / name)
         assert cli(*command).returncode == 0
