@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from eventbus.cli.exit_codes import OK
+from eventbus.cli.humanize import loss
 from eventbus.cli.options import AsJson, LogDirectory, OneSession
 from eventbus.cli.session_access import find_session, open_history
 from eventbus.cli.session_json import session_line
@@ -19,10 +20,7 @@ def report(session: OneSession = None, directory: LogDirectory = None, as_json: 
         else:
             found = history.figures_of(find_session(history, session))
             sessions, count = iter([found] if found else []), 1
-        lost = history.events_lost()
-        notes = (
-            [f"{lost} events were lost before they were stored: the figures may be too low"] if lost else []
-        )
+        notes = [loss(lost, as_sentence=True)] if (lost := history.events_lost()) else []
         for line in map(session_line, sessions) if as_json else report_lines(sessions, notes, count=count):
             print(line)
     return OK
