@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import traceback
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
 from typing import Any, TypeAlias
@@ -191,3 +193,18 @@ class HostileError(Exception):
 
     __str__: Any = _refuse
     __repr__: Any = _refuse
+
+
+def in_a_child(work: Callable[[], object]) -> bool:
+    """Call a function in a forked child; return True if it returned something true there.
+
+    The child ends with the function, also if that raises: otherwise it would run the rest of the tests.
+    """
+    child = os.fork()
+    if not child:
+        try:
+            os._exit(not work())
+        finally:
+            traceback.print_exc()
+            os._exit(2)
+    return os.waitpid(child, 0)[1] == 0

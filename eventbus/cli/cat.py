@@ -12,6 +12,7 @@ import anyio
 
 from eventbus.cli.arguments import Option
 from eventbus.cli.exit_codes import DAMAGED, OK
+from eventbus.cli.free_descriptors import check_free_descriptors
 from eventbus.cli.log_access import DamageNotes, note, open_log
 from eventbus.cli.options import LogDirectory, choice, parse_time
 from eventbus.cli.output_reader import while_output_is_read
@@ -69,6 +70,7 @@ def cat(
         note(f"there is no event class {name}; printing stored events of that type")
     write = _writer(form)
     if follow:
+        check_free_descriptors()
         anyio.run(while_output_is_read, partial(_follow, log, filters, wanted, write))
         return OK
     for record in filter(wanted.includes, log.records(**filters)):

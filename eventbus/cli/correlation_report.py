@@ -8,6 +8,7 @@ from typing import Annotated
 from eventbus.atomic_file import write_atomically
 from eventbus.cli.arguments import Option
 from eventbus.cli.exit_codes import NOT_FOUND, OK, PROBLEMS, USAGE, CommandError
+from eventbus.cli.humanize import loss
 from eventbus.cli.log_access import note
 from eventbus.cli.options import AsJson, LogDirectory, OneSession
 from eventbus.cli.session_access import find_session, open_history
@@ -44,8 +45,7 @@ def _print(history: SessionHistory, name: str | None, *, as_json: bool) -> None:
     else:
         found = history.figures_of(name)
         sessions, count = iter([found] if found else []), 1
-    lost = history.events_lost()
-    notes = [f"{lost} events were lost before they were stored: the figures may be too low"] if lost else []
+    notes = [loss(lost, as_sentence=True)] if (lost := history.events_lost()) else []
     for line in map(session_line, sessions) if as_json else report_lines(sessions, notes, count=count):
         print(line)
 

@@ -11,6 +11,7 @@ import anyio
 from eventbus.bus import EventBus
 from eventbus.cli.arguments import Argument
 from eventbus.cli.exit_codes import NOT_FOUND, OK, PROBLEMS, CommandError
+from eventbus.cli.free_descriptors import check_free_descriptors
 from eventbus.cli.gitignore import create_ignored_directory
 from eventbus.cli.log_access import note
 from eventbus.cli.options import LogDirectory, Progress, settings_with
@@ -39,6 +40,7 @@ def demo(
         raise CommandError(
             f"{project} is not a directory", "name the directory of a Python project", NOT_FOUND
         )
+    check_free_descriptors()
     settings = settings_with(directory, progress, project)
     create_ignored_directory(settings.directory)
     runtime = build_runtime(settings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from datetime import datetime
 
-__all__ = ["duration", "elapsed", "local_time", "quantity", "when"]
+__all__ = ["duration", "elapsed", "local_time", "loss", "quantity", "when"]
 
 _MINUTE, _HOUR = 60, 3_600
 _WEEK = 7  # days
@@ -59,3 +59,9 @@ def elapsed(start: str, end: str | None) -> str:
     if end is None:
         return "open"
     return duration((datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds())
+
+
+def loss(count: int, *, as_sentence: bool = False) -> str:
+    """Return how many events are missing in a log: as a sentence, or to stand behind the word "lost"."""
+    verb = (" was lost" if count == 1 else " were lost") if as_sentence else ""
+    return f"{quantity(count, 'event')}{verb} before they were stored: the figures may be too low"

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
+from itertools import starmap
 from typing import NamedTuple
 
-from eventbus.events import (
-    Event,
-    NodeCompleted,
-    NodeEvent,
-    NodeProgress,
-    NodeStarted,
-    SkillCompleted,
-    SkillEvent,
-    SkillStarted,
-    WorkflowCompleted,
-    WorkflowEvent,
-    WorkflowStarted,
-)
+from eventbus.correlation import CorrelatedFigures, OpenItems
+from eventbus.events import Event, NodeProgress, SkillEvent, WorkflowEvent
 from eventbus.events.printable import printable
 
 __all__ = ["LeftBehind", "left_behind", "of_attempt"]
-
-_Key = tuple[str, ...]
 
 
 class LeftBehind(NamedTuple):
@@ -37,15 +25,18 @@ class LeftBehind(NamedTuple):
     not_run: list[str]
 
 
-def left_behind(events: Iterable[Event]) -> LeftBehind:
-    """Return what the events of a session began or planned and did not end."""
-    begun: dict[_Key, str] = {}
-    planned: dict[_Key, str] = {}
-    ended: set[_Key] = set()
-    for event in events:
-        if isinstance(event, SkillEvent | WorkflowEvent):
-            _note(event, begun, planned, ended)
-    return LeftBehind([name for key, name in begun.items() if key not in ended], list(planned.values()))
+def left_behind(session_id: str, events: Sequence[Event]) -> LeftBehind:
+    """Return what a session began or planned and did not end, by its events."""
+    correlation = CorrelatedFigures(None, None)
+    correlation.add_all(events)
+    items = correlation.open_items(session_id)
+    begun = [
+        *_skills(items, events),
+        *_runs(items, events),
+        *starmap(of_attempt, items.attempts),
+        *_hooks(events),
+    ]
+    return LeftBehind(begun, list(map(printable, items.not_run)))
 
 
 def of_attempt(node_id: str, attempt: int) -> str:
@@ -53,48 +44,26 @@ def of_attempt(node_id: str, attempt: int) -> str:
     return printable(node_id) if attempt == 1 else f"{printable(node_id)}, attempt {attempt}"
 
 
-def _note(
-    event: SkillEvent | WorkflowEvent, begun: dict[_Key, str], planned: dict[_Key, str], ended: set[_Key]
-) -> None:
-    match event:
-        case SkillStarted():
-            begun["skill", event.invocation_id] = f"skill {printable(event.skill_name)}"
-        case SkillCompleted():
-            ended.add(("skill", event.invocation_id))
-        case WorkflowStarted():
-            _begin_run(event, begun, planned, ended)
-        case WorkflowCompleted():
-            ended.add(_run(event))
-        case NodeEvent():
-            _note_node(event, begun, planned, ended)
-        case _:
-            pass
+def _skills(items: OpenItems, events: Sequence[Event]) -> Iterator[str]:
+    names = {each.invocation_id: each.skill_name for each in events if isinstance(each, SkillEvent)}
+    for invocation_id in items.invocations:
+        yield f"skill {printable(names[invocation_id])}"
 
 
-def _begin_run(
-    event: WorkflowStarted, begun: dict[_Key, str], planned: dict[_Key, str], ended: set[_Key]
-) -> None:
-    run = _run(event)
-    if event.run_id is None:  # without an id, each start is another run
-        ended.discard(run)
-    begun[run] = f"workflow {printable(event.workflow_id)}"
-    planned.update({(*run, node_id): printable(node_id) for node_id in event.nodes})
+def _runs(items: OpenItems, events: Sequence[Event]) -> Iterator[str]:
+    names = {each.run_id: each.workflow_id for each in events if isinstance(each, WorkflowEvent)}
+    for run in items.runs:
+        yield f"workflow {printable(names[run] if isinstance(run, str) else run[0])}"
 
 
-def _note_node(event: NodeEvent, begun: dict[_Key, str], planned: dict[_Key, str], ended: set[_Key]) -> None:
-    node = (*_run(event), event.node_id)
-    planned.pop(node, None)
-    attempt = (*node, str(event.attempt))
-    if isinstance(event, NodeStarted):
-        begun[attempt] = of_attempt(event.node_id, event.attempt)
-        ended.discard(attempt)
-    elif isinstance(event, NodeCompleted):
-        ended.add(attempt)
-    elif isinstance(event, NodeProgress) and "hook" in event.metadata:
-        hook = (*attempt, str(event.metadata["hook"]))
-        begun[hook] = f"{of_attempt(event.node_id, event.attempt)}: {printable(event.metadata['hook'])}"
-        (ended.discard if event.metadata.get("status") == "running" else ended.add)(hook)
-
-
-def _run(event: WorkflowEvent) -> _Key:
-    return ("run", event.workflow_id, event.run_id or "")
+def _hooks(events: Sequence[Event]) -> Iterator[str]:
+    """Yield the hooks of crackerjack that are running; a correlation does not count them."""
+    running: dict[tuple[object, ...], str] = {}
+    for event in events:
+        if isinstance(event, NodeProgress) and "hook" in event.metadata:
+            hook = printable(event.metadata["hook"])
+            key = event.workflow_id, event.run_id, event.node_id, event.attempt, hook
+            running.pop(key, None)
+            if event.metadata.get("status") == "running":
+                running[key] = f"{of_attempt(event.node_id, event.attempt)}: {hook}"
+    yield from running.values()

@@ -8,7 +8,7 @@ from typing import Any, get_args
 import msgspec
 
 from eventbus.cli.exit_codes import OK
-from eventbus.cli.humanize import duration, local_time, quantity
+from eventbus.cli.humanize import duration, local_time, loss, quantity
 from eventbus.cli.options import AsJson, LogDirectory
 from eventbus.cli.session_access import open_history
 from eventbus.correlation import CorrelatedSession
@@ -106,13 +106,9 @@ def _lines(totals: dict[str, Any]) -> list[str]:
         ("", _counts(totals, "workflow_nodes", "not_run")),
         ("attempts", _counts(totals, "node_attempts", "completed", "failed")),
         ("", _counts(totals, "node_attempts", "open", "unfinished")),
-        *([("lost", _losses(totals["events_lost"]))] if totals["events_lost"] else []),
+        *([("lost", loss(totals["events_lost"]))] if totals["events_lost"] else []),
     )
     return [f"{title:<10}{text}" for title, text in lines]
-
-
-def _losses(count: int) -> str:
-    return f"{quantity(count, 'event')} before they were stored: the figures may be too low"
 
 
 def _size_of_log(totals: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import anyio
 
 from eventbus.cli.exit_codes import OK, USAGE, CommandError
+from eventbus.cli.free_descriptors import check_free_descriptors
 from eventbus.cli.log_access import DamageNotes, open_log
 from eventbus.cli.options import LogDirectory
 
@@ -31,6 +32,7 @@ def mcp(directory: LogDirectory = None) -> int:
             USAGE,
         ) from error
     with _ended_by_signals():
+        check_free_descriptors()
         anyio.run(serve, open_log(directory, DamageNotes(), must_exist=False))
     return OK
 

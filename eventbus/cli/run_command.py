@@ -20,6 +20,7 @@ from anyio.from_thread import start_blocking_portal
 
 from eventbus.cli.arguments import Argument
 from eventbus.cli.child_process import blocked_signals, start_child, wait_for_child
+from eventbus.cli.free_descriptors import check_free_descriptors
 from eventbus.cli.gitignore import create_ignored_directory
 from eventbus.cli.log_access import note
 from eventbus.cli.options import LogDirectory, Progress, SessionId, settings_with
@@ -38,8 +39,6 @@ __all__ = ["run"]
 
 _FOLLOW_SECONDS = 0.15
 """How long the log is followed after the end of the command: three reads."""
-_DESCRIPTORS = 16
-"""More than three event loops, a log and what reads it have open at once: 13."""
 _ENDED_BY_REQUEST = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -61,7 +60,7 @@ def run(
     environment: dict[str, str | bytes] = {}
     with suppress(OSError):  # the working directory was deleted
         environment["EVENTBUS_DIR"] = str(settings.directory.absolute())
-    session_id = session_id or current_session_id() or session_of_terminal(settings)
+    session_id = session_id or current_session_id() or _session_of_terminal(settings)
     with session_scope(session_id or new_id()) as session:
         environment[SESSION_VARIABLE] = name_to_bytes(session)  # the same in every locale
         with blocked_signals() as signals, _observed(settings, session) as publish:
@@ -70,12 +69,20 @@ def run(
     return code
 
 
+def _session_of_terminal(settings: Settings) -> str | None:
+    try:
+        return session_of_terminal(settings)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is not the command's
+        note(f"the open skills of this terminal are not known: {_reason(error)}")
+        return None
+
+
 @contextmanager
 def _observed(settings: Settings, session_id: str) -> Generator[Callable[[Event], None]]:
     """Run the buses; where that cannot be done, yield a function that ignores events, and say so."""
     with ExitStack() as stack:
         try:
-            _check_descriptors()
+            check_free_descriptors()
             publish = stack.enter_context(_buses(settings, session_id))
         except PluginError:  # which says how to run without storing
             raise
@@ -96,21 +103,6 @@ def _reason(error: BaseException) -> str:
 
 def _ignore(event: Event) -> None:
     """Do nothing with an event."""
-
-
-def _check_descriptors() -> None:
-    """Check that the buses can be run: an event loop that is made halfway writes to stderr by itself.
-
-    Raises:
-        OSError: Too few descriptors are left.
-    """
-    opened: list[int] = []
-    try:
-        for _ in range(_DESCRIPTORS):
-            opened.append(os.dup(2))  # noqa: PERF401 - those before the error are closed, too
-    finally:
-        for each in opened:
-            os.close(each)
 
 
 @contextmanager

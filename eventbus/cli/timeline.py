@@ -88,7 +88,7 @@ def _summary(session: CorrelatedSession) -> Iterator[str]:
 
 
 def _left_behind(session: CorrelatedSession, events: Sequence[Event]) -> Iterator[str]:
-    left = left_behind(events)
+    left = left_behind(session.session_id, events)
     word = "open" if session.is_open else "unfinished"
     for name in left.begun:
         yield f"{'-':>9} {word:<6} {name}"

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from eventbus.cli.arguments import Argument, Option
 from eventbus.cli.exit_codes import OK, PROBLEMS
+from eventbus.cli.free_descriptors import check_free_descriptors
 from eventbus.cli.full_screen import FullScreen, full_screen
 from eventbus.cli.log_access import DamageNotes, note, open_log
 from eventbus.cli.options import LogDirectory
@@ -69,6 +70,7 @@ def watch(
     next one. The exit code is the session's outcome: 0 if it succeeded, 1 if it failed or its process is
     gone, 130 if it was cancelled, or if you left with q or Ctrl-C, which changes nothing for the session.
     """
+    check_free_descriptors()
     log = open_log(directory, DamageNotes(), must_exist=once)
     found = session if wait else _find(log, session, or_latest=once)
     watching = _Watching(log, found, fail_fast=fail_fast)

@@ -21,13 +21,13 @@ runs without an id, see `eventbus.correlation.inferred_runs`.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from eventbus.correlation.correlated_session import CorrelatedSession
 from eventbus.correlation.inferred_runs import AttemptKey, InferredRuns, RunKey
 from eventbus.correlation.run_fold import RunFold
-from eventbus.correlation.session_fold import SessionFold, new_session_fold
+from eventbus.correlation.session_fold import OpenItems, SessionFold, new_session_fold
 from eventbus.correlation.session_report import Pattern, correlation_report, detect_patterns
 from eventbus.correlation.skill_fold import SkillFold
 from eventbus.events import (
@@ -49,6 +49,7 @@ __all__ = [
     "CorrelatedFigures",
     "CorrelatedSession",
     "Correlation",
+    "OpenItems",
     "Pattern",
     "correlation_report",
     "detect_patterns",
@@ -245,10 +246,10 @@ class Correlation:
             folds.sort(key=lambda fold: (fold.start, fold.name), reverse=True)
         return (fold.figures() for fold in folds)
 
-    def open_items(self, session_id: str) -> tuple[Collection[str], Collection[RunKey]]:
-        """Return the ids of a session's open invocations, and the keys of its open runs."""
+    def open_items(self, session_id: str) -> OpenItems:
+        """Return what a session began or planned and did not end."""
         fold = self._find(session_id)
-        return ((), ()) if fold is None else (fold.skills.open_invocations, fold.runs.open_runs)
+        return OpenItems() if fold is None else fold.open_items()
 
     def __len__(self) -> int:
         """Return the number of sessions."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from functools import partial
 from sys import intern
@@ -275,6 +275,20 @@ class RunFold(msgspec.Struct, gc=False):
     def open_runs(self) -> Collection[RunKey]:
         """The keys of the runs that are open."""
         return self._runs.open_items.keys()
+
+    def attempts_without_end(self) -> Iterator[tuple[str, int]]:
+        """Return the nodes and numbers of attempts that began and did not end, also in ended runs."""
+        return ((node, number) for node, number, flags in self._each_attempt() if flags & _FLAGS == _STARTED)
+
+    def nodes_not_run(self) -> Iterator[str]:
+        """Return the planned nodes that had no attempt."""
+        return (node for node, _, flags in self._each_attempt() if flags & _PLANNED)
+
+    def _each_attempt(self) -> Iterator[tuple[str, int, int]]:
+        for run in (self._runs.closed_items | self._runs.open_items).values():
+            for key, flags in run.attempts.items():
+                node, attempt = (key, 1) if isinstance(key, str) else key
+                yield node, attempt if isinstance(attempt, int) else attempt[0], flags
 
     def _count_odd(self, run_key: RunKey, run: _Run, change: int) -> None:
         """Count an attempt that begins or ends in a run that has ended, or whose start was not seen."""

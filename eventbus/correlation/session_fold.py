@@ -8,9 +8,10 @@ repeat of an evicted item counts again.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, datetime
 from functools import partial
+from typing import NamedTuple
 
 import msgspec
 
@@ -24,7 +25,23 @@ from eventbus.correlation.span import Span
 from eventbus.events import WorkflowEvent
 from eventbus.events.records import workflow_event_record
 
-__all__ = ["SessionFold", "new_session_fold"]
+__all__ = ["OpenItems", "SessionFold", "new_session_fold"]
+
+
+class OpenItems(NamedTuple):
+    """What a session began or planned and did not end.
+
+    Attributes:
+        invocations: The ids of its open skill invocations.
+        runs: The keys of its open runs.
+        attempts: The node and the number of each attempt without an end, also in ended runs.
+        not_run: The planned nodes that had no attempt.
+    """
+
+    invocations: Collection[str] = ()
+    runs: Collection[RunKey] = ()
+    attempts: Iterable[tuple[str, int]] = ()
+    not_run: Iterable[str] = ()
 
 
 class SessionFold(msgspec.Struct, gc=False):
@@ -103,6 +120,12 @@ class SessionFold(msgspec.Struct, gc=False):
             exit_code=None if runs.exit is None else runs.exit[2],
             error_type=None if runs.error is None else runs.error[1],
         )
+
+    def open_items(self) -> OpenItems:
+        """Return what it began or planned and did not end."""
+        runs = self.runs
+        invocations = self.skills.open_invocations
+        return OpenItems(invocations, runs.open_runs, runs.attempts_without_end(), runs.nodes_not_run())
 
     def capture(self) -> Callable[[], CorrelatedSession]:
         """Return a function that builds the session as it stands now, with its records.

@@ -56,12 +56,12 @@ def unfinished(session: CorrelatedSession, present: list[Event], gone: list[Even
     """
     correlation = Correlation(None, None, keeps_records=False)
     correlation.add_all(sorted([*present, *gone], key=lambda event: event.timestamp))
-    invocations, runs = correlation.open_items(session.session_id)
+    items = correlation.open_items(session.session_id)
     at_work = {_item(event) for event in present}
     at_work |= {each.invocation_id for each in gone if isinstance(each, SkillStarted) and is_detached(each)}
-    left_invocations = sum(each not in at_work for each in invocations)
+    left_invocations = sum(each not in at_work for each in items.invocations)
     # A run without an id is known by its workflow.
-    left_runs = sum((each if isinstance(each, str) else (each[0],)) not in at_work for each in runs)
+    left_runs = sum((each if isinstance(each, str) else (each[0],)) not in at_work for each in items.runs)
     return _marked(session, left_invocations, left_runs)
 
 

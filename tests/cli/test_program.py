@@ -237,3 +237,19 @@ def test_a_defect_of_observing_does_not_keep_a_command_from_running(tmp_path: Pa
         7,
         "note: the command is not observed: 'NoneType' object is not callable\n",
     )
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("limit", range(5, 25))
+@pytest.mark.parametrize("command", ["demo .", "cat -f", "watch", "sessions", "doctor", "export", "plugins"])
+def test_without_descriptors_a_command_ends_without_a_traceback(
+    tmp_path: Path, command: str, limit: int
+) -> None:
+    """Where too few files may be open, a command does its work, or says in one line that it cannot."""
+    (tmp_path / "pyproject.toml").write_text("[project]\nname = 'x'\nversion = '1'\n")
+    program = f"ulimit -n {limit}; exec timeout --foreground -s INT 3 {sys.executable} -m eventbus {command}"
+    ended = subprocess.run(
+        ["sh", "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert "Traceback" not in ended.stderr
+    assert ended.returncode in (0, 1, 3, 124, 130)

@@ -9,9 +9,10 @@ import resource
 import shutil
 import tempfile
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,13 +20,15 @@ from typing import Any, ClassVar
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
 from eventbus.history import Damage
 from eventbus.history.directory_watch import DirectoryWatch
 from eventbus.history.reading import Record
 from eventbus.history.selection import Selection
 from tests.history.log_examples import START, append, header, progress, segment_path, stored
+from tests.history.mounting import may_mount, mount, remount, unmount
+from tests.history.real_writer import RealWriter
 
 _BUSES = ("b0", "b1", "b2")
 _ERRORS = (errno.EACCES, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOENT, errno.ESTALE)
@@ -67,10 +70,13 @@ class _Following(RuleBasedStateMachine):
 
     filters: ClassVar[dict[str, Any]] = {}
     sessions: ClassVar[tuple[str, ...]] = ("s0", "s1")
+    real: ClassVar[RealWriter]
 
     def __init__(self) -> None:
         super().__init__()
         self.root = Path(tempfile.mkdtemp(prefix="follow-"))
+        if may_mount():
+            mount(self.root)
         self.log, self.away = self.root / "log", self.root / "away"
         self.away.mkdir()
         self.numbers: Counter[str] = Counter()
@@ -151,7 +157,47 @@ class _Following(RuleBasedStateMachine):
         if path is not None and path.exists():
             append(path, self.lines(bus, 1)[:cut], bytes(100 * nuls))
 
+    @rule(count=st.integers(1, 50), cut=st.integers(0, 8_000) | st.none())
+    def write_really(self, count: int, cut: int | None) -> None:
+        """Let another process persist events, and maybe be killed amid its write."""
+        if not self.real.is_alive:
+            self.segments += 1
+            bus = f"{self.segments:012x}"
+            self.numbers[bus] = 1_000_000  # the numbers below are the process's own
+            self.real.start(self.log, bus)
+        if cut is None:
+            self.real.write(count)
+        else:
+            self.real.be_killed(count, cut)
+
     # What others do to files and directories.
+
+    @precondition(lambda _: may_mount())
+    @rule(bus=buses, polls=st.integers(0, 3), begins_again=st.booleans())
+    def read_only_for_a_while(self, bus: str, polls: int, begins_again: bool) -> None:
+        """Remount the file system read only, as the kernel does after an I/O error."""
+        try:
+            remount(self.root, read_only=True)
+        except OSError:
+            return  # a process has a file open for writing
+        try:
+            with suppress(OSError):
+                self.write(bus, 1)
+            if begins_again:
+                self.begin_again()
+            self.poll(polls)
+        finally:
+            remount(self.root, read_only=False)
+
+    @precondition(lambda _: may_mount())
+    @rule(what=st.sampled_from(["log", "events"]), polls=st.integers(0, 3))
+    def hidden_by_a_mount(self, what: str, polls: int) -> None:
+        """Mount another file system over the directory for a while."""
+        directory = self.log if what == "log" else self.log / "events"
+        if directory.is_dir():
+            mount(directory)
+            self.poll(polls)
+            unmount(directory)
 
     @rule(choice=choices)
     def delete(self, choice: int) -> None:
@@ -284,12 +330,15 @@ class _Following(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """At the end all is well again, so each record in the log was received, once."""
-        try:
+        with ExitStack() as stack:
+            stack.callback(shutil.rmtree, self.root)
+            if may_mount():
+                stack.callback(unmount, self.root)
+            if self.real.is_alive:
+                stack.callback(self.real.be_killed, 1, 0)
             self.move_back()
             self.catch_up()
             self.poll(_ROUND)
-        finally:
-            shutil.rmtree(self.root)
 
 
 class _FilteredFollowing(_Following):
@@ -313,19 +362,23 @@ def _directories_are_listed_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     "runs", [20, pytest.param(1_000, marks=pytest.mark.nightly)], ids=["quick", "nightly"]
 )
 def test_each_record_is_received_once_whatever_happens_to_the_files(
-    machine: type[_Following], runs: int
+    machine: type[_Following], runs: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Files and directories are moved, replaced, truncated and unreadable: each record comes once."""
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=runs,
-            stateful_step_count=30,
-            deadline=None,
-            suppress_health_check=[
-                HealthCheck.too_slow,
-                HealthCheck.data_too_large,
-                HealthCheck.filter_too_much,
-            ],
-        ),
-    )
+    if not may_mount():
+        warnings.warn("mounting is not allowed here: the rules with mounts are left out", stacklevel=1)
+    with RealWriter() as real:
+        monkeypatch.setattr(_Following, "real", real, raising=False)
+        run_state_machine_as_test(
+            machine,
+            settings=settings(
+                max_examples=runs,
+                stateful_step_count=30,
+                deadline=None,
+                suppress_health_check=[
+                    HealthCheck.too_slow,
+                    HealthCheck.data_too_large,
+                    HealthCheck.filter_too_much,
+                ],
+            ),
+        )

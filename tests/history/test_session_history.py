@@ -42,6 +42,7 @@ from eventbus.history.index_state import index_state
 from eventbus.history.session_history import SessionHistory
 from eventbus.history.unfinished import all_unfinished
 from tests.history.log_examples import append, fewer_examples, segment_path, stored
+from tests.vocabulary import in_a_child
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
@@ -385,13 +386,13 @@ def test_a_user_who_may_only_read_gets_the_same_results(index: str) -> None:
                 else 0o644
             )
         before = {path: path.stat().st_mtime_ns for path in directory.rglob("*")}
-        child = os.fork()
-        if not child:
+
+        def gets_the_same() -> bool:
             os.setgid(65_534)
             os.setuid(65_534)
-            os._exit(by_name(read_all(directory)["sessions"]) != expected)
-        _, status = os.waitpid(child, 0)
-        assert os.waitstatus_to_exitcode(status) == 0
+            return by_name(read_all(directory)["sessions"]) == expected
+
+        assert in_a_child(gets_the_same)
         assert {path: path.stat().st_mtime_ns for path in directory.rglob("*")} == before
 
 
