@@ -68,7 +68,7 @@ def _program() -> Callable[[Sequence[str]], None]:
         return partial(_run, entry)
     raise CommandError(
         "crackerjack is not installed in this environment",
-        f"install it with: {sys.executable} -m pip install crackerjack (it needs Python 3.13)",
+        f"install it with: {sys.executable} -m pip install crackerjack (it needs Python 3.13 or newer)",
         NOT_FOUND,
     )
 

@@ -1,6 +1,6 @@
 """The parts of Oneiric that are used, and a check that the installed Oneiric still has them.
 
-Oneiric is not a dependency, since it needs Python 3.13; therefore it has no types here. Only
+Oneiric is not a dependency, since it needs Python 3.13 or newer; therefore it has no types here. Only
 `known_workflows` and `known_dag` import it, and `observe_oneiric` calls them once the program has:
 which of its modules can be imported first differs between versions.
 """

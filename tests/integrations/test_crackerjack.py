@@ -22,7 +22,7 @@ Run: TypeAlias = "Callable[..., subprocess.CompletedProcess[str]]"
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("crackerjack") is None,
-    reason="SKIPPED: crackerjack is not installed (1.2 GB, it needs Python 3.13): make test-crackerjack",
+    reason="SKIPPED: crackerjack is not installed (1.2 GB; Python 3.13 or newer): make test-crackerjack",
 )
 
 PLAIN = [str(Path(sys.executable).with_name("crackerjack"))]
