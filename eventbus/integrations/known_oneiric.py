@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import Any, Protocol
 
 from eventbus.errors import IntegrationError
+from eventbus.integrations.post_import import is_imported
 
 __all__ = [
     "EXECUTE",
@@ -73,9 +74,9 @@ def check_installed() -> None:
     Raises:
         IntegrationError: Oneiric is not installed, or the installed one is not a known one.
     """
-    if WORKFLOWS in sys.modules:
+    if is_imported(WORKFLOWS):
         known_workflows()
-    elif "oneiric" not in sys.modules and importlib.util.find_spec("oneiric") is None:
+    elif sys.modules.get("oneiric") is None and importlib.util.find_spec("oneiric") is None:
         raise IntegrationError("it is not installed")
     else:
         _check_version()
