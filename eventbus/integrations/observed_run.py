@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from eventbus.events import (
@@ -25,6 +26,8 @@ from eventbus.trackers.outcomes import MAX_ERROR_MESSAGE, is_failure
 from eventbus.trackers.workflow_runs import Run
 
 __all__ = ["ObservedRun"]
+
+_MAX_CAUSES = 64
 
 
 class ObservedRun:
@@ -173,7 +176,7 @@ class ObservedRun:
         return {
             "status": status,
             "success": status in ("ok", "skipped"),
-            "error_type": None if error is None else type(error).__name__,
+            "error_type": None if error is None else type(_first_cause(error)).__name__,
             "error_message": self._text_of(text if error is None else error),
         }
 
@@ -219,6 +222,20 @@ class ObservedRun:
 
     def _text_of(self, error: object) -> str | None:
         return as_text(error)[:MAX_ERROR_MESSAGE] if self._error_messages and error is not None else None
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """Follow ``raise ... from cause``: what wraps every failure of a phase says nothing about it.
+
+    Rejected: to follow `__context__`, since what was being handled need not be the cause; to look into
+    groups, since one exception of several is no better than the group.
+    """
+    seen = {id(error)}
+    with suppress(Exception):  # an exception's class may define `__cause__`
+        while (cause := error.__cause__) is not None and id(cause) not in seen and len(seen) <= _MAX_CAUSES:
+            seen.add(id(cause))
+            error = cause
+    return error
 
 
 def _status_of(error: BaseException | None) -> WorkflowStatus:
