@@ -8,7 +8,7 @@ from datetime import datetime
 from eventbus.cli.humanize import duration, elapsed, local_time
 from eventbus.cli.left_behind import left_behind, of_attempt
 from eventbus.correlation import CorrelatedSession
-from eventbus.correlation.session_report import outcome_text, shortcomings
+from eventbus.correlation.session_report import hooks_text, outcome_text, shortcomings
 from eventbus.events import (
     Event,
     EventsLost,
@@ -84,6 +84,8 @@ def _summary(session: CorrelatedSession) -> Iterator[str]:
     parts = [f"{title.lower()} {text}" for title, text in shortcomings(session)]
     if parts:
         yield ", ".join(parts)
+    if session.hooks:
+        yield f"hooks {hooks_text(session)}"
     yield ""
 
 

@@ -25,6 +25,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from eventbus.correlation.correlated_session import CorrelatedSession
+from eventbus.correlation.hook_fold import is_hook_end
 from eventbus.correlation.inferred_runs import AttemptKey, InferredRuns, RunKey
 from eventbus.correlation.run_fold import RunFold
 from eventbus.correlation.session_fold import SessionFold, new_session_fold
@@ -33,6 +34,7 @@ from eventbus.correlation.skill_fold import SkillFold
 from eventbus.events import (
     Event,
     NodeCompleted,
+    NodeProgress,
     NodeStarted,
     SkillCompleted,
     SkillFollowedUp,
@@ -62,10 +64,10 @@ UNATTRIBUTED = "unattributed:"
 """The prefix of the names of buckets."""
 
 _BucketKey = tuple[str, RunKey]
-_NOTHING, _SKILL, _RUN, _NODE = range(4)
+_NOTHING, _PROGRESS, _SKILL, _RUN, _NODE = range(5)
 _Step: TypeAlias = tuple[int, Callable[..., bool]]
 """The subject of an event class, and the method that folds it."""
-_IGNORED: _Step = (_NOTHING, SkillFold.skill_started)
+_IGNORED: _Step = (_NOTHING, bool)
 _STEPS: dict[type[Any], _Step] = {
     SkillStarted: (_SKILL, SkillFold.skill_started),
     SkillCompleted: (_SKILL, SkillFold.skill_completed),
@@ -74,6 +76,7 @@ _STEPS: dict[type[Any], _Step] = {
     WorkflowCompleted: (_RUN, RunFold.workflow_completed),
     NodeStarted: (_NODE, RunFold.node_started),
     NodeCompleted: (_NODE, RunFold.node_completed),
+    NodeProgress: (_PROGRESS, is_hook_end),
 }
 
 
@@ -134,13 +137,16 @@ class Correlation:
     def add(self, event: Event) -> bool:
         """Fold one event, in constant time. Never raises; a repeat changes nothing.
 
-        Events other than the starts and completions of skills, runs and nodes are ignored.
+        Events other than the starts and completions of skills, runs and nodes, and the ends of hooks, are
+        ignored.
 
         Returns:
             True if the event began or ended a skill or a run, and is not a repeat.
         """
         subject, fold = self._steps.get(event.__class__) or _step(event.__class__)
-        if subject == _NOTHING:
+        if subject < _SKILL:
+            if subject == _PROGRESS and fold(event):
+                self._touch(event.session_id or "").hook_ended(event)  # type: ignore[arg-type]
             return False
         # Written out, and without narrowing the type: this runs millions of times.
         folded: Any = event

@@ -4,9 +4,11 @@
         from crackerjack.__main__ import cli   # may also be imported before
         cli()
 
-The phases of a run are its nodes, as in any `WorkflowBridge`. Each hook publishes two `NodeProgress`
-events of its phase, with name, status and seconds in the metadata. Hooks are not nodes: the run
-plans one node for a phase of 16 hooks, and every count of nodes would differ from the plan.
+The phases of a run are its nodes, as in any `WorkflowBridge`. Each pass of a hook publishes two
+`NodeProgress` events of its phase, with name, status and seconds in the metadata, from which correlation
+has the hooks of a session. Hooks are not nodes: the run plans one node for a phase of 16 hooks, and every
+count of nodes would differ from the plan. Rejected: an event class for the end of a hook, which older
+logs do not have, and which would publish each end twice.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Callable, Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from functools import partial, wraps
 from types import ModuleType
@@ -29,7 +31,7 @@ from eventbus.integrations.oneiric import observe_workflows, observer_added, war
 from eventbus.integrations.post_import import when_imported
 from eventbus.integrations.replacement import Replacement
 from eventbus.session import current_session_id, session_scope
-from eventbus.trackers.guards import as_text
+from eventbus.trackers.guards import as_text, finite
 
 __all__ = ["end_executing", "observe_crackerjack"]
 
@@ -129,11 +131,14 @@ class _PhaseHooks:
         self._node_id = node_id
         self._total = total
         self._done = 0
+        self._ended: set[str] = set()
         self._lock = ForkSafeLock()
 
     def report(self, hook: str, status: str, seconds: float | None = None) -> None:
         with self._lock:
-            self._done += seconds is not None
+            if seconds is not None:
+                self._done += 1
+                self._ended.add(hook)
             done = self._done
         total = None if self._total is None else max(self._total, done)  # hooks may be retried
         details = {"hook": hook, "status": status}
@@ -144,6 +149,13 @@ class _PhaseHooks:
             message=hook if seconds is None else f"{hook}: {status}",
             metadata=details if seconds is None else {**details, "duration_seconds": seconds},
         )
+
+    def report_others(self, result: Any) -> None:
+        """Report the hooks of a strategy's result that ran in another way, such as by a language server."""
+        for each in getattr(result, "results", ()):
+            name = as_text(getattr(each, "name", "hook"))
+            if name not in self._ended:
+                self.report(name, as_text(getattr(each, "status", "done")), finite(each.duration) or 0.0)
 
 
 _reported_hook: ContextVar[object] = ContextVar("eventbus_reported_hook", default=None)
@@ -165,9 +177,12 @@ def _observing_strategy(execute: Callable[..., Any], replacement: Replacement) -
             return execute(self, *args, **kwargs)
         _phases[id(self)] = phase
         try:
-            return execute(self, *args, **kwargs)
+            result = execute(self, *args, **kwargs)
         finally:
             _phases.pop(id(self), None)
+        with suppress(Exception):  # another kind of result
+            phase.report_others(result)
+        return result
 
     return execute_strategy
 
