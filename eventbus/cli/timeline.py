@@ -17,6 +17,7 @@ from eventbus.events import (
     NodeStarted,
     PatternDetected,
     SessionCorrelated,
+    SessionLinked,
     SkillCompleted,
     SkillEvent,
     SkillFollowedUp,
@@ -109,6 +110,14 @@ def _describe(event: Event) -> tuple[str, str] | None:
             return _describe_skill(event)
         case WorkflowEvent():
             return _describe_workflow(event)
+        case _:
+            return _describe_other(event)
+
+
+def _describe_other(event: Event) -> tuple[str, str]:
+    match event:
+        case SessionLinked():
+            return "join", f"session {printable(event.other)}"
         case PatternDetected():
             return "note", printable(event.message)
         case _:

@@ -7,9 +7,9 @@ file runs again.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -97,13 +97,27 @@ class HookFold(msgspec.Struct, gc=False):
             hook = self._hooks[key] = _Hook(ended[0], ended)
         return hook
 
+    @classmethod
+    def joined(cls, folds: Iterable[HookFold]) -> Self:
+        """Return the hooks of several sessions as those of one."""
+        joined = cls(None)
+        for fold in folds:
+            for key, other in fold._hooks.items():
+                hook = joined._hook(key, other.latest)
+                hook.first = min(hook.first, other.first)
+                hook.latest = max(hook.latest, other.latest)
+                hook.passes += other.passes
+                hook.failures += other.failures
+                hook.seconds += other.seconds
+        return joined
+
     def figures(self) -> tuple[HookFigures, ...]:
         """Return the hooks in the order in which they first ended."""
         return tuple(
             HookFigures(node_id, name, hook.latest[2], hook.passes, hook.failures, hook.seconds)
             for (node_id, name), hook in sorted(
                 self._hooks.items(), key=lambda item: (item[1].first, item[0])
-            )
+            )[:MAX_HOOKS]
         )
 
 

@@ -8,7 +8,7 @@ repeat of an evicted item counts again.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, datetime
 from functools import partial
 
@@ -63,6 +63,11 @@ class SessionFold(msgspec.Struct, gc=False):
     def dropped(self) -> int:
         """How many records are counted but no longer kept."""
         return self.skills.dropped + self.runs.dropped
+
+    @property
+    def open_items(self) -> tuple[Collection[str], Collection[RunKey]]:
+        """The ids of its open invocations, and the keys of its open runs."""
+        return self.skills.open_invocations, self.runs.open_runs
 
     @property
     def start(self) -> datetime:
