@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from eventbus_subscribers import LiveCorrelator
+from msgspec.structs import replace
 
 from eventbus import EventBus, SessionCorrelated
 from eventbus.correlation import CorrelatedSession, Correlation
@@ -65,16 +66,8 @@ JOB = run("job", 3, 7, status="failed")
 
 def as_one(events: list[Event]) -> CorrelatedSession:
     """Return the session that the events would be if all had one session id."""
-    (one,) = (
-        fold(*(type(each)(**fields_of(each) | {"session_id": "agent"}) for each in events))
-        .sessions()
-        .values()
-    )
+    (one,) = fold(*(replace(each, session_id="agent") for each in events)).sessions().values()
     return one
-
-
-def fields_of(event: Event) -> dict[str, Any]:
-    return {name: getattr(event, name) for name in event.__struct_fields__}
 
 
 def test_linked_sessions_are_as_one() -> None:

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -21,8 +22,16 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from eventbus import NodeCompleted, NodeProgress, NodeStarted, WorkflowCompleted, WorkflowStarted
+from eventbus import (
+    NodeCompleted,
+    NodeProgress,
+    NodeStarted,
+    WorkflowCompleted,
+    WorkflowEvent,
+    WorkflowStarted,
+)
 from eventbus.history import EventLog
+from eventbus.history.session_history import SessionHistory
 
 Run: TypeAlias = "Callable[..., subprocess.CompletedProcess[str]]"
 
@@ -156,7 +165,7 @@ def test_a_run_that_fails_and_is_resumed(run: Run, tmp_path: Path) -> None:
         ("configuration", "ok"),
         ("tests", "failed"),
     ]
-    assert first[1].error_type == ("RuntimeError" if IS_0_74 else "FileNotFoundError")
+    assert first[1].error_type == "FileNotFoundError"
     assert first[1].error_message is None
     assert [(event.node_id, event.status) for event in second] == [
         ("configuration", "skipped" if IS_0_74 else "ok"),
@@ -235,6 +244,78 @@ def test_help_and_wrong_usage_are_crackerjacks_own(run: Run) -> None:
         )  # fmt: skip
 
 
+CLIENT = """
+import asyncio, json, sys, warnings
+warnings.simplefilter("ignore")
+from fastmcp import Client
+
+async def start(url, agents):
+    async with Client(url) as client:
+        names = {tool.name for tool in await client.list_tools()}
+        (name,) = names & {"execute_crackerjack", "crackerjack_execute"}
+        for agent in agents:
+            own = {"eventbus_session_id": agent} if agent else {}
+            options = {"skip_hooks": True, "test_mode": False, "ai_agent": False, **own}
+            result = await client.call_tool(name, {"args": "", "kwargs": json.dumps(options)})
+            print(json.loads(result.content[0].text)["job_id"])
+
+asyncio.run(start(sys.argv[1], sys.argv[2:]))
+"""
+
+
+def test_jobs_of_the_mcp_server(tmp_path: Path) -> None:
+    """Two agents and an unknown one start jobs on one server: each finds its own, by the job's id and, where
+    it has passed it, in its own session.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    project, log = _new_project(tmp_path / "project"), tmp_path / "log"
+    with (project / "pyproject.toml").open("a") as file:
+        file.write(f"[tool.crackerjack]\nmcp_http_enabled = true\nmcp_http_port = {port}\n")
+    environment = _environment(EVENTBUS_DIR=str(log), EVENTBUS_SESSION_ID="of-the-server")
+    with subprocess.Popen(
+        [*OBSERVED, "start"], cwd=project, env=environment,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    ) as server:  # fmt: skip
+        try:
+            _wait_until(lambda: _is_listening(port))
+            client = subprocess.run(
+                [sys.executable, "-c", CLIENT, f"http://127.0.0.1:{port}/mcp", "a", "b", ""],
+                capture_output=True, text=True, timeout=120, check=False,
+            )  # fmt: skip
+            assert client.returncode == 0, client.stderr
+            jobs = client.stdout.split()
+            _wait_until(lambda: len(_of(_stored(log), WorkflowCompleted)) >= len(jobs))
+        finally:
+            server.send_signal(signal.SIGTERM)
+            server.wait(60)
+    events = _of(_stored(log), WorkflowEvent)
+    assert {(event.session_id, event.metadata["job_id"]) for event in events} == {(job, job) for job in jobs}
+    with SessionHistory(EventLog(log)) as history:
+        names = dict(zip(jobs, ("a", "b", jobs[2]), strict=True))
+        assert {each.session_id for each in history.figures()} == set(names.values())
+        for job, name in names.items():
+            session = history.figures_of(job)
+            assert session is not None
+            assert (session.session_id, session.outcome, session.workflows) == (name, "succeeded", 1)
+            assert {event.run_id for event in _of(history.events(job), WorkflowEvent)} == {
+                event.run_id for event in events if event.session_id == job
+            }
+
+
+def _wait_until(is_so: Callable[[], bool]) -> None:
+    until = time.monotonic() + 90
+    while not is_so() and time.monotonic() < until:
+        time.sleep(0.1)
+    assert is_so()
+
+
+def _is_listening(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
 def test_sigterm_ends_the_run_as_cancelled(tmp_path: Path) -> None:
     """SIGTERM ends crackerjack as it does unobserved; first its open phase and its run end as cancelled."""
     project, log = _new_project(tmp_path / "project"), tmp_path / "log"
@@ -242,9 +323,7 @@ def test_sigterm_ends_the_run_as_cancelled(tmp_path: Path) -> None:
         [*OBSERVED, *HOOKS], cwd=project, env=_environment(EVENTBUS_DIR=str(log)),
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     ) as running:  # fmt: skip
-        until = time.monotonic() + 60
-        while not (log.exists() and _of(_stored(log), NodeProgress)) and time.monotonic() < until:
-            time.sleep(0.1)
+        _wait_until(lambda: log.exists() and bool(_of(_stored(log), NodeProgress)))
         running.send_signal(signal.SIGTERM)
         assert running.wait(60) == -signal.SIGTERM
     events = _stored(log)
