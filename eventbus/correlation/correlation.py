@@ -13,8 +13,7 @@ its own, named
 The prefix is reserved: a session whose own id begins with it is named ``unattributed:session:<id>``,
 so that no session is taken for a bucket.
 
-Sessions that `SessionLinked` links are read as one, under the name of the one that the others belong to;
-each of their names finds it.
+Sessions that `SessionLinked` links are read as one; each of their names finds it.
 
 A node counts as completed if its status is ``ok``. A skipped node did not run, and counts as skipped.
 A node that failed and succeeded in a later attempt is one completed node and not a failed one. For
@@ -174,11 +173,9 @@ class Correlation:
         return is_news and subject != _NODE
 
     def _add_other(self, event: Any, subject: int, fold: Callable[..., bool]) -> bool:
-        if subject == _LINK:
-            return self._joins and fold(self._links, event)
-        if fold(event):
+        if subject == _PROGRESS and fold(event):
             self._touch(event.session_id).hook_ended(event)
-        return False
+        return subject == _LINK and self._joins and fold(self._links, event)
 
     def add_all(self, events: Iterable[Event]) -> None:
         """Fold events, one after the other."""

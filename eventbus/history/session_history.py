@@ -148,10 +148,10 @@ class SessionHistory:
 
     def open_skills(self, name: str) -> list[SkillStarted]:
         """Return the starts of a session's skills that are open: not ended, and not unfinished."""
-        key = partition_key_of_session(name)
+        keys = self._keys(name)
         starts: dict[str, SkillStarted] = {}
         ended: set[str] = set()
-        for writer, events in self._query(lambda _: list(self._partitions.events_by_writer(key))):
+        for writer, events in self._query(lambda _: list(self._partitions.events_by_writer(*keys))):
             for event in events:
                 if isinstance(event, SkillCompleted):
                     ended.add(event.invocation_id)

@@ -134,7 +134,7 @@ def test_the_hooks_of_a_session(cli: Program, tmp_path: Path) -> None:
     )  # fmt: skip
     expected = "1/2 succeeded in 3 passes (3.0s), failed mypy"
     assert f"  Hooks: {expected}" in cli("report", "--dir", tmp_path).stdout.splitlines()
-    assert cli("show", "a-", "--dir", tmp_path).stdout.splitlines()[3] == f"hooks {expected}"
+    assert cli("show", "a-", "--events", "--dir", tmp_path).stdout.splitlines()[3] == f"hooks {expected}"
     figures = json.loads(cli("report", "--json", "--dir", tmp_path).stdout)
     assert (figures["hooks_failed"], figures["failed_hooks"]) == (1, ["mypy"])
     assert [tuple(each.values()) for each in figures["hooks"]] == [

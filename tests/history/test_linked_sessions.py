@@ -103,7 +103,7 @@ def test_what_is_unfinished_and_lost_is_that_of_all(tmp_path: Path) -> None:
 
 def test_show_finds_the_job(log: EventLog, capsys: pytest.CaptureFixture[str]) -> None:
     """`eventbus show JOB` shows the session that it belongs to, with the join."""
-    assert main(["show", "job-1", "--dir", str(log.directory)]) == 0
+    assert main(["show", "job-1", "--events", "--dir", str(log.directory)]) == 0
     shown = capsys.readouterr().out.splitlines()
     assert shown[0].startswith("session agent  ")
     assert [line.split(maxsplit=1)[1] for line in shown if line.startswith("    +")] == [
