@@ -11,15 +11,16 @@ WORKERS ?= 2
 # The tests start hundreds of programs: without stored bytecode each would compile the package again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-lowest test-oneiric test-crackerjack coverage lint format bench bench-here \
-	bench-short nightly clean print-python-3.13
+.PHONY: help demo test test-lowest test-oneiric test-oneiric-newest test-crackerjack \
+	test-crackerjack-newest coverage lint format bench bench-here bench-short nightly clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo         run a quality workflow over this project, and show it live"
 	@echo "make test         run the quick tests; make coverage: measure what they cover"
 	@echo "make test-lowest  run the core's tests with the lowest versions that pyproject.toml allows"
-	@echo "make test-oneiric run those that need the real Oneiric; make test-crackerjack: the real crackerjack"
+	@echo "make test-oneiric run those that need the real Oneiric; make test-crackerjack: the real crackerjack;"
+	@echo "                  each for Python 3.13, and with -newest behind its name for Python 3.14"
 	@echo "make lint         check format, style, types and imports"
 	@echo "make bench        run the benchmarks; make bench-short: in a minute"
 	@echo "make nightly      run the slow tests, with the larger figures"
@@ -43,13 +44,22 @@ test-lowest: .venv-lowest/.with-lowest
 		tests/events tests/delivery tests/test_contracts.py tests/test_plugins.py tests/test_session.py \
 		tests/test_settings.py tests/cli/test_program.py $(PYTEST_OPTIONS)
 
-# Both need Python 3.13 and an environment of their own: they bring a hundred packages.
+# They need an environment of their own: they bring a hundred packages. Each Python has its newest versions.
+TEST_ONEIRIC = python -m pytest tests/integrations tests/test_docs.py $(PYTEST_OPTIONS)
+TEST_CRACKERJACK = python -m pytest -p no:asyncio tests/integrations/test_crackerjack.py $(PYTEST_OPTIONS)
+
 test-oneiric: .venv-oneiric/.with-oneiric
-	.venv-oneiric/bin/python -m pytest tests/integrations tests/test_docs.py $(PYTEST_OPTIONS)
+	.venv-oneiric/bin/$(TEST_ONEIRIC)
 	.venv-oneiric/bin/python -m benchmarks --short --only Oneiric
 
+test-oneiric-newest: .venv-oneiric-newest/.with-oneiric
+	.venv-oneiric-newest/bin/$(TEST_ONEIRIC)
+
 test-crackerjack: .venv-crackerjack/.with-crackerjack
-	.venv-crackerjack/bin/python -m pytest -p no:asyncio tests/integrations/test_crackerjack.py $(PYTEST_OPTIONS)
+	.venv-crackerjack/bin/$(TEST_CRACKERJACK)
+
+test-crackerjack-newest: .venv-crackerjack-newest/.with-crackerjack
+	.venv-crackerjack-newest/bin/$(TEST_CRACKERJACK)
 
 coverage: $(VENV)/.with-tests
 	$(BIN)/python -m coverage erase
@@ -116,21 +126,30 @@ $(VENV)/.with-linters: $(VENV)/.with-tests
 	@touch $@
 
 # A name on the PATH may be a shim with nothing behind it.
-PYTHON_3_13 ?= $(shell for each in python3.13 $${PYENV_ROOT:-$$HOME/.pyenv}/versions/3.13*/bin/python3.13; \
+find_python = $(shell for each in python$(1) $${PYENV_ROOT:-$$HOME/.pyenv}/versions/$(1)*/bin/python$(1); \
 	do $$each -c "" 2>/dev/null && command -v $$each && break; done)
+PYTHON_3_13 ?= $(call find_python,3.13)
+PYTHON_3_14 ?= $(call find_python,3.14)
 
-print-python-3.13:
-	@echo $(PYTHON_3_13)
+# Pythons to use, by their versions: make print-python-3.14
+print-python-%:
+	@echo $(PYTHON_$(subst .,_,$*))
 
 .venv-%/.with-tests: pyproject.toml
 	@test -n "$(PYTHON_3_13)" || \
 		{ echo "error: there is no Python 3.13. hint: make $@ PYTHON_3_13=/path/to/python3.13" >&2; exit 2; }
 	@$(MAKE) --no-print-directory PYTHON="$(PYTHON_3_13)" VENV=.venv-$* $@
 
-.venv-oneiric/.with-oneiric: .venv-oneiric/.with-tests
-	.venv-oneiric/bin/python -m pip install --quiet --group oneiric
+.venv-%-newest/.with-tests: pyproject.toml
+	@test -n "$(PYTHON_3_14)" || \
+		{ echo "error: there is no Python 3.14. hint: make $@ PYTHON_3_14=/path/to/python3.14" >&2; exit 2; }
+	@$(MAKE) --no-print-directory PYTHON="$(PYTHON_3_14)" VENV=.venv-$*-newest $@
+
+.venv-oneiric/.with-oneiric .venv-oneiric-newest/.with-oneiric: %/.with-oneiric: %/.with-tests
+	$*/bin/python -m pip install --quiet --group oneiric
 	@touch $@
 
-.venv-crackerjack/.with-crackerjack: .venv-crackerjack/.with-tests
-	.venv-crackerjack/bin/python -m pip install --quiet --group crackerjack
+.venv-crackerjack/.with-crackerjack .venv-crackerjack-newest/.with-crackerjack: %/.with-crackerjack: \
+		%/.with-tests
+	$*/bin/python -m pip install --quiet --group crackerjack
 	@touch $@

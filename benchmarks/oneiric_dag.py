@@ -92,7 +92,10 @@ async def _durable(stack: AsyncExitStack, _: Scale) -> Rounds:
 
 def _contests() -> list[Contest]:
     if importlib.util.find_spec("oneiric") is None:
-        print("SKIPPED: oneiric is not installed (it needs Python 3.13): make test-oneiric", file=sys.stderr)
+        print(
+            "SKIPPED: oneiric is not installed (it needs Python 3.13 or newer): make test-oneiric",
+            file=sys.stderr,
+        )
         return []
     return [Contest(BARE, "ns", _bare), Contest(DURABLE, "ns", _durable, rounds=10)]
 

@@ -41,7 +41,7 @@ def _found(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError:
         print(
-            f"SKIPPED: {name} is not installed (pip install --group bench; oneiric needs Python 3.13)",
+            f"SKIPPED: {name} is not installed (pip install --group bench; oneiric: Python 3.13 or newer)",
             file=sys.stderr,
         )
         return None

@@ -15,7 +15,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NEEDS_ONEIRIC = pytest.mark.skipif(
     importlib.util.find_spec("oneiric") is None,
-    reason="SKIPPED: oneiric is not installed (it needs Python 3.13): make test-oneiric",
+    reason="SKIPPED: oneiric is not installed (it needs Python 3.13 or newer): make test-oneiric",
 )
 BLOCKS = [
     pytest.param(block, id=f"{page.name}-{number}", marks=NEEDS_ONEIRIC if "from oneiric" in block else ())

@@ -81,12 +81,16 @@ def _run(data: bytes) -> None:
 
 
 def _decoded(data: bytes) -> dict[str, Any]:
-    """Return the wanted fields of a hook; the others, such as a tool's output, are skipped unread."""
+    """Return the wanted fields of a hook; the others, such as most tools' output, are skipped unread."""
     import msgspec  # noqa: PLC0415
+
+    from eventbus.integrations.claude_code import starts_job  # noqa: PLC0415
 
     try:
         raw = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
-        return {key: msgspec.json.decode(raw[key]) for key in _WANTED if key in raw}
+        has_job = "tool_name" in raw and starts_job(msgspec.json.decode(raw["tool_name"]))
+        wanted = (*_WANTED, "tool_response") if has_job else _WANTED
+        return {key: msgspec.json.decode(raw[key]) for key in wanted if key in raw}
     except (msgspec.MsgspecError, ValueError):
         import json  # noqa: PLC0415 - it also reads half a surrogate pair and NaN
 
@@ -105,7 +109,7 @@ def _settings() -> Settings:
 
 def _append(seen: Observation, settings: Settings) -> None:
     from eventbus.history.skill_segments import SkillSegments, digest  # noqa: PLC0415
-    from eventbus.integrations.claude_code import events_for  # noqa: PLC0415
+    from eventbus.integrations.claude_code import events_for, link_to_job  # noqa: PLC0415
     from eventbus.session import current_session_id  # noqa: PLC0415
 
     segments = SkillSegments(settings.directory)
@@ -117,7 +121,10 @@ def _append(seen: Observation, settings: Settings) -> None:
     call = digest(seen.call) if seen.call else ""
     # Processes that report one use at once make the same id, so that it counts once.
     new_id = digest("\0".join((tag, seen.skill, call or str(segments.number(tag) + 1))))
-    events = events_for(seen._replace(call=call), uses, session_id, new_id, tag[1:])
+    events: list[Any] = events_for(seen._replace(call=call), uses, session_id, new_id, tag[1:])
+    link = link_to_job(seen, session_id)
+    if link is not None:
+        events = [link]
     if events:
         _store(settings, segments.new_writer_id(tag), events)
 

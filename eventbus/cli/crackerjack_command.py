@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import importlib.metadata
 import runpy
+import signal
 import sys
 from argparse import REMAINDER
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from eventbus.bus import EventBus
 from eventbus.cli.arguments import Argument
@@ -51,7 +53,7 @@ def crackerjack(
     runtime = build_runtime(settings, without=() if progress else ("console_progress",))
     is_running = False
     try:
-        with runtime.bus as bus, observe_crackerjack(bus), on_termination(lambda: _close(bus)):
+        with _entered(runtime.bus) as bus, observe_crackerjack(bus), on_termination(lambda: _close(bus)):
             is_running = True
             program(arguments or [])
     except Exception as error:
@@ -62,13 +64,32 @@ def crackerjack(
     return OK
 
 
+@contextmanager
+def _entered(bus: EventBus) -> Generator[EventBus]:
+    """Enter the bus, and ignore SIGPIPE while it closes: crackerjack lets that signal end the process.
+
+    A loop that closes has for a moment a pipe without a reader, and a ring would be the process's end.
+    """
+    theirs: Any = None
+    is_known = hasattr(signal, "SIGPIPE")  # not on Windows
+    try:
+        with bus:
+            try:
+                yield bus
+            finally:
+                theirs = signal.signal(signal.SIGPIPE, signal.SIG_IGN) if is_known else None
+    finally:
+        if theirs is not None:
+            signal.signal(signal.SIGPIPE, theirs)
+
+
 def _program() -> Callable[[Sequence[str]], None]:
     """Return the function that imports and runs crackerjack, once its imports are observed."""
     for entry in importlib.metadata.entry_points(group="console_scripts", name="crackerjack"):
         return partial(_run, entry)
     raise CommandError(
         "crackerjack is not installed in this environment",
-        f"install it with: {sys.executable} -m pip install crackerjack (it needs Python 3.13)",
+        f"install it with: {sys.executable} -m pip install crackerjack (it needs Python 3.13 or newer)",
         NOT_FOUND,
     )
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from eventbus.cli.humanize import duration, elapsed, local_time
 from eventbus.cli.left_behind import left_behind, of_attempt
 from eventbus.correlation import CorrelatedSession
-from eventbus.correlation.session_report import outcome_text, shortcomings
+from eventbus.correlation.session_report import hooks_text, outcome_text, shortcomings
 from eventbus.events import (
     Event,
     EventsLost,
@@ -17,6 +17,7 @@ from eventbus.events import (
     NodeStarted,
     PatternDetected,
     SessionCorrelated,
+    SessionLinked,
     SkillCompleted,
     SkillEvent,
     SkillFollowedUp,
@@ -84,6 +85,8 @@ def _summary(session: CorrelatedSession) -> Iterator[str]:
     parts = [f"{title.lower()} {text}" for title, text in shortcomings(session)]
     if parts:
         yield ", ".join(parts)
+    if session.hooks:
+        yield f"hooks {hooks_text(session)}"
     yield ""
 
 
@@ -107,6 +110,14 @@ def _describe(event: Event) -> tuple[str, str] | None:
             return _describe_skill(event)
         case WorkflowEvent():
             return _describe_workflow(event)
+        case _:
+            return _describe_other(event)
+
+
+def _describe_other(event: Event) -> tuple[str, str]:
+    match event:
+        case SessionLinked():
+            return "join", f"session {printable(event.other)}"
         case PatternDetected():
             return "note", printable(event.message)
         case _:

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from eventbus.correlation.hook_fold import HookFigures
 from eventbus.events.outcomes import Outcome
 
 __all__ = ["CorrelatedSession"]
@@ -61,6 +62,9 @@ class CorrelatedSession(msgspec.Struct):
             codes are; None without any.
         error_type: The error of the first run that an error or a signal ended.
         is_unfinished: True if something of it never ended, and the writers of all of that are gone.
+        hooks: The hooks of its nodes, such as crackerjack's, up to 64, in the order in which they ended.
+        hooks_failed: How many of them failed in their latest pass.
+        failed_hooks: The names of these.
     """
 
     session_id: str
@@ -103,6 +107,9 @@ class CorrelatedSession(msgspec.Struct):
     exit_code: int | None = None
     error_type: str | None = None
     is_unfinished: bool = False
+    hooks: tuple[HookFigures, ...] = ()
+    hooks_failed: int = 0
+    failed_hooks: tuple[str, ...] = ()
 
     @property
     def outcome(self) -> Outcome:

@@ -13,6 +13,8 @@ its own, named
 The prefix is reserved: a session whose own id begins with it is named ``unattributed:session:<id>``,
 so that no session is taken for a bucket.
 
+Sessions that `SessionLinked` links are read as one; each of their names finds it.
+
 A node counts as completed if its status is ``ok``. A skipped node did not run, and counts as skipped.
 A node that failed and succeeded in a later attempt is one completed node and not a failed one. For
 runs without an id, see `eventbus.correlation.inferred_runs`.
@@ -25,7 +27,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from eventbus.correlation.correlated_session import CorrelatedSession
+from eventbus.correlation.hook_fold import is_hook_end
 from eventbus.correlation.inferred_runs import AttemptKey, InferredRuns, RunKey
+from eventbus.correlation.joined_fold import JoinedFold, joined
+from eventbus.correlation.links import SessionLinks
 from eventbus.correlation.run_fold import RunFold
 from eventbus.correlation.session_fold import OpenItems, SessionFold, new_session_fold
 from eventbus.correlation.session_report import Pattern, correlation_report, detect_patterns
@@ -33,7 +38,9 @@ from eventbus.correlation.skill_fold import SkillFold
 from eventbus.events import (
     Event,
     NodeCompleted,
+    NodeProgress,
     NodeStarted,
+    SessionLinked,
     SkillCompleted,
     SkillFollowedUp,
     SkillStarted,
@@ -63,10 +70,10 @@ UNATTRIBUTED = "unattributed:"
 """The prefix of the names of buckets."""
 
 _BucketKey = tuple[str, RunKey]
-_NOTHING, _SKILL, _RUN, _NODE = range(4)
+_NOTHING, _PROGRESS, _LINK, _SKILL, _RUN, _NODE = range(6)
 _Step: TypeAlias = tuple[int, Callable[..., bool]]
 """The subject of an event class, and the method that folds it."""
-_IGNORED: _Step = (_NOTHING, SkillFold.skill_started)
+_IGNORED: _Step = (_NOTHING, bool)
 _STEPS: dict[type[Any], _Step] = {
     SkillStarted: (_SKILL, SkillFold.skill_started),
     SkillCompleted: (_SKILL, SkillFold.skill_completed),
@@ -75,6 +82,8 @@ _STEPS: dict[type[Any], _Step] = {
     WorkflowCompleted: (_RUN, RunFold.workflow_completed),
     NodeStarted: (_NODE, RunFold.node_started),
     NodeCompleted: (_NODE, RunFold.node_completed),
+    NodeProgress: (_PROGRESS, is_hook_end),
+    SessionLinked: (_LINK, SessionLinks.add),
 }
 
 
@@ -88,6 +97,7 @@ class Correlation:
             newest; and how many skills, runs and attempts of it are remembered to recognise repeats.
             The figures count all of them. None for no limit.
         keeps_records: False to keep figures only, in a fraction of the memory.
+        joins: False to keep sessions apart that `SessionLinked` links.
         on_evict: Called with the figures of each evicted session.
 
     Attributes:
@@ -103,6 +113,7 @@ class Correlation:
         max_records: int | None = MAX_RECORDS,
         *,
         keeps_records: bool = True,
+        joins: bool = True,
         on_evict: Callable[[CorrelatedSession], object] | None = None,
     ) -> None:
         for limit in (max_sessions, max_records):
@@ -113,6 +124,8 @@ class Correlation:
         self._max_records = max_records
         self._keeps_records = keeps_records
         self._on_evict = on_evict
+        self._joins = joins
+        self._links = SessionLinks(max_sessions)
         self._dropped_by_evicted = 0
         # Each session is in one of the two, in the order of the latest events.
         self._open: OrderedDict[str | _BucketKey, SessionFold] = OrderedDict()
@@ -135,14 +148,15 @@ class Correlation:
     def add(self, event: Event) -> bool:
         """Fold one event, in constant time. Never raises; a repeat changes nothing.
 
-        Events other than the starts and completions of skills, runs and nodes are ignored.
+        Events other than the starts and completions of skills, runs and nodes, and the ends of hooks, are
+        ignored.
 
         Returns:
-            True if the event began or ended a skill or a run, and is not a repeat.
+            True if the event began or ended a skill or a run, or linked sessions, and is not a repeat.
         """
         subject, fold = self._steps.get(event.__class__) or _step(event.__class__)
-        if subject == _NOTHING:
-            return False
+        if subject < _SKILL:
+            return subject != _NOTHING and self._add_other(event, subject, fold)
         # Written out, and without narrowing the type: this runs millions of times.
         folded: Any = event
         key: str | _BucketKey = folded.session_id
@@ -158,6 +172,11 @@ class Correlation:
         if (session.runs.is_open or session.skills.is_open) is not session.is_filed_open:
             self._file(session)
         return is_news and subject != _NODE
+
+    def _add_other(self, event: Any, subject: int, fold: Callable[..., bool]) -> bool:
+        if subject == _PROGRESS and fold(event):
+            self._touch(event.session_id).hook_ended(event)
+        return subject == _LINK and self._joins and fold(self._links, event)
 
     def add_all(self, events: Iterable[Event]) -> None:
         """Fold events, one after the other."""
@@ -198,7 +217,7 @@ class Correlation:
             if session is not None:
                 folds.move_to_end(key)
                 return session
-        if self._max_sessions is not None and len(self) >= self._max_sessions:
+        if self._max_sessions is not None and self._fold_count() >= self._max_sessions:
             self._evict()
         session = self._closed[key] = self._new_session(key)
         return session
@@ -228,7 +247,7 @@ class Correlation:
 
     def sessions(self) -> dict[str, CorrelatedSession]:
         """Return every session and bucket by its name, as it stands."""
-        return {fold.name: fold.capture()() for fold in self._folds()}
+        return {fold.name: fold.capture()() for fold in self._sessions()}
 
     def figures(self, session_id: str) -> CorrelatedSession | None:
         """Return a session without its records: cheap enough to call at each event."""
@@ -237,11 +256,11 @@ class Correlation:
 
     def all_figures(self) -> dict[str, CorrelatedSession]:
         """Return every session without its records."""
-        return {fold.name: fold.figures() for fold in self._folds()}
+        return {fold.name: fold.figures() for fold in self._sessions()}
 
     def each_figures(self, *, newest_first: bool = False) -> Iterator[CorrelatedSession]:
         """Iterate over every session without its records, built one by one; add no events until done."""
-        folds = self._folds()
+        folds = self._sessions()
         if newest_first:
             folds.sort(key=lambda fold: (fold.start, fold.name), reverse=True)
         return (fold.figures() for fold in folds)
@@ -253,7 +272,11 @@ class Correlation:
 
     def __len__(self) -> int:
         """Return the number of sessions."""
-        return len(self._open) + len(self._closed)
+        return len(self._sessions()) if self._links else self._fold_count()
+
+    def owner(self, session_id: str) -> str:
+        """Return the session that another belongs to, by `SessionLinked`; otherwise itself."""
+        return self._links.owner(session_id)
 
     def capture(self, session_id: str) -> Callable[[], CorrelatedSession] | None:
         """Return a function that builds the session as it stands now; quick enough to hold a lock."""
@@ -262,12 +285,24 @@ class Correlation:
 
     def capture_all(self) -> dict[str, Callable[[], CorrelatedSession]]:
         """Return, by name, functions that build each session as it stands now."""
-        return {fold.name: fold.capture() for fold in self._folds()}
+        return {fold.name: fold.capture() for fold in self._sessions()}
 
     def _folds(self) -> list[SessionFold]:
         return [*self._closed.values(), *self._open.values()]
 
-    def _find(self, name: str) -> SessionFold | None:
+    def _fold_count(self) -> int:
+        return len(self._open) + len(self._closed)
+
+    def _sessions(self) -> list[SessionFold | JoinedFold]:
+        return joined(self._folds(), self._links)
+
+    def _find(self, name: str) -> SessionFold | JoinedFold | None:
+        if not self._links:
+            return self._find_fold(name)
+        found = [fold for each in self._links.family(name) if (fold := self._find_fold(each)) is not None]
+        return next(iter(joined(found, self._links)), None)
+
+    def _find_fold(self, name: str) -> SessionFold | None:
         if name.startswith(UNATTRIBUTED):
             found = next((fold for fold in self._folds() if fold.name == name), None)
             if found is not None:
@@ -282,6 +317,7 @@ class CorrelatedFigures(Correlation):
         max_sessions: As for `Correlation`.
         max_records: How many skills, runs and attempts of a session are remembered to recognise
             repeats.
+        joins: As for `Correlation`.
         on_evict: As for `Correlation`.
 
     Raises:
@@ -293,9 +329,10 @@ class CorrelatedFigures(Correlation):
         max_sessions: int | None = MAX_SESSIONS,
         max_records: int | None = MAX_RECORDS,
         *,
+        joins: bool = True,
         on_evict: Callable[[CorrelatedSession], object] | None = None,
     ) -> None:
-        super().__init__(max_sessions, max_records, keeps_records=False, on_evict=on_evict)
+        super().__init__(max_sessions, max_records, keeps_records=False, joins=joins, on_evict=on_evict)
 
 
 def _step(cls: type[Event]) -> _Step:

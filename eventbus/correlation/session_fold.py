@@ -17,12 +17,13 @@ import msgspec
 
 from eventbus.correlation.bounded_memory import add_name, names_in_order
 from eventbus.correlation.correlated_session import CorrelatedSession
+from eventbus.correlation.hook_fold import HookFold
 from eventbus.correlation.inferred_runs import RunKey
 from eventbus.correlation.overlap import overlap
 from eventbus.correlation.run_fold import RunFold
 from eventbus.correlation.skill_fold import Captured, SkillFold, skill_records
 from eventbus.correlation.span import Span
-from eventbus.events import WorkflowEvent
+from eventbus.events import NodeProgress, WorkflowEvent
 from eventbus.events.records import workflow_event_record
 
 __all__ = ["OpenItems", "SessionFold", "new_session_fold"]
@@ -51,13 +52,24 @@ class SessionFold(msgspec.Struct, gc=False):
         name: The name under which the session is returned.
         skills: Its skill invocations.
         runs: Its runs.
+        hooks: The hooks of its nodes; None without any.
         is_filed_open: `is_open` when `Correlation` last filed this session.
     """
 
     name: str
     skills: SkillFold
     runs: RunFold
+    hooks: HookFold | None = None
     is_filed_open: bool = False
+
+    def hook_ended(self, event: NodeProgress) -> bool:
+        """Fold the end of a hook; return False for a repeat."""
+        if self.hooks is None:
+            self.hooks = HookFold(self.runs.limit)
+        span, timestamp = self.runs.span, event.timestamp
+        span.earliest = min(span.earliest, timestamp)
+        span.end(timestamp)
+        return self.hooks.add(event, event.run_id)
 
     @property
     def is_open(self) -> bool:
@@ -84,6 +96,8 @@ class SessionFold(msgspec.Struct, gc=False):
         # Not before the start: the wall clock may have been set back in between.
         end = None if is_open else _in_utc(max(start, skill_span.latest, run_span.latest)).isoformat()
         cancelled, failed, skipped, completed = runs.outcomes
+        hooks = () if self.hooks is None else self.hooks.figures()
+        failed_hooks = tuple(each.hook for each in hooks if each.outcome == "failed")
         return CorrelatedSession(
             session_id=self.name,
             start_time=start.isoformat(),
@@ -119,6 +133,9 @@ class SessionFold(msgspec.Struct, gc=False):
             failed_nodes=_names_of(runs.failed_nodes) if runs.failed_nodes else (),
             exit_code=None if runs.exit is None else runs.exit[2],
             error_type=None if runs.error is None else runs.error[1],
+            hooks=hooks,
+            hooks_failed=len(failed_hooks),
+            failed_hooks=failed_hooks,
         )
 
     def open_items(self) -> OpenItems:

@@ -18,6 +18,7 @@ __all__ = [
     "Pattern",
     "correlation_report",
     "detect_patterns",
+    "hooks_text",
     "newest_first",
     "outcome_text",
     "report_lines",
@@ -61,6 +62,8 @@ _SUMMARY = (
     "exit_code",
     "error_type",
     "events_lost",
+    "hooks_failed",
+    "failed_hooks",
 )
 
 
@@ -154,6 +157,7 @@ def _session_lines(session: CorrelatedSession) -> list[str]:
         f"  Workflow Duration: {session.total_workflow_duration:.1f}s",
         f"  Outcome: {outcome_text(session)}",
         *(f"  {title}: {text}" for title, text in shortcomings(session)),
+        *([f"  Hooks: {hooks_text(session)}"] if session.hooks else ()),
         *patterns,
         "",
     ]
@@ -166,6 +170,16 @@ def outcome_text(session: CorrelatedSession) -> str:
     reasons = (f"exit code {session.exit_code}" if session.exit_code else "", session.error_type or "")
     given = ", ".join(printable(each) for each in reasons if each)
     return f"{session.outcome} ({given})" if given else session.outcome
+
+
+def hooks_text(session: CorrelatedSession) -> str:
+    """Return how many of a session's hooks succeeded, their passes and seconds, and which failed."""
+    hooks = session.hooks
+    succeeded = sum(each.outcome == "succeeded" for each in hooks)
+    passes, seconds = sum(each.passes for each in hooks), sum(each.duration_seconds for each in hooks)
+    again = f" in {passes} passes" if passes > len(hooks) else ""
+    failed = f", failed {', '.join(map(printable, session.failed_hooks))}" if session.failed_hooks else ""
+    return f"{succeeded}/{len(hooks)} succeeded{again} ({seconds:.1f}s){failed}"
 
 
 def shortcomings(session: CorrelatedSession) -> Iterator[tuple[str, str]]:

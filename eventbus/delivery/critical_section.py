@@ -8,6 +8,8 @@ An exception may strike anywhere inside, too: the KeyboardInterrupt of a signal 
 So there is no flag that could be left set: a thread is inside as long as it owns the lock. And ``with``
 stands on one line with the work, so that nothing can be raised between the work and the release, not
 even by a debugger that stops at each line. What the exception leaves half done is the work's concern.
+Since Python 3.14 an exception may also strike between the entry and the block, where ``with`` does not
+leave again: a thread that is still inside after the outermost block leaves then.
 
 No user code, no I/O and no waiting happens inside: other threads wait for microseconds.
 """
@@ -46,10 +48,15 @@ class CriticalSection:
 
     def run(self, work: Callable[[_Given], _Result], given: _Given) -> _Result:
         """Return ``work(given)``, done inside; at once if this thread is inside already."""
+        if self.is_inside():
+            return work(given)
         try:
             with self._lock: return work(given)  # noqa: E701  # fmt: skip
+        except BaseException:
+            self._leave_if_inside()
+            raise
         finally:
-            if self._missed and not self.is_inside():
+            if self._missed:
                 self._make_up()
 
     def run_unless_inside(self, work: Callable[[], _Result]) -> _Result | None:
@@ -62,6 +69,9 @@ class CriticalSection:
             return None
         try:
             with self._lock: return work()  # noqa: E701  # fmt: skip
+        except BaseException:
+            self._leave_if_inside()
+            raise
         finally:
             if self._missed:
                 self._make_up()
@@ -79,6 +89,10 @@ class CriticalSection:
             return wait()
         finally:
             self._lock._acquire_restore(state)
+
+    def _leave_if_inside(self) -> None:
+        if self.is_inside():
+            self._lock.release()
 
     def _make_up(self) -> None:
         self._missed = False

@@ -185,6 +185,8 @@ def decode(line: bytes | str) -> Event:
         header = header_decoder.decode(line)
         candidates = decoders().get(header.event_type, ())
         event = candidates[0].decode(line) if len(candidates) == 1 else _decode_one_of(candidates, line)
+    except RecursionError as error:  # whose text differs from call to call
+        raise DecodeError("not an event: it is nested too deeply") from error
     except _DECODING_ERRORS as error:
         raise DecodeError(f"not an event: {error}") from error
     if header.session_id is msgspec.UNSET:

@@ -24,6 +24,7 @@ __all__ = [
     "NodeStatus",
     "PatternDetected",
     "SessionCorrelated",
+    "SessionLinked",
     "SkillCompleted",
     "SkillEvent",
     "SkillFollowedUp",
@@ -188,6 +189,19 @@ class NodeCompleted(NodeEvent, kw_only=True):
         """Make `status` and `success` agree."""
         super().__post_init__()
         _agree(self, succeeded=("ok", "skipped"))
+
+
+class SessionLinked(Event, kw_only=True):
+    """Another session belongs to this one: they are correlated as one, under this one's id.
+
+    A job that an agent has started on a server, for instance: the server's events have the job's id as
+    their session, and only the agent knows both. The first link of a session counts.
+
+    Attributes:
+        other: The id of the session that belongs to this one.
+    """
+
+    other: str
 
 
 class SessionCorrelated(Event, kw_only=True):

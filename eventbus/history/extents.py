@@ -1,14 +1,14 @@
-"""Read the events of one partition key from the extents that the index lists."""
+"""Read the events of partition keys from the extents that the index lists."""
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime
 
-from eventbus.events import Event
-from eventbus.history.grouping import partition_key, session_id_of
+from eventbus.events import Event, SessionLinked
+from eventbus.history.grouping import LINKS, partition_key, session_id_of
 from eventbus.history.index import Extent, Index
 from eventbus.history.reading import Reader
 from eventbus.history.segment_files import SegmentFile, Writer, segments_by_writer
@@ -19,7 +19,7 @@ __all__ = ["PartitionReader"]
 
 
 class PartitionReader:
-    """Reads the events of one partition key, in the order of the log.
+    """Reads the events of partition keys, in the order of the log.
 
     Args:
         index: Lists the extents.
@@ -36,36 +36,40 @@ class PartitionReader:
             for of_writer in segments_by_writer(segments)
         ]
 
-    def events(self, key: str) -> Iterator[Event]:
-        """Iterate over the events of a key."""
-        extents = self._extents(key)
-        of_writers = [self._of_writer(key, segments, extents) for segments in self._writers]
-        return (event for _, event in heapq.merge(*of_writers, key=lambda each: each[0]))
+    def events(self, *keys: str) -> Iterator[Event]:
+        """Iterate over the events of keys."""
+        return (event for _, event in heapq.merge(*self._of_writers(keys), key=_time))
 
-    def lost(self, key: str) -> int:
-        """Return how many events are missing in the segments with events of a key."""
-        if not self._lost:
-            return 0
-        return sum(
-            self._lost.get(each, 0) for each in {extent.segment for extent in self._index.extents(key)}
-        )
+    def lost(self, *keys: str) -> int:
+        """Return how many events are missing in the segments with events of keys."""
+        return sum(self._lost.get(each, 0) for each in self._segments(keys)) if self._lost else 0
 
     def total_lost(self) -> int:
         """Return how many events are missing in all segments."""
         return sum(self._lost.values())
 
-    def writers(self, key: str) -> list[Writer]:
-        """Return the writers that wrote events of a key."""
-        ids = {extent.segment for extent in self._index.extents(key)}
+    def writers(self, *keys: str) -> list[Writer]:
+        """Return the writers that wrote events of keys."""
+        ids = self._segments(keys)
         return [next(iter(each.values())).writer for each in self._writers if not ids.isdisjoint(each)]
 
-    def events_by_writer(self, key: str) -> Iterator[tuple[Writer, list[Event]]]:
-        """Iterate over the writers that wrote events of a key, each with these events."""
-        extents = self._extents(key)
-        for segments in self._writers:
-            events = [event for _, event in self._of_writer(key, segments, extents)]
-            if events:
-                yield next(iter(segments.values())).writer, events
+    def events_by_writer(self, *keys: str) -> Iterator[tuple[Writer, list[Event]]]:
+        """Iterate over the writers that wrote events of keys, each with these events."""
+        for key in keys:
+            extents = self._extents(key)
+            for segments in self._writers:
+                events = [event for _, event in self._of_writer(key, segments, extents)]
+                if events:
+                    yield next(iter(segments.values())).writer, events
+
+    def _of_writers(self, keys: Iterable[str]) -> Iterator[Iterator[tuple[datetime, Event]]]:
+        for key in keys:
+            extents = self._extents(key)
+            for segments in self._writers:
+                yield self._of_writer(key, segments, extents)
+
+    def _segments(self, keys: Iterable[str]) -> set[int]:
+        return {extent.segment for key in keys for extent in self._index.extents(key)}
 
     def _extents(self, key: str) -> dict[int, list[Extent]]:
         extents: dict[int, list[Extent]] = {}
@@ -99,7 +103,15 @@ def _read(key: str, segment: SegmentFile, extent: Extent) -> list[Event]:
     reader = Reader(segment, _ignore)
     block = Block(extent.start, data, not data.endswith(b"\n"))
     events = reader.events(block, Selection(session_id=session_id_of(key)))
-    return [event for event in events if partition_key(event) == key]
+    return [event for event in events if _has_key(event, key)]
+
+
+def _has_key(event: Event, key: str) -> bool:
+    return isinstance(event, SessionLinked) if key == LINKS else partition_key(event) == key
+
+
+def _time(item: tuple[datetime, Event]) -> datetime:
+    return item[0]
 
 
 def _ignore(_: object) -> None:

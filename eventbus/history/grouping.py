@@ -4,6 +4,8 @@ The key of an event is its session; of an event without a session, its run or it
 Runs without a session and without an id differ only in their order, so all such runs of one workflow
 have the same key, and several buckets (see `eventbus.correlation`) are known from it.
 
+Links between sessions are events of their session, and have one key more, under which all of them are found.
+
 A key is text that can be stored: its ids are spelled (see `eventbus.session_names`).
 """
 
@@ -14,8 +16,10 @@ from typing import Any
 from eventbus.correlation import UNATTRIBUTED
 from eventbus.session_names import spell, unspell
 
-__all__ = ["has_several_sessions", "partition_key", "partition_key_of_session", "session_id_of"]
+__all__ = ["LINKS", "has_several_sessions", "partition_key", "partition_key_of_session", "session_id_of"]
 
+LINKS = "links:"
+"""The key of all `SessionLinked`, beside that of their session."""
 _SESSION, _RUN, _SKILL, _WORKFLOW = "session:", "run:", "skill:", "workflow:"
 
 

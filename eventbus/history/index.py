@@ -45,7 +45,7 @@ __all__ = ["INDEX_NAME", "Extent", "ForeignIndexError", "Index", "IndexedSegment
 
 INDEX_NAME = "index.sqlite3"
 _APPLICATION = 0x45564258  # "EVBX"
-_VERSION = 5
+_VERSION = 6
 _BUSY_SECONDS = 10.0
 # Processes may create it at the same time, so each statement accepts what is already there.
 _SCHEMA = f"""

@@ -15,8 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eventbus.correlation import CorrelatedFigures, CorrelatedSession
+from eventbus.events import SessionLinked
 from eventbus.history.extents import PartitionReader
-from eventbus.history.grouping import has_several_sessions, partition_key, partition_key_of_session
+from eventbus.history.grouping import (
+    LINKS,
+    has_several_sessions,
+    partition_key,
+    partition_key_of_session,
+)
 from eventbus.history.index import Extent, Index, IndexedSegment
 from eventbus.history.merging import WriterSegments, merge
 from eventbus.history.raw_decoding import count_lost, decode_raw, raw_types
@@ -86,7 +92,7 @@ class _Update:
         self._figures: dict[str, CorrelatedSession] = {}  # not written yet, by partition key
         self._refolded_keys: set[str] = set()
         self._correlation = CorrelatedFigures(
-            _MAX_SESSIONS, MAX_RECORDS_PER_SESSION, on_evict=self._add_figures
+            _MAX_SESSIONS, MAX_RECORDS_PER_SESSION, joins=False, on_evict=self._add_figures
         )
         self._correlation.read_as(raw_types())
 
@@ -194,7 +200,7 @@ class _Update:
         self._figures.clear()
 
     def _refold(self, key: str, partitions: PartitionReader) -> None:
-        correlation = CorrelatedFigures(None, MAX_RECORDS_PER_SESSION)
+        correlation = CorrelatedFigures(None, MAX_RECORDS_PER_SESSION, joins=False)
         correlation.add_all(partitions.events(key))
         self._index.drop_figures(key)
         self._index.put_figures((key, figures) for figures in correlation.each_figures())
@@ -225,9 +231,13 @@ class _Extents:
 
     def add(self, segment: int, event: Any, start: int, length: int) -> None:
         """Add the bytes of an event, or of consecutive events of one session."""
+        if isinstance(event, SessionLinked):  # never among raw structs
+            self._add(LINKS, segment, start, length)
         key = partition_key(event)
-        if key is None:
-            return
+        if key is not None:
+            self._add(key, segment, start, length)
+
+    def _add(self, key: str, segment: int, start: int, length: int) -> None:
         extent = self._open.get(key)
         if extent is not None and extent[0] == segment and 0 <= start - extent[2] <= _GAP:
             extent[2] = start + length

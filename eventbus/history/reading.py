@@ -255,7 +255,9 @@ def _decode_as_unknown(line: bytes) -> UnknownEvent:
     try:
         header_decoder.decode(line)
         return decode_unknown(line)
-    except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
+    except RecursionError as error:  # whose text differs from read to read
+        raise DecodeError("not an event: it is nested too deeply") from error
+    except (msgspec.MsgspecError, ValueError, OverflowError) as error:
         raise DecodeError(f"not an event: {error}") from error
 
 

@@ -15,10 +15,11 @@ from typing import Self, TypeVar
 import msgspec
 
 from eventbus.correlation import CorrelatedSession, Correlation
-from eventbus.events import Event, SkillCompleted, SkillEvent, SkillStarted, WorkflowEvent
+from eventbus.correlation.links import SessionLinks
+from eventbus.events import Event, SessionLinked, SkillCompleted, SkillEvent, SkillStarted, WorkflowEvent
 from eventbus.events.outcomes import is_detached
 from eventbus.history.extents import PartitionReader
-from eventbus.history.grouping import partition_key, partition_key_of_session
+from eventbus.history.grouping import LINKS, partition_key, partition_key_of_session
 from eventbus.history.index import INDEX_NAME, ForeignIndexError, Index
 from eventbus.history.index_rows import DATABASE_ERRORS, InvalidIndexError, index_error
 from eventbus.history.indexing import MAX_RECORDS_PER_SESSION, update
@@ -71,7 +72,11 @@ class SessionHistory:
         self._extra_events: dict[str, list[Event]] = {}
         for event in extra_events:
             self._extra_events.setdefault(str(partition_key(event)), []).append(event)
-        self._joined = {each.session_id: each for key in self._extra_events for each in self._join(key)}
+        self._links = SessionLinks(None)
+        for link in self._query(lambda _: list(self._partitions.events(LINKS))):
+            if isinstance(link, SessionLinked):
+                self._links.add(link)
+        self._joined = self._join_all()
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -90,7 +95,7 @@ class SessionHistory:
     def figures(self, *, oldest_first: bool = False) -> Iterator[CorrelatedSession]:
         """Iterate over all sessions without their records by their starts, the latest first."""
         joined = sorted(map(_without_records, self._joined.values()), key=_order, reverse=not oldest_first)
-        stored = (each for each in self._stored_figures(oldest_first) if each.session_id not in self._joined)
+        stored = (each for each in self._stored_figures(oldest_first) if not self._is_joined(each.session_id))
         merged = heapq.merge(stored, joined, key=_order, reverse=not oldest_first)
         return map(self._as_of_now, merged)
 
@@ -108,7 +113,7 @@ class SessionHistory:
 
     def figures_of(self, name: str) -> CorrelatedSession | None:
         """Return a session without its records, or None if there is none of this name."""
-        joined = self._joined.get(name)
+        joined = self._joined.get(self._links.owner(name))
         stored = joined or self._query(lambda index: index.figures_of(spell(name)))
         return None if stored is None else self._as_of_now(_without_records(stored))
 
@@ -121,14 +126,17 @@ class SessionHistory:
         return self._partitions.total_lost()
 
     def names(self, prefix: str = "", limit: int = 10) -> list[str]:
-        """Return at most `limit` names of sessions that begin with a prefix, in order."""
+        """Return at most `limit` names of sessions that begin with a prefix, in order.
+
+        The name of a session that belongs to another stands for that one.
+        """
         stored = map(unspell, self._query(lambda index: index.names(spell(prefix), limit)))
         joined = [name for name in self._joined if name.startswith(prefix)]
-        return sorted({*stored, *joined})[:limit]
+        return sorted({*map(self._links.owner, stored), *joined})[:limit]
 
     def session(self, name: str) -> CorrelatedSession | None:
         """Return a session with its records, or None if there is none of this name."""
-        joined = self._joined.get(name)
+        joined = self._joined.get(self._links.owner(name))
         found = deepcopy(joined) if joined is not None else self._query(lambda index: self._fold(index, name))
         return None if found is None else self._as_of_now(found)
 
@@ -136,15 +144,14 @@ class SessionHistory:
         """Return all events of a session in the order of the log, including progress and extra events."""
         if self.session(name) is None:  # this checks the index, too
             return []
-        key = partition_key_of_session(name)
-        return self._with_extra_events(key, list(self._partitions.events(key)))
+        return self._events_of(self._keys(name))
 
     def open_skills(self, name: str) -> list[SkillStarted]:
         """Return the starts of a session's skills that are open: not ended, and not unfinished."""
-        key = partition_key_of_session(name)
+        keys = self._keys(name)
         starts: dict[str, SkillStarted] = {}
         ended: set[str] = set()
-        for writer, events in self._query(lambda _: list(self._partitions.events_by_writer(key))):
+        for writer, events in self._query(lambda _: list(self._partitions.events_by_writer(*keys))):
             for event in events:
                 if isinstance(event, SkillCompleted):
                     ended.add(event.invocation_id)
@@ -164,32 +171,47 @@ class SessionHistory:
     def _as_of_now(self, session: CorrelatedSession) -> CorrelatedSession:
         """Add the figures that are not the session's own: of its writers, and of events lost around it."""
         # None of them is stored: a writer ends without writing anything.
-        key = partition_key_of_session(session.session_id)
-        session.events_lost = self._query(lambda _: self._partitions.lost(key))
-        return self._unfinished(session, key) if session.is_open else session
+        keys = self._keys(session.session_id)
+        session.events_lost = self._query(lambda _: self._partitions.lost(*keys))
+        return self._unfinished(session, keys) if session.is_open else session
 
-    def _unfinished(self, session: CorrelatedSession, key: str) -> CorrelatedSession:
-        are_there = set(map(self._writers.is_there, self._query(lambda _: self._partitions.writers(key))))
+    def _unfinished(self, session: CorrelatedSession, keys: list[str]) -> CorrelatedSession:
+        are_there = set(map(self._writers.is_there, self._query(lambda _: self._partitions.writers(*keys))))
         if False not in are_there:
             return session
-        if True not in are_there and key not in self._extra_events:
+        present = [event for key in keys for event in self._extra_events.get(key, ())]
+        if True not in are_there and not present:
             return all_unfinished(session)
-        present = list(self._extra_events.get(key, ()))
         gone: list[Event] = []
-        for writer, events in self._query(lambda _: list(self._partitions.events_by_writer(key))):
+        for writer, events in self._query(lambda _: list(self._partitions.events_by_writer(*keys))):
             (present if self._writers.is_there(writer) else gone).extend(events)
         return unfinished(session, present, gone)
 
-    def _join(self, key: str) -> Iterator[CorrelatedSession]:
-        """Return the sessions of a partition key with the extra events."""
-        stored = self._query(lambda _: list(self._partitions.events(key)))
-        correlation = Correlation(None, MAX_RECORDS_PER_SESSION)
-        correlation.add_all(self._with_extra_events(key, stored))
-        return iter(correlation.sessions().values())
+    def _keys(self, name: str) -> list[str]:
+        """Return the partition keys of a session and of those that belong to the same one."""
+        return [partition_key_of_session(each) for each in self._links.family(name)]
 
-    def _with_extra_events(self, key: str, events: list[Event]) -> list[Event]:
-        extra = self._extra_events.get(key)
-        return sorted([*events, *extra], key=time_of_event) if extra else events
+    def _is_joined(self, name: str) -> bool:
+        return self._links.owner(name) in self._joined
+
+    def _join_all(self) -> dict[str, CorrelatedSession]:
+        """Return the sessions that are not in the index as they are: those with links and extra events."""
+        families = [
+            [partition_key_of_session(each) for each in names] for names in self._links.families().values()
+        ]
+        linked = {key for keys in families for key in keys}
+        alone = [[key] for key in self._extra_events if key not in linked]
+        return {each.session_id: each for keys in (*families, *alone) for each in self._join(keys)}
+
+    def _join(self, keys: list[str]) -> Iterable[CorrelatedSession]:
+        correlation = Correlation(None, MAX_RECORDS_PER_SESSION)
+        correlation.add_all(self._events_of(keys))
+        return correlation.sessions().values()
+
+    def _events_of(self, keys: list[str]) -> list[Event]:
+        stored = self._query(lambda _: list(self._partitions.events(*keys)))
+        extra = [event for key in keys for event in self._extra_events.get(key, ())]
+        return sorted([*stored, *extra], key=time_of_event) if extra else stored
 
     def _stored_damage(self, index: Index) -> list[Damage]:
         return index.damage(self.log.directory / "events")

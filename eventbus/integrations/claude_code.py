@@ -10,8 +10,10 @@ first report begins the use, and the others are recognised as the same one.
 
 Loading a skill is not its end: it ends at the agent's next skill, or when the agent stops.
 
+A job that the agent starts on crackerjack's MCP server is linked to its session by the id in the response.
+
 Nothing private gets into an event: of a prompt and of a tool's input only the name of a skill, of a shell
-command only words that are in a list.
+command only words that are in a list, of a response only the id of a job.
 """
 
 from __future__ import annotations
@@ -20,19 +22,19 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
-from eventbus.events import SkillEvent, SkillFollowedUp
+from eventbus.events import SessionLinked, SkillEvent, SkillFollowedUp
 from eventbus.events.outcomes import DETACHED
 from eventbus.integrations.shell_actions import actions_in
 from eventbus.skill_uses import SkillUse, completion, new_start, of_use
 
-__all__ = ["HOOK_EVENTS", "Observation", "events_for", "observe"]
+__all__ = ["HOOK_EVENTS", "Observation", "events_for", "link_to_job", "observe", "starts_job"]
 
 HOOK_EVENTS: dict[str, str] = {
     "SessionStart": "",
     "UserPromptExpansion": "",
     "UserPromptSubmit": "",
     "PreToolUse": "Skill",
-    "PostToolUse": "Skill|Bash",
+    "PostToolUse": "Skill|Bash|mcp__.*__(execute_crackerjack|crackerjack_execute)",
     "PostToolUseFailure": "Skill",
     "SubagentStop": "",
     "Stop": "",
@@ -43,6 +45,9 @@ HOOK_EVENTS: dict[str, str] = {
 
 _MAX_ID = 256
 _SKILL_TOOLS = ("Skill", "SlashCommand")  # the latter in 2025
+_JOB_TOOL = re.compile(r"mcp__.+__(?:execute_crackerjack|crackerjack_execute)")
+_JOB_ID = re.compile(r'"job_id\\*"\s*:\s*\\*"([\w-]{1,64})\\*"')
+_MAX_DEPTH = 6
 _NAMES = ("skill", "name", "command", "skill_name")
 _COMMAND_NAMES = ("command_name", "command", "name")
 _NAME = re.compile(r"/?([A-Za-z0-9_][\w.:@+-]{0,127})(?=\s|$)")
@@ -75,6 +80,7 @@ class Observation(NamedTuple):
         succeeded: False if they are abandoned.
         error_type: The reason, if there is one.
         actions: Follow-up actions.
+        job: The id of a job that the agent has started on crackerjack's MCP server.
     """
 
     session: str
@@ -86,11 +92,12 @@ class Observation(NamedTuple):
     succeeded: bool = True
     error_type: str | None = None
     actions: tuple[str, ...] = ()
+    job: str = ""
 
     @property
     def is_empty(self) -> bool:
         """True if nothing is to be stored."""
-        return not (self.skill or self.actions) and self.ends == "none"
+        return not (self.skill or self.actions or self.job) and self.ends == "none"
 
 
 def observe(hook: object, allowed: Collection[str] = ()) -> Observation | None:
@@ -141,6 +148,16 @@ def events_for(
     return [of_use(latest.started, SkillFollowedUp, action=action) for action in seen.actions]
 
 
+def starts_job(tool: object) -> bool:
+    """Return True for a tool that starts a job of crackerjack; its response has the job's id."""
+    return isinstance(tool, str) and _JOB_TOOL.fullmatch(tool) is not None
+
+
+def link_to_job(seen: Observation, session_id: str) -> SessionLinked | None:
+    """Return the link between the agent's session and a job that it has started; None without one."""
+    return SessionLinked(session_id=session_id, other=seen.job) if seen.job else None
+
+
 def _of_expansion(seen: Observation, fields: _Fields, _: Collection[str]) -> Observation:
     if str(fields.get("expansion_type", "")).startswith("mcp"):
         return seen  # the prompts of an MCP server are no skills
@@ -157,7 +174,25 @@ def _of_tool(seen: Observation, fields: _Fields, allowed: Collection[str]) -> Ob
         return seen._replace(skill=_first_name(given, _NAMES), call=_text(fields, "tool_use_id"))
     if tool == "Bash" and seen.way == "PostToolUse" and isinstance(given, Mapping):
         return seen._replace(actions=actions_in(_text(given, "command", limit=None), allowed))
+    if seen.way == "PostToolUse" and starts_job(tool):
+        return seen._replace(job=_job_in(fields.get("tool_response")))
     return seen
+
+
+def _job_in(response: object, depth: int = 0) -> str:
+    """Return the job id in a tool's response: JSON in a text, in one of its blocks, or decoded already."""
+    if isinstance(response, str):
+        found = _JOB_ID.search(response)
+        return found[1] if found else ""
+    values: Iterable[object] = ()
+    if isinstance(response, Mapping):
+        parts = cast("Mapping[object, object]", response)
+        own = parts.get("job_id")
+        values = (f'"job_id": "{own}"' if isinstance(own, str) else None, *parts.values())
+    elif isinstance(response, list):
+        values = cast("list[object]", response)
+    ids = (_job_in(each, depth + 1) for each in values) if depth < _MAX_DEPTH else iter(())
+    return next(filter(None, ids), "")
 
 
 def _of_stop(seen: Observation, _: _Fields, __: Collection[str]) -> Observation:

@@ -4,9 +4,11 @@
         from crackerjack.__main__ import cli   # may also be imported before
         cli()
 
-The phases of a run are its nodes, as in any `WorkflowBridge`. Each hook publishes two `NodeProgress`
-events of its phase, with name, status and seconds in the metadata. Hooks are not nodes: the run
-plans one node for a phase of 16 hooks, and every count of nodes would differ from the plan.
+The phases of a run are its nodes, as in any `WorkflowBridge`. Each pass of a hook publishes two
+`NodeProgress` events of its phase, with name, status and seconds in the metadata, from which correlation
+has the hooks of a session. Hooks are not nodes: the run plans one node for a phase of 16 hooks, and every
+count of nodes would differ from the plan. Rejected: an event class for the end of a hook, which older
+logs do not have, and which would publish each end twice.
 """
 
 from __future__ import annotations
@@ -14,28 +16,34 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Callable, Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from functools import partial, wraps
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 from eventbus.contracts import EventSink
 from eventbus.errors import IntegrationError
+from eventbus.events import SessionLinked
 from eventbus.fork_safety import ForkSafeLock
 from eventbus.integrations.known_oneiric import WORKFLOWS
 from eventbus.integrations.observed_dag import ObservedDag, dag_here, end_executing
+from eventbus.integrations.observed_run import run_details
 from eventbus.integrations.oneiric import observe_workflows, observer_added, warn_unknown
 from eventbus.integrations.post_import import when_imported
 from eventbus.integrations.replacement import Replacement
 from eventbus.session import current_session_id, session_scope
-from eventbus.trackers.guards import as_text
+from eventbus.trackers.guards import GuardedSink, as_text, finite
 
-__all__ = ["end_executing", "observe_crackerjack"]
+__all__ = ["AGENT_SESSION", "end_executing", "observe_crackerjack"]
 
 _PIPELINE = "crackerjack.core.workflow_orchestrator"
 _HOOKS = "crackerjack.executors.hook_executor"
+_JOBS = "crackerjack.mcp.tools.workflow_executor"
 _LSP_HOOKS = "crackerjack.executors.lsp_aware_hook_executor"
+_STRATEGY, _JOB = ("self", "strategy"), ("job_id", "args", "kwargs", "context")
+AGENT_SESSION = "eventbus_session_id"
+"""With it an agent passes its session to the MCP tool that runs crackerjack, in the tool's ``kwargs``."""
 
 
 @contextmanager
@@ -43,8 +51,9 @@ def observe_crackerjack(bus: EventSink | None = None, *, error_messages: bool = 
     """Publish the events of crackerjack's runs while the block runs.
 
     A run has the session it begins in, such as the environment's ``EVENTBUS_SESSION_ID``; if there is
-    none, it has crackerjack's own. A method of crackerjack that has changed is not observed, and one
-    warning is logged.
+    none, it has crackerjack's own. A job of crackerjack's MCP server is a session of its own, whose id is
+    the job's: a server serves several agents, whatever its environment says. A method of crackerjack that
+    has changed is not observed, and one warning is logged.
 
     Args:
         bus: Where to publish. None: to the current bus, looked up at each event.
@@ -57,16 +66,20 @@ def observe_crackerjack(bus: EventSink | None = None, *, error_messages: bool = 
     with ExitStack() as stack:
         stack.enter_context(observer_added(bus, error_messages=error_messages))
         replace = partial(_replace, stack)
+        sink = GuardedSink(bus)
         stack.enter_context(
             when_imported(
                 {
                     WORKFLOWS: observe_workflows,
                     _PIPELINE: lambda module: replace(
-                        module, "WorkflowPipeline.run_complete_workflow", "options", _in_session
+                        module, "WorkflowPipeline.run_complete_workflow", ("self", "options"), _in_session
                     ),
                     _HOOKS: lambda module: _observe_hooks(module, replace),
                     _LSP_HOOKS: lambda module: replace(
-                        module, "LSPAwareHookExecutor.execute_strategy", "strategy", _observing_strategy
+                        module, "LSPAwareHookExecutor.execute_strategy", _STRATEGY, _observing_strategy
+                    ),
+                    _JOBS: lambda module: replace(
+                        module, "_execute_crackerjack_sync", _JOB, partial(_in_job, sink)
                     ),
                 }
             )
@@ -75,33 +88,54 @@ def observe_crackerjack(bus: EventSink | None = None, *, error_messages: bool = 
 
 
 def _observe_hooks(module: ModuleType, replace: Callable[..., None]) -> None:
-    replace(module, "HookExecutor.execute_strategy", "strategy", _observing_strategy)
-    replace(module, "HookExecutor.execute_single_hook", "hook", _reporting_hook)
+    replace(module, "HookExecutor.execute_strategy", _STRATEGY, _observing_strategy)
+    replace(module, "HookExecutor.execute_single_hook", ("self", "hook"), _reporting_hook)
 
 
 def _replace(
-    stack: ExitStack, module: ModuleType, method: str, parameter: str, wrap: Callable[..., Any]
+    stack: ExitStack, module: ModuleType, name: str, parameters: tuple[str, ...], wrap: Callable[..., Any]
 ) -> None:
-    """Replace a method until the stack is closed, if the method has the known parameter.
+    """Replace a function or a method until the stack is closed, if it has the known parameters.
 
     Args:
-        stack: Restores the method.
-        module: The module of its class.
-        method: Class and name of the method.
-        parameter: The name of its only parameter.
+        stack: Restores it.
+        module: Its module.
+        name: Its name, after that of its class.
+        parameters: The names of its parameters.
         wrap: Makes the wrapper.
     """
-    owner, _, name = method.partition(".")
-    cls: Any = getattr(module, owner, None)
+    class_name, _, name = name.rpartition(".")
+    owner: Any = getattr(module, class_name, None) if class_name else module
     try:
-        parameters = list(inspect.signature(getattr(cls, name)).parameters)
+        found = tuple(inspect.signature(getattr(owner, name)).parameters)
     except (AttributeError, TypeError, ValueError):
-        parameters = []
-    if parameters == ["self", parameter]:
-        stack.callback(Replacement(cls, name, wrap).restore)
+        found = ()
+    if found == parameters:
+        stack.callback(Replacement(owner, name, wrap).restore)
     else:
-        what = f"{module.__name__}.{method}"
-        warn_unknown(what, IntegrationError(f"it is not a method with the parameter {parameter}"))
+        what = ".".join(filter(None, (module.__name__, class_name, name)))
+        warn_unknown(what, IntegrationError(f"it does not take ({', '.join(parameters)})"))
+
+
+def _in_job(sink: GuardedSink, run: Callable[..., Any], replacement: Replacement) -> Callable[..., Any]:
+    """Make a job of crackerjack's MCP server a session of its own, and link it to the agent's.
+
+    Only the agent knows its own session and the job id that it is given. It may pass the session as
+    `AGENT_SESSION` in the tool's ``kwargs``; otherwise something on its side publishes `SessionLinked`.
+    """
+
+    @wraps(run)
+    async def execute(job_id: object, args: object, kwargs: Any, context: object) -> Any:
+        if not replacement.active:
+            return await run(job_id, args, kwargs, context)
+        job = as_text(job_id)
+        agent = cast("dict[object, object]", kwargs).get(AGENT_SESSION) if type(kwargs) is dict else None
+        if agent and isinstance(agent, str):
+            sink.publish(SessionLinked(session_id=agent, other=job))
+        with session_scope(job), run_details({"job_id": job}):
+            return await run(job_id, args, kwargs, context)
+
+    return execute
 
 
 def _in_session(run: Callable[..., Any], replacement: Replacement) -> Callable[..., Any]:
@@ -129,11 +163,14 @@ class _PhaseHooks:
         self._node_id = node_id
         self._total = total
         self._done = 0
+        self._ended: set[str] = set()
         self._lock = ForkSafeLock()
 
     def report(self, hook: str, status: str, seconds: float | None = None) -> None:
         with self._lock:
-            self._done += seconds is not None
+            if seconds is not None:
+                self._done += 1
+                self._ended.add(hook)
             done = self._done
         total = None if self._total is None else max(self._total, done)  # hooks may be retried
         details = {"hook": hook, "status": status}
@@ -144,6 +181,13 @@ class _PhaseHooks:
             message=hook if seconds is None else f"{hook}: {status}",
             metadata=details if seconds is None else {**details, "duration_seconds": seconds},
         )
+
+    def report_others(self, result: Any) -> None:
+        """Report the hooks of a strategy's result that ran in another way, such as by a language server."""
+        for each in getattr(result, "results", ()):
+            name = as_text(getattr(each, "name", "hook"))
+            if name not in self._ended:
+                self.report(name, as_text(getattr(each, "status", "done")), finite(each.duration) or 0.0)
 
 
 _reported_hook: ContextVar[object] = ContextVar("eventbus_reported_hook", default=None)
@@ -165,9 +209,12 @@ def _observing_strategy(execute: Callable[..., Any], replacement: Replacement) -
             return execute(self, *args, **kwargs)
         _phases[id(self)] = phase
         try:
-            return execute(self, *args, **kwargs)
+            result = execute(self, *args, **kwargs)
         finally:
             _phases.pop(id(self), None)
+        with suppress(Exception):  # another kind of result
+            phase.report_others(result)
+        return result
 
     return execute_strategy
 

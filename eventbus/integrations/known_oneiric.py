@@ -1,6 +1,6 @@
 """The parts of Oneiric that are used, and a check that the installed Oneiric still has them.
 
-Oneiric is not a dependency, since it needs Python 3.13; therefore it has no types here. Only
+Oneiric is not a dependency, since it needs Python 3.13 or newer; therefore it has no types here. Only
 `known_workflows` and `known_dag` import it, and `observe_oneiric` calls them once the program has:
 which of its modules can be imported first differs between versions.
 """
@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import Any, Protocol
 
 from eventbus.errors import IntegrationError
+from eventbus.integrations.post_import import is_imported
 
 __all__ = [
     "EXECUTE",
@@ -73,9 +74,9 @@ def check_installed() -> None:
     Raises:
         IntegrationError: Oneiric is not installed, or the installed one is not a known one.
     """
-    if WORKFLOWS in sys.modules:
+    if is_imported(WORKFLOWS):
         known_workflows()
-    elif "oneiric" not in sys.modules and importlib.util.find_spec("oneiric") is None:
+    elif sys.modules.get("oneiric") is None and importlib.util.find_spec("oneiric") is None:
         raise IntegrationError("it is not installed")
     else:
         _check_version()

@@ -12,11 +12,12 @@ import logging
 from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from contextvars import ContextVar
+from types import ModuleType
 from typing import Any
 
 from eventbus.delivery.rate_limited_log import RateLimitedLog
 from eventbus.fork_safety import ForkSafeLock
-from eventbus.integrations.known_oneiric import Graph, Task, known_dag, node_in_log_context
+from eventbus.integrations.known_oneiric import Graph, Task, node_in_log_context
 from eventbus.integrations.observed_run import ObservedRun
 from eventbus.session import session_scope
 from eventbus.trackers.guards import as_text, warn_of_failure
@@ -49,6 +50,7 @@ class ObservedDag:
     """One observed call, reported to one `ObservedRun` per observer.
 
     Args:
+        dag: The module that executes it. The program may have removed it from `sys.modules` since.
         graph: The graph that is executed.
         hooks: The caller's hooks.
         begin: Makes the runs from run id and workflow key, which the first hook call brings.
@@ -62,17 +64,19 @@ class ObservedDag:
 
     def __init__(
         self,
+        dag: ModuleType,
         graph: Graph,
         hooks: Any,
         begin: Callable[[object, object], Sequence[ObservedRun]],
         session_id: str | None = None,
     ) -> None:
+        self._dag = dag
         self.graph = graph
         self.runs: Sequence[ObservedRun] = ()
         self._begin = begin
         self._session_id = session_id
         self._runners: dict[str, ObservedRunner] = {}
-        self.hooks: Any = copy.copy(hooks) if hooks else known_dag().DAGExecutionHooks()
+        self.hooks: Any = copy.copy(hooks) if hooks else dag.DAGExecutionHooks()
         self.hooks.on_run_start = ChainedHook(self._on_run_start, self.hooks.on_run_start)
         self.hooks.on_node_skip = ChainedHook(self._on_node_skip, self.hooks.on_node_skip)
         if self.hooks.on_node_start is not None:
@@ -116,7 +120,7 @@ class ObservedDag:
 
     def _on_run_start(self, *, run_id: object, workflow_key: object, **_: Any) -> None:
         self.runs = self._begin(run_id, workflow_key)
-        nodes = _planned_nodes(self.graph)
+        nodes = _planned_nodes(self._dag, self.graph)
         for run in self.runs:
             run.begin(nodes)
 
@@ -220,8 +224,8 @@ def _unwrap_runners(runners: Iterable[ObservedRunner]) -> None:
             runner.release()
 
 
-def _planned_nodes(graph: Graph) -> list[str]:
+def _planned_nodes(dag: ModuleType, graph: Graph) -> list[str]:
     try:
-        return [node for level in known_dag().plan_levels(graph) for node in level]
+        return [node for level in dag.plan_levels(graph) for node in level]
     except Exception:  # noqa: BLE001 - a graph with a cycle: Oneiric is about to raise, too
         return []

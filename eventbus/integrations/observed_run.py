@@ -7,7 +7,9 @@ and two observed runs may have the same id.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import Any
 
 from eventbus.events import (
@@ -24,7 +26,25 @@ from eventbus.trackers.guards import GuardedSink, as_text, as_texts
 from eventbus.trackers.outcomes import MAX_ERROR_MESSAGE, is_failure
 from eventbus.trackers.workflow_runs import Run
 
-__all__ = ["ObservedRun"]
+__all__ = ["ObservedRun", "run_details"]
+
+_MAX_CAUSES = 64
+_details: ContextVar[Mapping[str, Any] | None] = ContextVar("eventbus_run_details", default=None)
+
+
+@contextmanager
+def run_details(details: Mapping[str, Any]) -> Generator[None]:
+    """Add metadata to all events of the runs that begin in the block.
+
+    Args:
+        details: The metadata; not copied.
+    """
+    token = _details.set(details)
+    try:
+        yield
+    finally:
+        with suppress(ValueError):  # an unfinished coroutine may be closed in another context
+            _details.reset(token)
 
 
 class ObservedRun:
@@ -40,7 +60,16 @@ class ObservedRun:
         error_messages: Whether to keep the texts of exceptions.
     """
 
-    __slots__ = ("_attempts", "_error_messages", "_expected", "_open", "_publish", "_run", "_sink")
+    __slots__ = (
+        "_attempts",
+        "_details",
+        "_error_messages",
+        "_expected",
+        "_open",
+        "_publish",
+        "_run",
+        "_sink",
+    )
 
     def __init__(
         self,
@@ -56,6 +85,7 @@ class ObservedRun:
         self._error_messages = error_messages
         session_id = current_session_id() if session_id is None else session_id
         self._run = Run(as_text(workflow_id), as_text(run_id), session_id)
+        self._details = _details.get()
         # Nodes that Oneiric has announced and that have not started.
         self._expected: set[str] = set()
         self._attempts: dict[str, int] = {}
@@ -84,6 +114,9 @@ class ObservedRun:
             self._expected.discard(node_id)
             self._open[node_id] = time.perf_counter()
             run = self._run
+            if self._details:
+                self._publish(NodeStarted(**self._header(), node_id=node_id, attempt=number))
+                return
             # Naming the fields takes half the time that `**` does.
             self._publish(
                 NodeStarted(
@@ -105,7 +138,7 @@ class ObservedRun:
             **progress: ``completed``, ``total``, ``message`` and ``metadata`` of `NodeProgress`.
         """
         try:
-            header: dict[str, Any] = {**self._header(), **progress}
+            header: dict[str, Any] = {**progress, **self._header(progress.get("metadata"))}
             self._publish(NodeProgress(**header, node_id=node_id, attempt=self._attempts.get(node_id, 1)))
         except Exception as error:  # noqa: BLE001
             self._sink.record_failure(error)
@@ -138,7 +171,7 @@ class ObservedRun:
                 self._attempts[node_id] = self._attempts.get(node_id, 0) + 1
             elif duration is None:
                 duration = now - began
-            if error is None and status is None:
+            if error is None and status is None and not self._details:
                 self._publish_success(node_id, duration)
             else:
                 outcome = self._outcome(error, text, status or _status_of(error))
@@ -173,7 +206,7 @@ class ObservedRun:
         return {
             "status": status,
             "success": status in ("ok", "skipped"),
-            "error_type": None if error is None else type(error).__name__,
+            "error_type": None if error is None else type(_first_cause(error)).__name__,
             "error_message": self._text_of(text if error is None else error),
         }
 
@@ -209,16 +242,30 @@ class ObservedRun:
             self._sink.record_failure(broken)
 
     def _header(self, details: dict[str, Any] | None = None) -> dict[str, Any]:
-        run = self._run
+        run, own = self._run, self._details
         return {
             "session_id": run.session_id,
             "workflow_id": run.workflow_id,
             "run_id": run.run_id,
-            "metadata": details or {},
+            "metadata": {**own, **(details or {})} if own else details or {},
         }
 
     def _text_of(self, error: object) -> str | None:
         return as_text(error)[:MAX_ERROR_MESSAGE] if self._error_messages and error is not None else None
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """Follow ``raise ... from cause``: what wraps every failure of a phase says nothing about it.
+
+    Rejected: to follow `__context__`, since what was being handled need not be the cause; to look into
+    groups, since one exception of several is no better than the group.
+    """
+    seen = {id(error)}
+    with suppress(Exception):  # an exception's class may define `__cause__`
+        while (cause := error.__cause__) is not None and id(cause) not in seen and len(seen) <= _MAX_CAUSES:
+            seen.add(id(cause))
+            error = cause
+    return error
 
 
 def _status_of(error: BaseException | None) -> WorkflowStatus:

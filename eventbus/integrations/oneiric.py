@@ -18,7 +18,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from functools import wraps
+from functools import partial, wraps
 from types import ModuleType
 from typing import Any
 
@@ -26,7 +26,13 @@ from eventbus.contracts import EventSink
 from eventbus.errors import IntegrationError
 from eventbus.fork_safety import ForkSafeLock
 from eventbus.integrations.dag_hooks import dag_hooks
-from eventbus.integrations.known_oneiric import EXECUTE, WORKFLOWS, check_installed, known_workflows
+from eventbus.integrations.known_oneiric import (
+    EXECUTE,
+    WORKFLOWS,
+    check_installed,
+    known_dag,
+    known_workflows,
+)
 from eventbus.integrations.observed_dag import ObservedDag, dag_here
 from eventbus.integrations.observed_run import ObservedRun
 from eventbus.integrations.post_import import when_imported
@@ -76,8 +82,9 @@ def observe_oneiric(
 
     Blocks nest. A bus that is passed several times gets each event once; each of several buses gets
     it. A run that began inside the block is observed to its end, even after the block. Oneiric is not
-    imported: it is observed from its import on. If it is missing or not a known one, one warning is
-    logged and nothing is changed.
+    imported: it is observed from its import on, in whatever order and thread the program imports its
+    modules, also if it does again. If it is missing or not a known one, one warning is logged and
+    nothing is changed.
 
     Args:
         bus: Where to publish. None: to the current bus, looked up at each event.
@@ -126,8 +133,8 @@ def observe_workflows(_: ModuleType) -> None:
         warn_unknown("Oneiric", error)
         return
     with _lock:
-        if _observers and not any(replacement.in_place for replacement in _replacements):
-            _replacements.append(Replacement(workflows, EXECUTE, _observed))
+        if _observers and not any(each.owner is workflows and each.in_place for each in _replacements):
+            _replacements.append(Replacement(workflows, EXECUTE, partial(_observed, known_dag())))
 
 
 def warn_unknown(what: str, error: Exception) -> None:
@@ -161,10 +168,10 @@ def _remove_observer(observer: _Observer) -> None:
             _replacements.pop().restore()
 
 
-def _observed(execute: Callable[..., Any], replacement: Replacement) -> Callable[..., Any]:
+def _observed(dag: ModuleType, execute: Callable[..., Any], replacement: Replacement) -> Callable[..., Any]:
     @wraps(execute)
     async def execute_dag(*args: Any, **kwargs: Any) -> Any:
-        observed = _observed_dag(args, kwargs) if replacement.active else None
+        observed = _observed_dag(dag, args, kwargs) if replacement.active else None
         if observed is None:
             return await execute(*args, **kwargs)
         try:
@@ -179,7 +186,7 @@ def _observed(execute: Callable[..., Any], replacement: Replacement) -> Callable
     return execute_dag
 
 
-def _observed_dag(args: Sequence[Any], kwargs: dict[str, Any]) -> ObservedDag | None:
+def _observed_dag(dag: ModuleType, args: Sequence[Any], kwargs: dict[str, Any]) -> ObservedDag | None:
     """Return the observation of a call; None if a wrapper above this one observes it already."""
     observers = _observers
     graph: Any = args[0] if args else kwargs.get("graph")
@@ -192,7 +199,7 @@ def _observed_dag(args: Sequence[Any], kwargs: dict[str, Any]) -> ObservedDag | 
         return [observer.new_run(run_id, workflow_key) for observer in observers]
 
     try:
-        return ObservedDag(graph, kwargs.get("hooks"), begin, session_id)
+        return ObservedDag(dag, graph, kwargs.get("hooks"), begin, session_id)
     except Exception as error:  # noqa: BLE001 - hooks that cannot be copied, or not a graph
         warn_unknown("this run", error)
         return None

@@ -22,13 +22,14 @@ class Replacement:
         wrap: Makes the wrapper from the original value and this replacement.
 
     Attributes:
+        owner: The module or class.
         active: False once `restore` has been called.
     """
 
-    __slots__ = ("_before", "_name", "_owner", "_wrapper", "active")
+    __slots__ = ("_before", "_name", "_wrapper", "active", "owner")
 
     def __init__(self, owner: object, name: str, wrap: Callable[[Any, Replacement], Any]) -> None:
-        self._owner = owner
+        self.owner: object = owner
         self._name = name
         self.active: bool = True
         # From the owner's own dictionary: a class may only inherit the attribute, and looking up a
@@ -40,7 +41,7 @@ class Replacement:
     @property
     def in_place(self) -> bool:
         """True if the attribute is our wrapper, not a later patch."""
-        return vars(self._owner).get(self._name) is self._wrapper
+        return vars(self.owner).get(self._name) is self._wrapper
 
     def restore(self) -> None:
         """Deactivate the wrapper, and put the original back unless the attribute was patched later."""
@@ -48,6 +49,6 @@ class Replacement:
         if not self.in_place:
             return
         if self._before is _MISSING:
-            delattr(self._owner, self._name)
+            delattr(self.owner, self._name)
         else:
-            setattr(self._owner, self._name, self._before)
+            setattr(self.owner, self._name, self._before)

@@ -19,6 +19,7 @@ from eventbus import (
     ForkSafeLock,
     PatternDetected,
     SessionCorrelated,
+    SessionLinked,
     SkillEvent,
     Subscriber,
     WorkflowEvent,
@@ -29,12 +30,13 @@ from eventbus import (
 __all__ = ["LiveCorrelator"]
 
 
-class LiveCorrelator(Subscriber[SkillEvent | WorkflowEvent | EventsLost]):
+class LiveCorrelator(Subscriber[SkillEvent | WorkflowEvent | SessionLinked | EventsLost]):
     """Folds events into sessions as they arrive, and publishes its findings.
 
     For a session with both a skill and a workflow it publishes `SessionCorrelated` each time a skill
-    or a run begins or ends, not for each node; and `PatternDetected` once per session and pattern.
-    Events without a session are kept apart, and nothing is published about them.
+    or a run begins or ends, or another session is linked to it, not for each node; and `PatternDetected`
+    once per session and pattern. Events without a session are kept apart, and nothing is published about
+    them.
 
     Its methods may be called from any thread, while it runs and afterwards, and return copies.
 
@@ -99,7 +101,9 @@ class LiveCorrelator(Subscriber[SkillEvent | WorkflowEvent | EventsLost]):
         """Note the bus to publish on."""
         self._bus = bus
 
-    async def handle_batch(self, events: Sequence[SkillEvent | WorkflowEvent | EventsLost]) -> None:
+    async def handle_batch(
+        self, events: Sequence[SkillEvent | WorkflowEvent | SessionLinked | EventsLost]
+    ) -> None:
         """Fold events, and publish new findings."""
         for event in events:
             if isinstance(event, EventsLost):
@@ -107,14 +111,15 @@ class LiveCorrelator(Subscriber[SkillEvent | WorkflowEvent | EventsLost]):
             else:
                 self._fold(event)
 
-    def _fold(self, event: SkillEvent | WorkflowEvent) -> None:
-        figures = None
+    def _fold(self, event: SkillEvent | WorkflowEvent | SessionLinked) -> None:
+        figures = session_id = None
         with self._lock:
             if self._correlation.add(event) and event.session_id:
-                figures = self._correlation.figures(event.session_id)
+                session_id = self._correlation.owner(event.session_id)
+                figures = self._correlation.figures(session_id)
         # Published without the lock: a tap runs in this thread, and may ask for a session.
-        if event.session_id and figures is not None and figures.skills and figures.workflows:
-            self._publish(event.session_id, figures)
+        if session_id and figures is not None and figures.skills and figures.workflows:
+            self._publish(session_id, figures)
 
     def _publish(self, session_id: str, figures: CorrelatedSession) -> None:
         if self._bus is None:

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
+from eventbus_subscribers import JsonPersister
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from eventbus import SkillCompleted, SkillEvent, SkillStarted
+from eventbus import EventBus, SkillCompleted, SkillEvent, SkillStarted, WorkflowCompleted, WorkflowStarted
 from eventbus.cli import main
 from eventbus.cli.agent_hook import run_hook
 from eventbus.cli.hook_settings import with_hooks, without_hooks
@@ -75,6 +76,22 @@ def test_a_skill_of_an_agent(hook: Hook, log: Path) -> None:
     with SessionHistory(EventLog(log)) as history:
         (session,) = history.figures()
     assert (session.skills, session.skills_completed, session.outcome) == (1, 1, "succeeded")
+
+
+def test_a_job_of_an_agent(hook: Hook, log: Path) -> None:
+    """A job that the agent starts on crackerjack's MCP server is in the agent's session, with its skill."""
+    answer = {"content": [{"type": "text", "text": '{"job_id": "ede3534e", "status": "running"}'}]}
+    name = "mcp__crackerjack__crackerjack_execute"
+    job = {"session_id": "s1", "hook_event_name": "PostToolUse", "tool_name": name, "tool_response": answer}
+    with EventBus([JsonPersister(log)]) as server:
+        server.publish(WorkflowStarted(session_id="ede3534e", workflow_id="crackerjack", run_id="r"))
+        server.publish(WorkflowCompleted(session_id="ede3534e", workflow_id="crackerjack", run_id="r"))
+    for report in (PRE, job, STOP):
+        assert hook(report) == (0, "", "")
+    with SessionHistory(EventLog(log)) as history:
+        (session,) = history.figures()
+        assert history.figures_of("ede3534e") == session
+    assert (session.session_id, session.skills_completed, session.workflows_succeeded) == ("s1", 1, 1)
 
 
 def test_an_open_skill_is_open(hook: Hook, log: Path) -> None:

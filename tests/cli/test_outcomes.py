@@ -125,6 +125,24 @@ def test_hooks_that_failed_are_shown(cli: Program, tmp_path: Path) -> None:
     ]
 
 
+def test_the_hooks_of_a_session(cli: Program, tmp_path: Path) -> None:
+    """Their passes, outcomes and durations are in the report, in its JSON, and in the head of `show`."""
+    log_of(
+        tmp_path, WorkflowStarted(**RUN, **at(0)), hook("ruff", "running", 1),
+        hook("ruff", "failed", 2, duration_seconds=1.0), hook("mypy", "failed", 3, duration_seconds=1.5),
+        hook("ruff", "passed", 4, duration_seconds=0.5), WorkflowCompleted(**RUN, **at(5)),
+    )  # fmt: skip
+    expected = "1/2 succeeded in 3 passes (3.0s), failed mypy"
+    assert f"  Hooks: {expected}" in cli("report", "--dir", tmp_path).stdout.splitlines()
+    assert cli("show", "a-", "--events", "--dir", tmp_path).stdout.splitlines()[3] == f"hooks {expected}"
+    figures = json.loads(cli("report", "--json", "--dir", tmp_path).stdout)
+    assert (figures["hooks_failed"], figures["failed_hooks"]) == (1, ["mypy"])
+    assert [tuple(each.values()) for each in figures["hooks"]] == [
+        ("fast_hooks", "ruff", "succeeded", 2, 1, 1.5),
+        ("fast_hooks", "mypy", "failed", 1, 1, 1.5),
+    ]
+
+
 def test_the_words_of_the_live_progress(cli: Program, tmp_path: Path) -> None:
     """Ends are worded as in the live progress, and lost events are shown."""
     node = {**RUN, **at(1)}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
+from typing import Any
 
 import pytest
 
@@ -76,6 +78,52 @@ def test_it_is_left_when_the_work_raises() -> None:
     thread.start()
     thread.join(5)
     assert log.done == ["elsewhere"]
+
+
+class _Struck(BaseException): ...
+
+
+class _StrikingLock:
+    """A lock in whose entry an exception strikes when it is held already, as Python 3.14 lets one do."""
+
+    def __init__(self, lock: Any) -> None:
+        self.release = lock.release
+        self._lock = lock
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        raise _Struck
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+@pytest.mark.parametrize("entry", ["run", "run_unless_inside"])
+def test_it_is_left_when_an_exception_strikes_on_entry(entry: str) -> None:
+    """An exception between the entry and the work leaves the section open to other threads."""
+    log = _Log()
+    section = log.section
+    section._lock = _StrikingLock(section._lock)
+    enter = (
+        partial(section.run, log.note, "never") if entry == "run" else partial(section.run_unless_inside, int)
+    )
+    with pytest.raises(_Struck):
+        enter()
+    assert not section.is_inside()
+    assert log.done == []
+
+
+def test_an_exception_in_a_nested_call_does_not_leave() -> None:
+    """The thread stays inside until the outermost call ends."""
+    log = _Log()
+
+    def work(_: None) -> None:
+        with pytest.raises(ZeroDivisionError):
+            log.section.run(lambda zero: 1 // zero, 0)
+        assert log.section.is_inside()
+
+    log.section.run(work, None)
+    assert not log.section.is_inside()
 
 
 def test_one_thread_at_a_time() -> None:

@@ -26,6 +26,7 @@ from eventbus import (
     NodeStarted,
     PatternDetected,
     SessionCorrelated,
+    SessionLinked,
     SkillCompleted,
     SkillEvent,
     SkillFollowedUp,
@@ -132,6 +133,7 @@ GOLDEN: list[tuple[Event, str, str]] = [
         "pattern_detected",
         BASE_LINE + ',"pattern":"p","message":"m"',
     ),
+    (SessionLinked(**BASE, other="job"), "session_linked", BASE_LINE + ',"other":"job"'),
     (
         EventsLost(**BASE, count=3, first_seq=4, last_seq=6),
         "events_lost",

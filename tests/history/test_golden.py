@@ -22,6 +22,7 @@ from eventbus import (
     NodeStarted,
     PatternDetected,
     SessionCorrelated,
+    SessionLinked,
     SkillCompleted,
     SkillEvent,
     SkillFollowedUp,
@@ -86,6 +87,7 @@ VERSION_1: list[Event] = [
     SubscriberFailed(**base(17), subscriber="s", error_type="ValueError", quarantined=True),
     UnknownEvent(**base(18), unknown_type="of_another_program", fields={"target": "prod", "n": 1}),
     SkillFollowedUp(**skill(19, action="git commit")),
+    SessionLinked(**base(20), other="ede3534e"),
 ]
 RELEASED = {1: VERSION_1}
 

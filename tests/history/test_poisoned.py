@@ -44,7 +44,7 @@ def log_of(path: Path) -> EventLog:
         (b'{"seq":2,"event_type":"x","session_id":7}', "session_id"),
         (b'{"seq":2,"event_type":"x","y":"\xff"}', "UTF-8"),
         (b'{"seq":2,"event_type":"pattern_detected","pattern":"","message":"","y":"\xff"}', "UTF-8"),
-        (b'{"seq":2,"event_type":"x","y":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "recursion"),
+        (b'{"seq":2,"event_type":"x","y":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested too deeply"),
         (b'{"seq":2,"event_type":"\\ud800","y":1}', "malformed"),
         (b"\xef\xbb\xbf" + stored(2)[:-2], "malformed"),
         (b"x" * (3 * 1024 * 1024), "more than 1,048,576 bytes"),

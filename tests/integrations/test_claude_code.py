@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import count
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventbus.events import SkillCompleted, SkillEvent, SkillFollowedUp, SkillStarted, encode
-from eventbus.integrations.claude_code import HOOK_EVENTS, Observation, events_for, observe
+from eventbus.integrations.claude_code import HOOK_EVENTS, Observation, events_for, link_to_job, observe
 from eventbus.integrations.shell_actions import actions_in
 from eventbus.skill_uses import SkillUse, use_of
 
@@ -115,6 +116,49 @@ def test_what_is_of_no_session_is_ignored(nonsense: object) -> None:
     assert observe(nonsense, ALLOWED) is None
 
 
+ANSWER = '{\n  "job_id": "ede3534e",\n  "status": "running"\n}'
+JOB_TOOL = "mcp__crackerjack__crackerjack_execute"
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        ANSWER, [{"type": "text", "text": ANSWER}], {"content": [{"type": "text", "text": ANSWER}]},
+        {"structuredContent": {"result": ANSWER}}, {"job_id": "ede3534e"}, {"result": {"job_id": "ede3534e"}},
+        json.dumps({"result": ANSWER}), json.dumps({"job_id": "ede3534e"}, separators=(",", ":")),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("name", [JOB_TOOL, "mcp__plugin_crackerjack__execute_crackerjack"])
+def test_a_job_that_the_agent_starts(name: str, response: Any) -> None:
+    """The response has the job's id, which links the job to the session."""
+    seen = observe(tool(name, "PostToolUse", tool_response=response), ALLOWED)
+    assert seen is not None
+    assert not seen.is_empty
+    link = link_to_job(seen, "s")
+    assert link is not None
+    assert (link.session_id, link.other) == ("s", "ede3534e")
+    assert events_for(seen, [], "s", "0123456789ab") == []
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        tool(JOB_TOOL, "PreToolUse", tool_response=ANSWER), tool("Bash", "PostToolUse", tool_response=ANSWER),
+        tool("crackerjack_execute", "PostToolUse", tool_response=ANSWER), tool(JOB_TOOL, "PostToolUse"),
+        tool("mcp__other__get_job_progress", "PostToolUse", tool_response=ANSWER),
+        tool(JOB_TOOL, "PostToolUse", tool_response={"job_id": 3, "error": "private"}),
+        tool(JOB_TOOL, "PostToolUse", tool_response='{"job_id": "$(private)"}'),
+        tool(JOB_TOOL, "PostToolUse", tool_response=[[[[[[[[[ANSWER]]]]]]]]]),
+    ],
+)  # fmt: skip
+def test_what_starts_no_job(shape: dict[str, Any]) -> None:
+    """Another tool, another time, or a response without an id: nothing is linked, and nothing kept."""
+    seen = observe(shape, ALLOWED)
+    assert seen is not None
+    assert seen.is_empty
+    assert link_to_job(seen, "s") is None
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
@@ -122,12 +166,13 @@ JSON = st.recursive(
 )
 FIELDS = st.sampled_from(
     ["agent_id", "command", "command_name", "expansion_type", "prompt", "reason", "tool_name", "tool_input",
-     "tool_use_id"]
+     "tool_use_id", "tool_response"]
 )  # fmt: skip
 
 
 @given(
-    st.sampled_from([*HOOK_EVENTS, "x"]), st.dictionaries(FIELDS, JSON | st.sampled_from(["Skill", "Bash"]))
+    st.sampled_from([*HOOK_EVENTS, "x"]),
+    st.dictionaries(FIELDS, JSON | st.sampled_from(["Skill", "Bash", JOB_TOOL])),
 )
 def test_any_json_is_read(way: str, fields: dict[str, Any]) -> None:
     """Whatever a hook's JSON contains, reading it raises nothing, and the events can be encoded."""

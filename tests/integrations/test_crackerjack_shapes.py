@@ -86,6 +86,27 @@ def test_each_hook_publishes_two_events_of_its_phase(dag: _Dag, times: int) -> N
     assert dict(vars(_executor())) == before
 
 
+def test_hooks_that_ran_in_another_way_are_published_from_the_result(
+    dag: _Dag, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that crackerjack's language server checked, for example; each other hook is published once."""
+    own = _executor().execute_strategy
+
+    def execute_strategy(self: Any, strategy: Any) -> Any:
+        own(self, strategy)
+        names = (("ruff", "passed"), ("mypy", "passed"), ("zuban", "failed"))
+        return SimpleNamespace(
+            results=[SimpleNamespace(name=name, status=status, duration=0.5) for name, status in names]
+        )
+
+    monkeypatch.setattr(_executor(), "execute_strategy", execute_strategy)
+    with observe_crackerjack(EventBus()):
+        assert len(_executor()().execute_strategy(SimpleNamespace(hooks=HOOKS)).results) == 3
+    assert [message for *_, message in dag.reported] == [
+        "ruff", "ruff: passed", "mypy", "mypy: passed", "zuban: failed",
+    ]  # fmt: skip
+
+
 def test_a_hook_that_raises_is_published_as_an_error(dag: _Dag) -> None:
     """The exception passes through."""
     with observe_crackerjack(EventBus()), pytest.raises(LookupError, match="broken"):

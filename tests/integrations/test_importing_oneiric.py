@@ -5,16 +5,19 @@ A small stand-in for it cannot be imported `oneiric.domains.workflows` first, as
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import logging
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from eventbus import EventBus
+from eventbus import Event, EventBus, WorkflowCompleted, WorkflowEvent, WorkflowStarted
 from eventbus.integrations.oneiric import observe_oneiric
 
 WORKFLOWS = "oneiric.domains.workflows"
@@ -30,7 +33,9 @@ class DAGExecutionHooks:
 def plan_levels(graph): ...
 
 async def execute_dag(graph, *, hooks=None, run_id=None, workflow_key=None):
-    return {}
+    if hooks is not None:
+        hooks.on_run_start(run_id=run_id, workflow_key=workflow_key)
+    return "done"
 """
 FILES = {
     "__init__.py": "",
@@ -82,6 +87,64 @@ def test_oneiric_is_observed_from_its_import_on(oneiric: Path, caplog: pytest.Lo
         assert _is_observed(workflows)
     assert not _is_observed(workflows)
     assert caplog.records == []
+
+
+@pytest.mark.parametrize("first", [name.removesuffix("/__init__.py").removesuffix(".py") for name in FILES])
+def test_any_module_may_be_imported_first(
+    oneiric: Path, caplog: pytest.LogCaptureFixture, first: str
+) -> None:
+    """Where Oneiric's own order of imports fails, the program sees that, and a later import is observed."""
+    name = "oneiric" if first == "__init__" else f"oneiric.{first.replace('/', '.')}"
+    with observe_oneiric(EventBus()) as observed:
+        assert observed
+        with suppress(ImportError):
+            importlib.import_module(name)
+        workflows = _workflows()
+        assert _is_observed(workflows)
+    assert not _is_observed(workflows)
+    assert caplog.records == []
+
+
+def test_an_oneiric_that_is_imported_again(oneiric: Path) -> None:
+    """Its modules were removed from `sys.modules` or reloaded: old and new ones are observed, each once."""
+    with observe_oneiric(EventBus()):
+        old = _workflows()
+        for name in _imported():
+            del sys.modules[name]
+        assert _is_observed(old)
+        new = _workflows()
+        assert new is not old
+        importlib.reload(new)
+        for workflows in (old, new):
+            assert _is_observed(workflows)
+            assert not hasattr(workflows.execute_dag.__wrapped__, "__wrapped__")
+    assert not _is_observed(old)
+    assert not _is_observed(new)
+
+
+def test_an_oneiric_that_the_program_no_longer_has(oneiric: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What the program runs of it after removing it from `sys.modules` is observed, and imports nothing."""
+    events: list[Event] = []
+    with EventBus() as bus, observe_oneiric(bus):
+        bus.subscribe(events.append, WorkflowEvent)
+        workflows = _workflows()
+        for name in _imported():
+            del sys.modules[name]
+        assert asyncio.run(workflows.execute_dag(SimpleNamespace(nodes={}), run_id="r1")) == "done"
+        assert _imported() == []
+    assert [type(event) for event in events] == [WorkflowStarted, WorkflowCompleted]
+    assert caplog.records == []
+
+
+def test_an_oneiric_that_may_not_be_imported(
+    oneiric: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It counts as not installed: one warning."""
+    monkeypatch.setitem(sys.modules, "oneiric", None)
+    with caplog.at_level(logging.WARNING, "eventbus"), observe_oneiric(EventBus()) as observed:
+        assert not observed
+    (record,) = caplog.records
+    assert "it is not installed" in record.getMessage()
 
 
 def test_an_oneiric_that_is_imported_already(oneiric: Path) -> None:

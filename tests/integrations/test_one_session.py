@@ -12,7 +12,7 @@ import pytest
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("oneiric") is None,
-    reason="SKIPPED: oneiric is not installed (it needs Python 3.13): make test-oneiric",
+    reason="SKIPPED: oneiric is not installed (it needs Python 3.13 or newer): make test-oneiric",
 )
 
 WORKFLOW = """

@@ -23,7 +23,7 @@ from eventbus.integrations.oneiric import dag_hooks, observe_oneiric
 pytestmark = [
     pytest.mark.skipif(
         importlib.util.find_spec("oneiric") is None,
-        reason="SKIPPED: oneiric is not installed (it needs Python 3.13): make test-oneiric",
+        reason="SKIPPED: oneiric is not installed (it needs Python 3.13 or newer): make test-oneiric",
     ),
     pytest.mark.filterwarnings(
         "ignore:The 'initial' parameter is deprecated:DeprecationWarning"

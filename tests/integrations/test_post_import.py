@@ -1,4 +1,4 @@
-"""Actions on imported modules: in any order, once, and invisible."""
+"""Actions on imported modules: in any order, once for each execution, and invisible."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ import importlib
 import inspect
 import logging
 import sys
+import threading
+import zipfile
 from collections.abc import Iterator
+from importlib.machinery import PathFinder
+from importlib.util import find_spec, module_from_spec
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -106,3 +111,133 @@ def test_actions_of_nested_blocks_are_all_called(package: str) -> None:
     ):
         importlib.import_module(name)
     assert seen == ["outer", "middle", "inner"]
+
+
+def test_a_module_that_is_executed_again_has_its_action_called_again(package: str) -> None:
+    """It was reloaded, or removed from `sys.modules` and imported again; a repeated import does not count."""
+    seen: list[ModuleType] = []
+    with when_imported({f"{package}.first": seen.append}):
+        first = importlib.import_module(f"{package}.first")
+        importlib.import_module(f"{package}.first")
+        assert seen == [first]
+        importlib.reload(first)
+        assert seen == [first, first]
+        del sys.modules[f"{package}.first"]
+        again = importlib.import_module(f"{package}.first")
+        assert again is not first
+    assert seen == [first, first, again]
+
+
+def test_a_module_that_another_finder_loaded(package: str) -> None:
+    """The action is called with the next import, also if that fails."""
+    seen: list[str] = []
+    with when_imported({f"{package}.first": lambda module: seen.append(module.__name__)}):
+        sys.meta_path.insert(0, PathFinder)
+        try:
+            importlib.import_module(f"{package}.first")
+            assert seen == []
+            with pytest.raises(ModuleNotFoundError):
+                importlib.import_module("no.such.module")
+        finally:
+            sys.meta_path.remove(PathFinder)
+        assert seen == [f"{package}.first"]
+        importlib.import_module(f"{package}.second")
+    assert seen == [f"{package}.first"]
+
+
+def test_a_module_that_is_loaded_after_the_block(package: str) -> None:
+    """Its action is not called, even if it was found within the block."""
+    seen: list[ModuleType] = []
+    with when_imported({f"{package}.first": seen.append}):
+        spec = find_spec(f"{package}.first")
+    assert spec is not None
+    assert spec.loader is not None
+    spec.loader.exec_module(module_from_spec(spec))
+    assert seen == []
+
+
+def test_threads_that_import_at_once(package: str) -> None:
+    """The action is called once, before any of the threads has the module."""
+    barrier, seen = threading.Barrier(8), list[ModuleType]()
+    had: list[int] = []
+
+    def import_it() -> None:
+        barrier.wait(5)
+        importlib.import_module(f"{package}.first")
+        had.append(len(seen))
+
+    with when_imported({f"{package}.first": seen.append}):
+        threads = [threading.Thread(target=import_it) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(5)
+    assert len(seen) == 1
+    assert had == [1] * 8
+
+
+SLOW = """
+import sys
+sys.modules["started"].set()
+assert sys.modules["go"].wait(5)
+"""
+
+
+def test_a_module_that_another_thread_is_importing(
+    package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its action is called when the import is complete, never before."""
+    (tmp_path / package / "slow.py").write_text(SLOW + "value = 1\n")
+    started, go = threading.Event(), threading.Event()
+    monkeypatch.setitem(sys.modules, "started", started)
+    monkeypatch.setitem(sys.modules, "go", go)
+    importing = threading.Thread(target=importlib.import_module, args=(f"{package}.slow",))
+    importing.start()
+    assert started.wait(5)
+    seen: list[Any] = []
+
+    def observe() -> None:
+        with when_imported({f"{package}.slow": lambda module: seen.append(module.value)}):
+            pass
+
+    observing = threading.Thread(target=observe)
+    observing.start()
+    assert seen == []
+    go.set()
+    importing.join(5)
+    observing.join(5)
+    assert seen == [1]
+
+
+def test_a_module_that_this_thread_is_importing(package: str, tmp_path: Path) -> None:
+    """Its action is called with the first import after it."""
+    (tmp_path / package / "early.py").write_text("import sys\nsys.modules['observe']()\nvalue = 1\n")
+    seen: list[Any] = []
+    block = when_imported({f"{package}.early": lambda module: seen.append(module.value)})
+    sys.modules["observe"] = block.__enter__  # type: ignore[assignment]
+    try:
+        importlib.import_module(f"{package}.early")
+        importlib.import_module(f"{package}.first")
+        assert seen == [1]
+    finally:
+        del sys.modules["observe"]
+        block.__exit__(None, None, None)
+
+
+def test_modules_of_a_zip_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They share a loader; each action is called with its own module."""
+    with zipfile.ZipFile(tmp_path / "zipped.zip", "w") as archive:
+        for name in ("one", "two", "three"):
+            archive.writestr(f"zipped_{name}.py", "value = 1\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "zipped.zip"), *sys.path])
+    seen: list[str] = []
+
+    def note(module: ModuleType) -> None:
+        seen.append(module.__name__)
+
+    with when_imported({"zipped_one": note, "zipped_two": note}):
+        assert find_spec("zipped_two") is not None  # and it is not loaded
+        for name in ("three", "one", "two"):
+            importlib.import_module(f"zipped_{name}")
+            monkeypatch.delitem(sys.modules, f"zipped_{name}")
+    assert seen == ["zipped_one", "zipped_two"]
