@@ -65,7 +65,7 @@ def _write_page(history: SessionHistory, name: str | None, file: Path) -> None:
     if figures is None:
         raise CommandError("there is no session in this log", "record one with: eventbus demo", NOT_FOUND)
     events = history.events(figures.session_id)
-    view = SessionView.of(events, is_unfinished=figures.is_unfinished)
+    view = SessionView.of(events, figures)
     try:
         write_atomically(file, session_page(view, figures, events).encode())
     except BrokenPipeError:

@@ -91,7 +91,7 @@ def _parts(
 
 
 def _view(history: SessionHistory, session: CorrelatedSession) -> SessionView:
-    return SessionView.of(history.events(session.session_id), is_unfinished=session.is_unfinished)
+    return SessionView.of(history.events(session.session_id), session)
 
 
 def _compressed(parts: Iterable[bytes]) -> Iterator[bytes]:

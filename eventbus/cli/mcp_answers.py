@@ -234,7 +234,7 @@ def _session(history: SessionHistory, name: str | None) -> SessionAnswer:
     figures = history.figures_of(name)
     if figures is None:
         raise CommandError(f"no session is called {printable(name)!r}", "list them with sessions", NOT_FOUND)
-    view = SessionView.of(history.events(name), is_unfinished=figures.is_unfinished)
+    view = SessionView.of(history.events(name), figures)
     return SessionAnswer(
         session_id=printable(spell(name), scrubbed=False),
         outcome=figures.outcome,

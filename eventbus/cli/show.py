@@ -47,7 +47,7 @@ def show(
             for line in timeline(figures, events):
                 print(line)
         elif figures is not None:
-            view = SessionView.of(events, is_unfinished=figures.is_unfinished)
+            view = SessionView.of(events, figures)
             print_lines(session_lines(view, figures, stdout_look()), _next_steps(history, name))
     return OK
 

@@ -172,10 +172,10 @@ class _Watching:
         event = record.event
         if self._session is None and event.session_id and isinstance(event, SkillStarted | WorkflowStarted):
             self._session = WatchedSession(self._log, event.session_id)
-        if self._session is not None and self._session.add(record):
+        for new in self._session.add(record) if self._session is not None else ():
             self._last_event_frame = self._frames + 1
             if on_event is not None:
-                on_event(event)
+                on_event(new.event)
 
     def _is_over(self) -> bool:
         figures = self._figures

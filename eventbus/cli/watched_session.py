@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from eventbus.correlation import CorrelatedFigures, CorrelatedSession
+from eventbus.events import SessionLinked
 from eventbus.history import EventLog, Record
 from eventbus.history.segment_files import segment_at
 from eventbus.history.unfinished import LiveWriters, all_unfinished
@@ -29,27 +30,35 @@ class WatchedSession:
         self.name = name
         self.view = SessionView()
         self._log = log
-        self._correlation = CorrelatedFigures(1, None)
-        self._last_seq: dict[tuple[str, int], int] = {}
+        self._correlation = CorrelatedFigures(None, None)
+        self._names: set[str | None] = {name}
+        self._last_seq: dict[tuple[str, int, str | None], int] = {}
         self._paths: set[Path] = set()
 
     def load(self) -> list[Record]:
         """Fold what the log holds of the session; return the records that were new."""
-        return [each for each in self._log.records(session_id=self.name) if self.add(each)]
+        return self._load(self.name)
 
-    def add(self, record: Record) -> bool:
-        """Fold a record; return False for one that is another session's, or was folded already.
+    def add(self, record: Record) -> list[Record]:
+        """Fold a record; return the records that were new: those of a session that it links, too.
 
-        A record comes twice where the log is read and followed at once.
+        A record comes twice where the log is read and followed at once, and is folded once.
         """
-        bus = (record.bus_id, record.pid)
-        if record.event.session_id != self.name or record.seq <= self._last_seq.get(bus, 0):
-            return False
-        self._last_seq[bus] = record.seq
+        event = record.event
+        place = (record.bus_id, record.pid, event.session_id)
+        if event.session_id not in self._names or record.seq <= self._last_seq.get(place, 0):
+            return []
+        self._last_seq[place] = record.seq
         self._paths.add(record.path)
-        self.view.add(record.event)
-        self._correlation.add(record.event)
-        return True
+        self.view.add(event)
+        self._correlation.add(event)
+        if isinstance(event, SessionLinked) and event.other not in self._names:
+            self._names.add(event.other)
+            return [record, *self._load(event.other)]
+        return [record]
+
+    def _load(self, name: str) -> list[Record]:
+        return [new for record in self._log.records(session_id=name) for new in self.add(record)]
 
     def figures(self) -> CorrelatedSession | None:
         """Return the session's figures; None before its first skill or run."""
@@ -64,8 +73,9 @@ class WatchedSession:
         segments = filter(None, (segment_at(str(path)) for path in self._paths))
         if any(writers.is_there(each.writer) for each in segments):
             return None
-        self.view.give_up()
-        return all_unfinished(figures)
+        changed = all_unfinished(figures)
+        self.view.give_up(changed)
+        return changed
 
     def is_over(self) -> bool:
         """Return True if the session has begun, and nothing of it is open, or will ever end."""

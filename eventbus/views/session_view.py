@@ -13,6 +13,7 @@ from typing import Literal, Self, TypeAlias
 
 import msgspec
 
+from eventbus.correlation.correlated_session import CorrelatedSession
 from eventbus.correlation.inferred_runs import AttemptKey, InferredRuns, RunKey
 from eventbus.correlation.span import before, finite_seconds
 from eventbus.events import (
@@ -24,11 +25,13 @@ from eventbus.events import (
     PatternDetected,
     SkillCompleted,
     SkillEvent,
+    SkillFollowedUp,
+    SkillStarted,
     WorkflowCompleted,
     WorkflowEvent,
     WorkflowStarted,
 )
-from eventbus.events.outcomes import Outcome, outcome_of
+from eventbus.events.outcomes import Outcome, is_detached, outcome_of
 
 __all__ = ["HookView", "NodeView", "RunView", "SessionView", "SkillView", "ViewOutcome"]
 
@@ -132,6 +135,7 @@ class SkillView(msgspec.Struct, kw_only=True):
         seconds: How long it took; None if it has not ended, or if that is unknown.
         follow_up_actions: The user's next actions, in order.
         error_type: The type of the exception that ended it.
+        is_detached: True if another process than the one that began it will end it.
     """
 
     skill_name: str
@@ -142,6 +146,7 @@ class SkillView(msgspec.Struct, kw_only=True):
     seconds: float | None = None
     follow_up_actions: tuple[str, ...] = ()
     error_type: str | None = None
+    is_detached: bool = False
 
 
 class SessionView:
@@ -170,18 +175,18 @@ class SessionView:
         self._inferred = InferredRuns(None, None)
 
     @classmethod
-    def of(cls, events: Iterable[Event], *, is_unfinished: bool = False) -> Self:
+    def of(cls, events: Iterable[Event], figures: CorrelatedSession | None = None) -> Self:
         """Return the view of these events.
 
         Args:
             events: The events of a session, in order.
-            is_unfinished: True if all writers of what is open are gone, as `CorrelatedSession` says.
+            figures: Its figures; what is open by the events, and not by these, is unfinished.
         """
         view = cls()
         for event in events:
             view.add(event)
-        if is_unfinished:
-            view.give_up()
+        if figures is not None:
+            view.give_up(figures)
         return view
 
     def add(self, event: Event) -> None:
@@ -208,14 +213,20 @@ class SessionView:
         """Iterate over the attempts and planned nodes of all runs."""
         return chain.from_iterable(run.nodes() for run in self.runs.values())
 
-    def give_up(self) -> None:
-        """Note that all writers of the session are gone: what is open is unfinished."""
+    def give_up(self, figures: CorrelatedSession) -> None:
+        """Note as unfinished what is open here and not in the session's figures: its writers are gone.
+
+        Args:
+            figures: The figures of this session, as a log has them.
+        """
         for skill in self.skills.values():
-            _give_up(skill)
-        for run in self.runs.values():
-            _give_up(run)
-        for node in self.nodes():
-            _give_up(node)
+            if not figures.skills_open or (figures.skills_unfinished and not skill.is_detached):
+                _give_up(skill)
+        if not figures.workflows_open:
+            for run in self.runs.values():
+                _give_up(run)
+            for node in self.nodes():
+                _give_up(node)
 
     def _add_skill(self, event: SkillEvent) -> None:
         skill = self.skills.get(event.invocation_id)
@@ -225,11 +236,18 @@ class SessionView:
             )
             self.skills[event.invocation_id] = skill
         skill.path = event.workflow_path or skill.path
-        if isinstance(event, SkillCompleted) and skill.outcome == "open":
-            skill.outcome = outcome_of(event)
-            skill.seconds = _seconds(event.duration_seconds)
-            skill.follow_up_actions = event.follow_up_actions
-            skill.error_type = event.error_type
+        match event:
+            case SkillStarted():
+                skill.is_detached = is_detached(event)
+            case SkillCompleted() if skill.outcome == "open":
+                skill.outcome = outcome_of(event)
+                skill.seconds = _seconds(event.duration_seconds)
+                skill.error_type = event.error_type
+                _follow_up(skill, event.follow_up_actions)
+            case SkillFollowedUp():
+                _follow_up(skill, [event.action])
+            case _:
+                pass
 
     def _add_workflow(self, event: WorkflowEvent) -> None:
         key, attempt = self._place(event)
@@ -252,6 +270,11 @@ class SessionView:
         if event.run_id is None:
             return self._inferred.infer(event)
         return event.run_id, event.attempt if isinstance(event, NodeEvent) else 0
+
+
+def _follow_up(skill: SkillView, actions: Iterable[str]) -> None:
+    """Add the actions that are not known yet: the end repeats those that had events of their own."""
+    skill.follow_up_actions = tuple(dict.fromkeys((*skill.follow_up_actions, *actions)))
 
 
 def _plan(run: RunView, nodes: Iterable[str]) -> None:

@@ -21,7 +21,15 @@ from typing import Any, TypeAlias
 import pytest
 
 from eventbus.cli.watched_session import WatchedSession
-from eventbus.events import Event, NodeProgress, NodeStarted, WorkflowCompleted, WorkflowStarted
+from eventbus.events import (
+    Event,
+    NodeProgress,
+    NodeStarted,
+    SessionLinked,
+    SkillStarted,
+    WorkflowCompleted,
+    WorkflowStarted,
+)
 from eventbus.history import EventLog
 from tests.cli.live_writer import Writer
 from tests.history.log_examples import append, segment_path, stored
@@ -203,7 +211,24 @@ def test_a_record_that_comes_twice_is_folded_once(tmp_path: Path) -> None:
     log_of(tmp_path, WorkflowStarted(**RUN), other, NodeStarted(**RUN, node_id="a"), *progress)
     log = EventLog(tmp_path)
     watched = WatchedSession(log, "s1")
-    assert [watched.add(each) for each in log.records()] == [True, False, True, True, True, True]
+    assert [len(watched.add(each)) for each in log.records()] == [1, 0, 1, 1, 1, 1]
     assert not any(watched.add(each) for each in log.records())
     (node,) = watched.view.nodes()
     assert (node.passes, node.completed, watched.view.events) == (1, 3, 5)
+
+
+def test_a_linked_session_is_watched_with_the_one_it_belongs_to(tmp_path: Path) -> None:
+    """From its link on, another session's events are folded, those before the link, too; others are not."""
+    job: dict[str, Any] = {"session_id": "job", "workflow_id": "ci", "run_id": "j"}
+    log_of(
+        tmp_path, SkillStarted(session_id="agent", skill_name="k"), WorkflowStarted(**job),
+        WorkflowStarted(session_id="other", workflow_id="ci", run_id="q"),
+        SessionLinked(session_id="agent", other="job"), NodeStarted(**job, node_id="a"),
+    )  # fmt: skip
+    log = EventLog(tmp_path)
+    watched = WatchedSession(log, "agent")
+    assert [len(watched.add(each)) for each in log.records()] == [1, 0, 0, 3, 0]
+    assert [each.run_id for each in watched.view.runs.values()] == ["j"]
+    figures = watched.figures()
+    assert figures is not None
+    assert (figures.skills_open, figures.workflows_open, figures.session_id) == (1, 1, "agent")

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventbus.correlation import Correlation
+from eventbus.correlation import CorrelatedSession, Correlation
 from eventbus.events import (
     Event,
     EventsLost,
@@ -16,10 +16,12 @@ from eventbus.events import (
     NodeStarted,
     PatternDetected,
     SkillCompleted,
+    SkillFollowedUp,
+    SkillStarted,
     WorkflowCompleted,
     WorkflowStarted,
 )
-from eventbus.events.outcomes import Outcome
+from eventbus.events.outcomes import DETACHED, Outcome
 from eventbus.views import NodeView, SessionView
 from tests.correlation.examples import at, begun, events, node, run, skill
 
@@ -118,12 +120,40 @@ def test_a_node_that_is_open_when_its_run_ends_is_unfinished() -> None:
 
 
 def test_what_is_open_is_unfinished_once_its_writers_are_gone() -> None:
-    """Giving up changes what is open, and nothing else."""
-    view = SessionView.of([*skill(0), *run(0), begun("a", 1), begun("b", 1), node("b", 2)])
-    view.give_up()
+    """Giving up changes what is open here and not by the figures, and nothing else."""
+    given = [*skill(0), *run(0), begun("a", 1), begun("b", 1), node("b", 2)]
+    gone = CorrelatedSession("s", "2025-06-01T12:00:00+00:00", skills_unfinished=1, workflows_unfinished=1)
+    view = SessionView.of(given, gone)
     assert [each.outcome for each in view.skills.values()] == ["unfinished"]
     assert [each.outcome for each in view.runs.values()] == ["unfinished"]
     assert [each.outcome for each in view.nodes()] == ["unfinished", "succeeded"]
+    there = CorrelatedSession("s", "2025-06-01T12:00:00+00:00", skills_open=1, workflows_open=1)
+    view = SessionView.of(given, there)
+    assert [each.outcome for each in view.skills.values()] == ["open"]
+    assert [each.outcome for each in view.runs.values()] == ["open"]
+
+
+def test_a_detached_skill_stays_open_without_a_writer() -> None:
+    """A skill that another process will end is open; one that its process left is unfinished."""
+    detached = SkillStarted(
+        session_id="s", skill_name="k", invocation_id="d", timestamp=at(0), metadata={DETACHED: True}
+    )
+    figures = CorrelatedSession("s", "2025-06-01T12:00:00+00:00", skills_open=1, skills_unfinished=1)
+    view = SessionView.of([detached, *skill(0)], figures)
+    assert {name: each.outcome for name, each in view.skills.items()} == {"d": "open", "i": "unfinished"}
+
+
+def test_follow_ups_come_before_and_after_the_end() -> None:
+    """Actions with events of their own are shown once, also if the end repeats them."""
+    ids: dict[str, Any] = {"session_id": "s", "skill_name": "k", "invocation_id": "i"}
+    view = SessionView.of(
+        [
+            SkillFollowedUp(**ids, action="git add", timestamp=at(1)),
+            SkillCompleted(**ids, timestamp=at(2), follow_up_actions=("git add", "git commit")),
+            SkillFollowedUp(**ids, action="git push", timestamp=at(3)),
+        ]
+    )
+    assert view.skills["i"].follow_up_actions == ("git add", "git commit", "git push")
 
 
 def test_what_a_run_reports_of_its_end() -> None:
