@@ -24,11 +24,13 @@ from eventbus.events import (
     PatternDetected,
     SkillCompleted,
     SkillEvent,
+    SkillFollowedUp,
+    SkillStarted,
     WorkflowCompleted,
     WorkflowEvent,
     WorkflowStarted,
 )
-from eventbus.events.outcomes import Outcome, outcome_of
+from eventbus.events.outcomes import Outcome, is_detached, outcome_of
 
 __all__ = ["HookView", "NodeView", "RunView", "SessionView", "SkillView", "ViewOutcome"]
 
@@ -132,6 +134,8 @@ class SkillView(msgspec.Struct, kw_only=True):
         seconds: How long it took; None if it has not ended, or if that is unknown.
         follow_up_actions: The user's next actions, in order.
         error_type: The type of the exception that ended it.
+        is_detached: True if another process than its writer will end it.
+        late_actions: The follow-up actions that came after its end, with their times.
     """
 
     skill_name: str
@@ -142,6 +146,8 @@ class SkillView(msgspec.Struct, kw_only=True):
     seconds: float | None = None
     follow_up_actions: tuple[str, ...] = ()
     error_type: str | None = None
+    is_detached: bool = False
+    late_actions: list[tuple[datetime, str]] = []
 
 
 class SessionView:
@@ -211,7 +217,8 @@ class SessionView:
     def give_up(self) -> None:
         """Note that all writers of the session are gone: what is open is unfinished."""
         for skill in self.skills.values():
-            _give_up(skill)
+            if not skill.is_detached:
+                _give_up(skill)
         for run in self.runs.values():
             _give_up(run)
         for node in self.nodes():
@@ -230,6 +237,10 @@ class SessionView:
             skill.seconds = _seconds(event.duration_seconds)
             skill.follow_up_actions = event.follow_up_actions
             skill.error_type = event.error_type
+        elif isinstance(event, SkillStarted):
+            skill.is_detached = is_detached(event)
+        elif isinstance(event, SkillFollowedUp) and skill.outcome != "open":  # the end has those before it
+            _add_late(skill, (event.timestamp, event.action))
 
     def _add_workflow(self, event: WorkflowEvent) -> None:
         key, attempt = self._place(event)
@@ -304,6 +315,12 @@ def _progress(node: NodeView, event: NodeProgress) -> None:
         status=status,
         seconds=_seconds(seconds if isinstance(seconds, int | float) else None),
     )
+
+
+def _add_late(skill: SkillView, late: tuple[datetime, str]) -> None:
+    if late not in skill.late_actions:
+        skill.late_actions.append(late)
+        skill.follow_up_actions += (late[1],)
 
 
 def _give_up(each: SkillView | RunView | NodeView) -> None:

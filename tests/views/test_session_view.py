@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +17,7 @@ from eventbus.events import (
     NodeStarted,
     PatternDetected,
     SkillCompleted,
+    SkillFollowedUp,
     WorkflowCompleted,
     WorkflowStarted,
 )
@@ -124,6 +126,21 @@ def test_what_is_open_is_unfinished_once_its_writers_are_gone() -> None:
     assert [each.outcome for each in view.skills.values()] == ["unfinished"]
     assert [each.outcome for each in view.runs.values()] == ["unfinished"]
     assert [each.outcome for each in view.nodes()] == ["unfinished", "succeeded"]
+
+
+def test_a_detached_skill_stays_open_without_a_writer() -> None:
+    """Giving up leaves a skill open that another process will end; its end, and what follows, are shown."""
+    started, ended = skill(0, 5)
+    late = SkillFollowedUp(
+        session_id="s", skill_name="run", invocation_id="i", action="git push", timestamp=at(9)
+    )
+    view = SessionView.of([msgspec.structs.replace(started, metadata={"detached": True}), *run(0)])
+    view.give_up()
+    (shown,), (lost,) = view.skills.values(), view.runs.values()
+    assert (shown.outcome, lost.outcome) == ("open", "unfinished")
+    for event in (msgspec.structs.replace(ended, follow_up_actions=("git commit",)), late, late):
+        view.add(event)
+    assert (shown.outcome, shown.follow_up_actions) == ("succeeded", ("git commit", "git push"))
 
 
 def test_what_a_run_reports_of_its_end() -> None:
