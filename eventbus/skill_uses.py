@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeVar
 
+from eventbus.correlation.skill_fold import missing_actions
 from eventbus.events import SkillCompleted, SkillEvent, SkillFollowedUp, SkillStarted
 from eventbus.history.writer_lock import pid_space
 from eventbus.session import new_id
@@ -128,13 +128,3 @@ def _seconds_since(started: SkillStarted) -> float:
     if boot is not None and boot == pid_space() and isinstance(began, int | float):
         return max(0.0, time.monotonic() - began)
     return max(0.0, (datetime.now(UTC) - started.timestamp).total_seconds())
-
-
-def missing_actions(actions: Iterable[str], known: Iterable[str]) -> list[str]:
-    """Return the actions that are not among the known ones, each as often as it is more often there."""
-    left, missing = Counter(known), list[str]()
-    for action in actions:
-        left[action] -= 1
-        if left[action] < 0:
-            missing.append(action)
-    return missing

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -93,7 +93,8 @@ class SkillFold(msgspec.Struct, gc=False):
     def skill_completed(self, event: SkillCompleted) -> bool:
         """Fold the end of an invocation, completed or abandoned."""
         invocation = self._invocation(event.invocation_id)
-        if invocation.ended is not None:
+        if invocation.ended is not None:  # a repeat, or one of two processes that ended it at once
+            self._keep(invocation, event.timestamp, event.follow_up_actions)
             return False
         invocation.ended = event if self.keeps_records else True
         self.ended += 1
@@ -116,12 +117,16 @@ class SkillFold(msgspec.Struct, gc=False):
         invocation = self._invocation(event.invocation_id)
         if not invocation.started and not invocation.ended:
             self._begin_unseen(invocation, event)
-        if self.keeps_records:
-            invocation.follow_ups = invocation.follow_ups or {}
-            if len(invocation.follow_ups) < _MAX_FOLLOW_UPS:
-                invocation.follow_ups[event.timestamp, event.action] = None
+        self._keep(invocation, event.timestamp, (event.action,))
         self._put(event.invocation_id, invocation)
         return False
+
+    def _keep(self, invocation: _Invocation, time: datetime, actions: Iterable[str]) -> None:
+        if self.keeps_records:
+            invocation.follow_ups = invocation.follow_ups or {}
+            for action in actions:
+                if len(invocation.follow_ups) < _MAX_FOLLOW_UPS:
+                    invocation.follow_ups[time, action] = None
 
     def _begin_unseen(self, invocation: _Invocation, event: SkillFollowedUp) -> None:
         if invocation.seen is None or event.timestamp < invocation.seen.timestamp:
@@ -171,15 +176,14 @@ def skill_records(captured: list[Captured]) -> list[dict[str, Any]]:
     return [_record(started, ended, follow_ups) for _, started, ended, follow_ups in in_order]
 
 
-def _all_follow_ups(ended: SkillCompleted | None, separate: Sequence[str]) -> list[str]:
-    """Return the actions of the end, and those of separate events that the end does not contain."""
-    actions = list(ended.follow_up_actions) if ended else []
-    contained = Counter(actions)
-    for action in separate:
-        contained[action] -= 1
-        if contained[action] < 0:
-            actions.append(action)
-    return actions
+def missing_actions(actions: Iterable[str], known: Iterable[str]) -> list[str]:
+    """Return the actions that are not among the known ones, each as often as it is more often there."""
+    left, missing = Counter(known), list[str]()
+    for action in actions:
+        left[action] -= 1
+        if left[action] < 0:
+            missing.append(action)
+    return missing
 
 
 def _record(
@@ -192,5 +196,6 @@ def _record(
     if record["workflow_path"] is None and started is not None:
         record["workflow_path"] = started.workflow_path
     if follow_ups:
-        record["follow_up_actions"] = _all_follow_ups(ended, follow_ups)
+        known = list(ended.follow_up_actions) if ended else []
+        record["follow_up_actions"] = [*known, *missing_actions(follow_ups, known)]
     return record

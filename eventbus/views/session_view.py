@@ -15,6 +15,7 @@ import msgspec
 
 from eventbus.correlation.correlated_session import CorrelatedSession
 from eventbus.correlation.inferred_runs import AttemptKey, InferredRuns, RunKey
+from eventbus.correlation.skill_fold import missing_actions
 from eventbus.correlation.span import before, finite_seconds
 from eventbus.events import (
     Event,
@@ -133,9 +134,10 @@ class SkillView(msgspec.Struct, kw_only=True):
         path: The path the user chose through it; None if unknown.
         outcome: How it ended.
         seconds: How long it took; None if it has not ended, or if that is unknown.
-        follow_up_actions: The user's next actions, in order.
         error_type: The type of the exception that ended it.
         is_detached: True if another process than the one that began it will end it.
+        end_actions: The follow-up actions that its end has.
+        separate_actions: Those with events of their own, by time.
     """
 
     skill_name: str
@@ -144,9 +146,16 @@ class SkillView(msgspec.Struct, kw_only=True):
     path: str | None = None
     outcome: Outcome = "open"
     seconds: float | None = None
-    follow_up_actions: tuple[str, ...] = ()
     error_type: str | None = None
     is_detached: bool = False
+    end_actions: tuple[str, ...] = ()
+    separate_actions: dict[tuple[datetime, str], None] = {}
+
+    @property
+    def follow_up_actions(self) -> tuple[str, ...]:
+        """The user's next actions, in order; an end repeats those before it."""
+        separate = [action for _, action in sorted(self.separate_actions)]
+        return (*self.end_actions, *missing_actions(separate, self.end_actions))
 
 
 class SessionView:
@@ -243,9 +252,9 @@ class SessionView:
                 skill.outcome = outcome_of(event)
                 skill.seconds = _seconds(event.duration_seconds)
                 skill.error_type = event.error_type
-                _follow_up(skill, event.follow_up_actions)
+                skill.end_actions = event.follow_up_actions
             case SkillFollowedUp():
-                _follow_up(skill, [event.action])
+                skill.separate_actions[event.timestamp, event.action] = None
             case _:
                 pass
 
@@ -270,11 +279,6 @@ class SessionView:
         if event.run_id is None:
             return self._inferred.infer(event)
         return event.run_id, event.attempt if isinstance(event, NodeEvent) else 0
-
-
-def _follow_up(skill: SkillView, actions: Iterable[str]) -> None:
-    """Add the actions that are not known yet: the end repeats those that had events of their own."""
-    skill.follow_up_actions = tuple(dict.fromkeys((*skill.follow_up_actions, *actions)))
 
 
 def _plan(run: RunView, nodes: Iterable[str]) -> None:

@@ -33,6 +33,8 @@ from eventbus.correlation import CorrelatedSession
 from eventbus.detached_skills import DetachedSkills, session_of_terminal, tag_of_invocation
 from eventbus.history import EventLog
 from eventbus.history.session_history import SessionHistory
+from eventbus.history.stored_lines import StoredLines
+from eventbus.session import current_session_id
 from eventbus.settings import Settings
 from tests.vocabulary import PATIENCE_SECONDS, until
 
@@ -151,11 +153,14 @@ def test_two_ends_at_once_count_once(cli: Program, log: Path) -> None:
     uses = one.find(id_), other.find(id_)
     assert uses[0] is not None
     assert uses[1] is not None
-    assert one.end(uses[0])
-    assert other.end(uses[1], completed=False, error_type="Timeout")
+    assert one.end(uses[0], follow_up_actions=["git commit", "git tag"])
+    assert other.end(
+        uses[1], completed=False, follow_up_actions=["git tag", "git push"], error_type="Timeout"
+    )
     assert len(stored(log, SkillCompleted)) == 2
     session = session_in(log)
     assert (session.skills, session.skills_ended, session.skills_completed) == (1, 1, 1)
+    assert session.skill_invocations[0]["follow_up_actions"] == ["git commit", "git tag", "git push"]
     assert json.loads(cli("stats", "--json").stdout)["skills_ended"] == 1
 
 
@@ -436,7 +441,9 @@ with EventBus([JsonPersister()]) as bus:
 
 
 @pytest.mark.parametrize("killed", [False, True])
-def test_a_skill_and_a_run_of_a_shell_are_one_session(tmp_path: Path, log: Path, killed: bool) -> None:
+def test_a_skill_and_a_run_of_a_shell_are_one_session(
+    tmp_path: Path, log: Path, compiled: dict[str, str], killed: bool
+) -> None:
     """A start in one process, a run in another and an end in a third are one session in the report."""
     (tmp_path / "run.py").write_text(RUN)
     script = f"""
@@ -448,8 +455,9 @@ def test_a_skill_and_a_run_of_a_shell_are_one_session(tmp_path: Path, log: Path,
         eventbus report
     """
     done = subprocess.run(
-        ["sh", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
-    )
+        ["sh", "-c", script], cwd=tmp_path, env={**os.environ, **compiled},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     for line in ("Total Sessions: 1", "Skills Completed: 1", "Workflow Nodes: 2"):
         assert line in done.stdout
@@ -488,3 +496,35 @@ async def test_the_join_is_seen_live(log: Path) -> None:
             write(log, WorkflowCompleted(workflow_id="crackerjack", run_id="r", session_id="s1"))
             await until(lambda: figures() == (1, 1, 1, False))
             tasks.cancel_scope.cancel()
+
+
+def test_crackerjack_joins_the_open_skill(cli: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a session of its own, `eventbus crackerjack` runs in that of the terminal's open skill."""
+    seen: list[str | None] = []
+    monkeypatch.setattr(
+        "eventbus.cli.crackerjack_command._program", lambda: lambda _: seen.append(current_session_id())
+    )
+    begun(cli, "docs", "--session", "of the skill")
+    for environment in ({}, {"EVENTBUS_SESSION_ID": "of the shell"}):
+        assert cli("crackerjack", "run", **environment).returncode == 0
+        monkeypatch.delenv("EVENTBUS_SESSION_ID", raising=False)
+    assert seen == ["of the skill", "of the shell"]
+
+
+def test_a_skill_is_found_without_reading_the_log(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a log of many segments, only those of the skill are opened."""
+    settings = Settings(directory=log, sync="never")
+    started = DetachedSkills(settings).start("docs", None, "s")
+    for number in range(100):
+        DetachedSkills(settings).start(f"other{number}", None, "s")
+    opened: list[Path] = []
+
+    def counted(path: Path) -> StoredLines:
+        opened.append(path)
+        return StoredLines(path)
+
+    monkeypatch.setattr("eventbus.history.skill_segments.StoredLines", counted)
+    use = DetachedSkills(settings).find(started.invocation_id)
+    assert use is not None
+    assert use.started == started
+    assert len(opened) == 1

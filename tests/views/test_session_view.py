@@ -144,16 +144,16 @@ def test_a_detached_skill_stays_open_without_a_writer() -> None:
 
 
 def test_follow_ups_come_before_and_after_the_end() -> None:
-    """Actions with events of their own are shown once, also if the end repeats them."""
+    """Actions with events of their own are shown as often as they were done, also if the end repeats them."""
     ids: dict[str, Any] = {"session_id": "s", "skill_name": "k", "invocation_id": "i"}
     view = SessionView.of(
         [
             SkillFollowedUp(**ids, action="git add", timestamp=at(1)),
             SkillCompleted(**ids, timestamp=at(2), follow_up_actions=("git add", "git commit")),
-            SkillFollowedUp(**ids, action="git push", timestamp=at(3)),
+            *[SkillFollowedUp(**ids, action="git push", timestamp=at(when)) for when in (4, 3, 3)],
         ]
     )
-    assert view.skills["i"].follow_up_actions == ("git add", "git commit", "git push")
+    assert view.skills["i"].follow_up_actions == ("git add", "git commit", "git push", "git push")
 
 
 def test_what_a_run_reports_of_its_end() -> None:
