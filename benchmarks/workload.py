@@ -18,6 +18,7 @@ __all__ = [
     "Pace",
     "Ticked",
     "built",
+    "no_wait",
     "noop",
     "noop_async",
     "prebuilt",
@@ -79,14 +80,14 @@ class NoopBatches(Subscriber[Ticked]):
         """Discard a batch."""
 
 
-async def _no_wait() -> None:
+async def no_wait() -> None:
     """Return at once, for calls without asynchronous work."""
 
 
 def timed_calls(
     call: Callable[[Any], object],
     events: Events,
-    settle: Callable[[], Awaitable[object]] = _no_wait,
+    settle: Callable[[], Awaitable[object]] = no_wait,
     *,
     until_handled: bool = False,
     clock: Callable[[], int] = time.perf_counter_ns,

@@ -60,7 +60,7 @@ def test_an_index_that_is_current_is_used_without_reading_segments(
 
     def noting(function: Callable[..., Any]) -> Callable[..., Any]:
         def note(path: Any, *args: Any, **options: Any) -> Any:
-            looked_at.append(f"{function.__name__} {os.fspath(path).endswith('.jsonl')}")
+            looked_at.append(f"{function.__name__} {str(path).endswith('.jsonl')}")
             return function(path, *args, **options)
 
         return note
