@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from benchmarks import (
+    commands,
     contended,
     correlation,
     end_to_end,
@@ -31,6 +32,7 @@ CONTESTS = [
     *footprint.CONTESTS,
     *persister.CONTESTS,
     *correlation.CONTESTS,
+    *commands.CONTESTS,
     *oneiric_dag.CONTESTS,
 ]
 

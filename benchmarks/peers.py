@@ -6,7 +6,6 @@ import asyncio
 import importlib
 import importlib.metadata
 import sys
-import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -17,7 +16,7 @@ from typing import Any
 import anyio
 import blinker
 
-from benchmarks.rounds import Round, Rounds, Samples, elapsed
+from benchmarks.rounds import Round, Rounds, Samples, elapsed, now
 from benchmarks.workload import (
     Events,
     Pace,
@@ -268,7 +267,7 @@ def _bubus(bubus: Any) -> Round:
     async def take() -> Samples:
         bus = bubus.EventBus()
         _with_three(partial(bus.on, event_class), noop_async)
-        began = time.perf_counter_ns()
+        began = now()
         dispatched = [bus.dispatch(event_class()) for _ in range(events)]
         await dispatched[-1]
         taken = elapsed(began, events)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import anyio.lowlevel
 
-from benchmarks.rounds import Round, Samples, elapsed
+from benchmarks.rounds import Moment, Round, Samples, elapsed, now
 from eventbus import Event, Subscriber
 
 __all__ = [
@@ -90,7 +89,7 @@ def timed_calls(
     settle: Callable[[], Awaitable[object]] = no_wait,
     *,
     until_handled: bool = False,
-    clock: Callable[[], int] = time.perf_counter_ns,
+    clock: Callable[[], Moment | int] = now,
 ) -> Round:
     """Time ``call(event)``, and also `settle` if `until_handled`."""
 
@@ -116,7 +115,7 @@ def timed_awaits(call: Callable[[Any], Awaitable[object]], events: Events) -> Ro
     """Time ``await call(event)``."""
 
     async def take() -> Samples:
-        began = time.perf_counter_ns()
+        began = now()
         for event in events.each():
             await call(event)
         return elapsed(began, events.number)
@@ -133,7 +132,7 @@ def yielding(
     """Time ``call(event)`` and `settle`, yielding to the loop every few events."""
 
     async def take() -> Samples:
-        began = time.perf_counter_ns()
+        began = now()
         for number, event in enumerate(events.each()):
             if not number % every:
                 await anyio.lowlevel.checkpoint()
