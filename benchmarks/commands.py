@@ -37,8 +37,6 @@ COMMANDS = (
 """The measured commands. Only the first has no index yet."""
 
 _SEGMENTS, _FEW_SEGMENTS = 2_000, 20
-_FULL_ROUNDS = 50
-"""A run with fewer rounds is a short one and uses the small log."""
 # Bytecode is kept, as after an installation: the first, untimed round compiles it.
 _ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")} | {
     "PYTHONPATH": os.pathsep.join(filter(None, sys.path))
@@ -86,7 +84,7 @@ async def _starts(stack: AsyncExitStack, _scale: Scale) -> Rounds:
 def _many_segments(stack: AsyncExitStack, scale: Scale) -> dict[str, list[str]]:
     """Write the log; return the words of each command."""
     directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-    write_small_segments(directory, _SEGMENTS if scale.rounds >= _FULL_ROUNDS else _FEW_SEGMENTS)
+    write_small_segments(directory, _FEW_SEGMENTS if scale.is_short else _SEGMENTS)
     session = str(next(EventLog(directory).events()).session_id)
     return {
         name: [*name.partition(",")[0].replace("SESSION", session).split(), "--dir", str(directory)]

@@ -70,11 +70,13 @@ class Scale(NamedTuple):
         rounds: The number of rounds of each entry.
         events: The number of events that one round publishes; fewer than a mailbox holds.
         seconds: The duration of one round, for workloads that run for a fixed time.
+        is_short: True for a run in a minute, with small logs.
     """
 
     rounds: int
     events: int
     seconds: float
+    is_short: bool = False
 
 
 class Contest(NamedTuple):
