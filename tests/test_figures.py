@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.__main__ import CONTESTS
 from benchmarks.figures import PAGE, reach, rows_of, section_of, with_figures
-from benchmarks.rounds import Measured, Timing
+from benchmarks.rounds import Measured, Samples, Timing
 from benchmarks.targets import TARGETS, Target, judge
 
 BLOCK = re.compile(r"<!-- figures of CPython (.*?) -->\n(.*?)<!-- end -->", re.DOTALL)
@@ -58,7 +58,9 @@ def targets(monkeypatch: pytest.MonkeyPatch) -> None:
 def written(text: str, contest: str, ours: float, theirs: float) -> str:
     """Return a page with the figures of a run of one contest, whose processor time is half its wall time."""
     entries = {"ours": ours, "theirs": theirs}
-    rounds = {name: [(Timing(time, time / 2),)] * 3 for name, time in entries.items()}
+    rounds: dict[str, list[Samples]] = {
+        name: [(Timing(time, time / 2),)] * 3 for name, time in entries.items()
+    }
     measured = [Measured(contest, "ns", rounds)]
     return with_figures(text, measured, judge(measured))
 
