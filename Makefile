@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_OPTIONS ?=
+# --write-table writes the figures into docs/performance.md.
+BENCH_OPTIONS ?=
 # Worker processes of a test run; a test that is marked `alone` has no other beside it.
 WORKERS ?= 2
 
@@ -83,7 +85,7 @@ bench:
 	$(MAKE) --no-print-directory VENV=$(VENV)-bench bench-here
 
 bench-here: $(VENV)/.with-peers
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks $(BENCH_OPTIONS)
 
 bench-short: $(VENV)/.with-tests
 	$(BIN)/python -m benchmarks --short

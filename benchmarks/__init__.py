@@ -1,4 +1,4 @@
 """Benchmarks of the bus against lower bounds and other libraries, measured in one run.
 
-python -m benchmarks [--short] [--only WORD] [--json FILE] [--svg FILE]
+python -m benchmarks [--short] [--only WORD] [--write-table] [--json FILE] [--svg FILE]
 """

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from benchmarks import (
+    commands,
     contended,
     correlation,
     end_to_end,
@@ -16,12 +17,14 @@ from benchmarks import (
     persister,
     publish,
 )
+from benchmarks.figures import PAGE, write_table
 from benchmarks.report import as_json, as_svg, as_text
 from benchmarks.rounds import Measured, Scale, measure
 from benchmarks.targets import judge
 
 FULL = Scale(rounds=100, events=1_000, seconds=1.0)
-SHORT = Scale(rounds=5, events=1_000, seconds=0.05)
+TABLE = Scale(rounds=30, events=1_000, seconds=0.5)
+SHORT = Scale(rounds=5, events=1_000, seconds=0.05, is_short=True)
 
 CONTESTS = [
     *publish.CONTESTS,
@@ -31,6 +34,7 @@ CONTESTS = [
     *footprint.CONTESTS,
     *persister.CONTESTS,
     *correlation.CONTESTS,
+    *commands.CONTESTS,
     *oneiric_dag.CONTESTS,
 ]
 
@@ -38,7 +42,7 @@ CONTESTS = [
 def main() -> int:
     """Run the benchmarks; return 1 if a result fails its target."""
     options = _options()
-    scale = SHORT if options.short else FULL
+    scale = SHORT if options.short else TABLE if options.write_table else FULL
     measured: list[Measured] = []
     for contest in CONTESTS:
         if options.only in contest.name:
@@ -46,6 +50,8 @@ def main() -> int:
             measured.append(measure(contest, scale))
     outcomes = judge(measured)
     print(as_text(measured, outcomes, scale))
+    if options.write_table:
+        write_table(measured, outcomes)
     if options.json:
         options.json.write_bytes(as_json(measured, outcomes, scale))
     if options.svg:
@@ -56,6 +62,7 @@ def main() -> int:
 class _Options(argparse.Namespace):
     short: bool
     only: str
+    write_table: bool
     json: Path | None
     svg: Path | None
 
@@ -66,9 +73,15 @@ def _options() -> _Options:
     parser.add_argument(
         "--only", default="", metavar="WORD", help="run only the contests whose name contains WORD"
     )
+    parser.add_argument(
+        "--write-table", action="store_true", help=f"write the figures into docs/{PAGE.name}, in ten minutes"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to FILE")
     parser.add_argument("--svg", type=Path, metavar="FILE", help="write a bar chart of the peers to FILE")
-    return parser.parse_args(namespace=_Options())
+    options = parser.parse_args(namespace=_Options())
+    if options.short and options.write_table:
+        parser.error("a short run uses small logs: its figures are not for the page")
+    return options
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
-from benchmarks.rounds import Contest, Round, Rounds, Samples, Scale, elapsed
+from benchmarks.rounds import Contest, Round, Rounds, Samples, Scale, elapsed, now
 from benchmarks.workload import Ticked
 from eventbus import EventBus
 
@@ -149,7 +149,7 @@ def _time_of_a_step(channel: _Channel, work: _Work, seconds: float) -> Round:
     async def take() -> Samples:
         delays = _Delays()
         with channel(delays) as send:
-            began = time.perf_counter_ns()
+            began = now()
             steps = work.run(lambda: delays.send(send), seconds)
             return elapsed(began, steps)
 

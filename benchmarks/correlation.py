@@ -19,8 +19,6 @@ from benchmarks.stored_log import EVENTS_A_SESSION, write_log
 __all__ = ["CONTESTS"]
 
 _SESSIONS, _FEW_SESSIONS = 50_000, 1_000
-_FULL_ROUNDS = 50
-"""A run with fewer rounds is a short one and uses the small log."""
 
 _BEFORE = """
 import sys, time
@@ -126,7 +124,7 @@ def _ran(directory: Path, program: str) -> tuple[float, float]:
 
 def _log(stack: AsyncExitStack, scale: Scale) -> tuple[Path, int]:
     directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-    sessions = _SESSIONS if scale.rounds >= _FULL_ROUNDS else _FEW_SESSIONS
+    sessions = _FEW_SESSIONS if scale.is_short else _SESSIONS
     return directory, write_log(directory, sessions)
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
 from benchmarks import peers
-from benchmarks.rounds import Contest, Round, Rounds, Samples, Scale, elapsed
+from benchmarks.rounds import Contest, Round, Rounds, Samples, Scale, elapsed, now
 from benchmarks.workload import (
     Events,
     NoopBatches,
@@ -31,7 +30,7 @@ def _bare(events: Events) -> Round:
     first, second, third = noop_async(), noop_async(), noop_async()
 
     async def take() -> Samples:
-        began = time.perf_counter_ns()
+        began = now()
         for event in events.each():
             await first(event)
             await second(event)

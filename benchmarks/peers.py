@@ -6,7 +6,6 @@ import asyncio
 import importlib
 import importlib.metadata
 import sys
-import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -17,11 +16,12 @@ from typing import Any
 import anyio
 import blinker
 
-from benchmarks.rounds import Round, Rounds, Samples, elapsed
+from benchmarks.rounds import Round, Rounds, Samples, elapsed, now
 from benchmarks.workload import (
     Events,
     Pace,
     Ticked,
+    no_wait,
     noop,
     noop_async,
     timed_awaits,
@@ -31,7 +31,9 @@ from benchmarks.workload import (
 
 __all__ = ["end_to_end", "publish_to_three", "slow_end_to_end", "versions"]
 
-_OPTIONAL = ("aiopubsub", "asphalt", "bubus", "oneiric", "psygnal", "pyee", "pymitter")
+_OPTIONAL = (
+    "aiopubsub", "asphalt", "bubus", "dust_riven", "oneiric", "psygnal", "pyee", "pymitter", "reactivex"
+)  # fmt: skip
 
 
 @cache
@@ -78,6 +80,20 @@ def publish_to_three(events: Events) -> Rounds:
             emitter = peer.EventEmitter()
             _with_three(partial(emitter.on, "ticked"), noop)
             rounds[name] = timed_calls(partial(emitter.emit, "ticked"), events)
+    return rounds | _there_and_then(events, timed_calls)
+
+
+def _there_and_then(events: Events, pace: Pace) -> Rounds:
+    """Return the peers whose call has run the 3 functions when it returns: no queue, no isolation."""
+    rounds: Rounds = {}
+    if dust_riven := _found("dust_riven"):
+        signal = dust_riven.Signal()
+        _with_three(signal.connect, noop)
+        rounds["dust_riven (emit, in Rust)"] = pace(signal.emit, events, no_wait)
+    if reactivex := _found("reactivex"):
+        subject = reactivex.Subject()
+        _with_three(subject.subscribe, noop)
+        rounds["reactivex (Subject)"] = pace(subject.on_next, events, no_wait)
     return rounds
 
 
@@ -87,6 +103,7 @@ async def end_to_end(stack: AsyncExitStack, events: Events, pace: Pace = until_h
         "blinker (send_async)": timed_awaits(_blinker(noop_async).send_async, events),
         "deque and asyncio.Event fan-out": await _deques(stack, events, pace),
         "asyncio.Queue fan-out": await _queues(stack, events, pace),
+        **_there_and_then(events, pace),
     }
 
 
@@ -250,7 +267,7 @@ def _bubus(bubus: Any) -> Round:
     async def take() -> Samples:
         bus = bubus.EventBus()
         _with_three(partial(bus.on, event_class), noop_async)
-        began = time.perf_counter_ns()
+        began = now()
         dispatched = [bus.dispatch(event_class()) for _ in range(events)]
         await dispatched[-1]
         taken = elapsed(began, events)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
@@ -24,7 +23,7 @@ import anyio.lowlevel
 import msgspec
 from eventbus_subscribers.json_persister import JsonPersister
 
-from benchmarks.rounds import Contest, Round, Rounds, Samples, Scale, elapsed
+from benchmarks.rounds import Contest, Round, Rounds, Samples, Scale, elapsed, now
 from benchmarks.workload import Events, timed_calls, until_handled
 from eventbus import Event, EventBus, NodeCompleted, NodeProgress, SkillStarted
 
@@ -55,7 +54,7 @@ def _writes(path: Path, events: list[Event]) -> Round:
 
     async def take() -> Samples:
         file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        began = time.perf_counter_ns()
+        began = now()
         for first in range(0, len(events), _BATCH):
             os.write(file, encode_lines(events[first : first + _BATCH]))
         taken = elapsed(began, len(events))
@@ -67,7 +66,7 @@ def _writes(path: Path, events: list[Event]) -> Round:
 
 def _direct(persister: JsonPersister, events: list[Event]) -> Round:
     async def take() -> Samples:
-        began = time.perf_counter_ns()
+        began = now()
         for first in range(0, len(events), persister.max_batch):
             await persister.handle_batch(events[first : first + persister.max_batch])
         return elapsed(began, len(events))

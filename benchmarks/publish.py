@@ -15,7 +15,7 @@ import anyio.to_thread
 import msgspec
 
 from benchmarks import peers
-from benchmarks.rounds import Contest, Round, Rounds, Samples, Scale, elapsed
+from benchmarks.rounds import Contest, Round, Rounds, Samples, Scale, elapsed, now
 from benchmarks.workload import Events, Ticked, built, noop_async, prebuilt, timed_calls
 from eventbus import Event, EventBus
 
@@ -35,7 +35,7 @@ def _three_appends(events: Events) -> Round:
 
     async def take() -> Samples:
         first, second, third = (box.append for box in boxes)
-        began = time.perf_counter_ns()
+        began = now()
         for event in events.each():
             first(event)
             second(event)
@@ -80,7 +80,7 @@ async def _into_idle(stack: AsyncExitStack, scale: Scale) -> Rounds:
         async def take() -> Samples:
             taken: list[float] = []
             for event in events:
-                began = time.perf_counter_ns()
+                began = now()
                 bus.publish(event)
                 taken.extend(elapsed(began, 1))
                 await bus.drain()

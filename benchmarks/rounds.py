@@ -7,17 +7,60 @@ import statistics
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, Self, TypeAlias
 
 import anyio
 
-__all__ = ["Contest", "Measured", "Round", "Rounds", "Samples", "Scale", "elapsed", "measure", "quantile"]
+__all__ = [
+    "Contest",
+    "Measured",
+    "Moment",
+    "Round",
+    "Rounds",
+    "Samples",
+    "Scale",
+    "Timing",
+    "elapsed",
+    "measure",
+    "now",
+    "quantile",
+]
 
 Samples: TypeAlias = Sequence[float]
 Round: TypeAlias = Callable[[], Awaitable[Samples]]
 """Runs one round and returns its samples: one for a timing, many for a latency."""
 Rounds: TypeAlias = dict[str, Round]
 """The rounds by the name of their entry."""
+
+
+class Timing(float):
+    """A wall time, with the processor time of the same work.
+
+    Attributes:
+        processor: The processor time of all threads of the process, in the same unit.
+    """
+
+    __slots__ = ("processor",)
+
+    def __new__(cls, wall: float, processor: float) -> Self:
+        """Return a wall time."""
+        timing = super().__new__(cls, wall)
+        timing.processor = processor
+        return timing
+
+    processor: float
+
+
+class Moment(NamedTuple):
+    """The two clocks of `Timing`, in nanoseconds."""
+
+    wall: int
+    processor: int
+
+
+def now() -> Moment:
+    """Read both clocks."""
+    return Moment(time.perf_counter_ns(), time.process_time_ns())
 
 
 class Scale(NamedTuple):
@@ -27,11 +70,13 @@ class Scale(NamedTuple):
         rounds: The number of rounds of each entry.
         events: The number of events that one round publishes; fewer than a mailbox holds.
         seconds: The duration of one round, for workloads that run for a fixed time.
+        is_short: True for a run in a minute, with small logs.
     """
 
     rounds: int
     events: int
     seconds: float
+    is_short: bool = False
 
 
 class Contest(NamedTuple):
@@ -61,11 +106,19 @@ class Measured(NamedTuple):
 
     def medians(self, entry: str) -> list[float]:
         """Return the median of each round."""
-        return [statistics.median(samples) for samples in self.entries[entry]]
+        return [float(statistics.median(samples)) for samples in self.entries[entry]]
+
+    def processor_times(self, entry: str) -> list[float]:
+        """Return the processor time of each round; none if it was not measured."""
+        times = [
+            [each.processor for each in samples if isinstance(each, Timing)]
+            for samples in self.entries[entry]
+        ]
+        return [statistics.median(each) for each in times] if all(times) else []
 
     def all_samples(self, entry: str) -> list[float]:
         """Return the samples of all rounds together."""
-        return [sample for samples in self.entries[entry] for sample in samples]
+        return [float(sample) for samples in self.entries[entry] for sample in samples]
 
     def ratios(self, entry: str, baseline: str) -> list[float]:
         """Return the entry's median divided by that of `baseline`, for each round."""
@@ -99,9 +152,13 @@ async def _take_turns(contest: Contest, scale: Scale) -> Measured:
     return Measured(contest.name, contest.unit, taken)
 
 
-def elapsed(began: int, events: int, clock: Callable[[], int] = time.perf_counter_ns) -> Samples:
-    """Return the nanoseconds per event since `began` on the given clock."""
-    return ((clock() - began) / events,)
+def elapsed(began: Moment | int, events: int, clock: Callable[[], Moment | int] = now) -> Samples:
+    """Return the time per event since `began` on the same clock, in nanoseconds."""
+    ended = clock()
+    if isinstance(began, int):
+        return (((ended.wall if isinstance(ended, Moment) else ended) - began) / events,)
+    assert isinstance(ended, Moment)
+    return (Timing((ended.wall - began.wall) / events, (ended.processor - began.processor) / events),)
 
 
 def quantile(values: Sequence[float], share: float) -> float:

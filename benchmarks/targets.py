@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from benchmarks import oneiric_dag
+from benchmarks import commands, oneiric_dag
 from benchmarks.rounds import Measured, quantile
 
 __all__ = ["TARGETS", "Outcome", "Target", "judge", "outcome_of"]
@@ -65,6 +65,7 @@ _END = "end to end, 3 handlers"
 _PREBUILT = "end to end, 3 handlers, prebuilt events"
 _ASYNC, _BATCH = "eventbus, async handlers", "eventbus, batch handlers"
 _WRITE = "encode_lines and os.write, 512 at a time"
+_START, _MANY = "start of a command", "commands over many segments"
 _CPU = "publish across threads, processor time"
 
 TARGETS = [
@@ -204,7 +205,14 @@ TARGETS = [
             strict=False,
         )
     ),
-    Target("import eventbus, ms", "import, fresh interpreter", "eventbus", 80.0),
+    Target("eventbus --version / python -c pass", _START, commands.VERSION, 2.5, commands.NOTHING),
+    Target("eventbus sessions / importing the public names", _START, commands.SESSIONS, 1.5, commands.NAMES),
+    *(
+        Target(f"eventbus {name}, 200,000 events, ms", _MANY, name, 1_000.0, tolerance=8.0)
+        for name in commands.COMMANDS
+    ),
+    Target("any of these commands, peak memory, MB", f"{_MANY}, peak memory", commands.LARGEST, 100.0),
+    Target("import the public names of eventbus, ms", "import, fresh interpreter", "eventbus", 80.0),
     *(
         Target(
             f"busy publisher, a write every {every} ms, p99, us",

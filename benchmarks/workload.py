@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import anyio.lowlevel
 
-from benchmarks.rounds import Round, Samples, elapsed
+from benchmarks.rounds import Moment, Round, Samples, elapsed, now
 from eventbus import Event, Subscriber
 
 __all__ = [
@@ -18,6 +17,7 @@ __all__ = [
     "Pace",
     "Ticked",
     "built",
+    "no_wait",
     "noop",
     "noop_async",
     "prebuilt",
@@ -79,17 +79,17 @@ class NoopBatches(Subscriber[Ticked]):
         """Discard a batch."""
 
 
-async def _no_wait() -> None:
+async def no_wait() -> None:
     """Return at once, for calls without asynchronous work."""
 
 
 def timed_calls(
     call: Callable[[Any], object],
     events: Events,
-    settle: Callable[[], Awaitable[object]] = _no_wait,
+    settle: Callable[[], Awaitable[object]] = no_wait,
     *,
     until_handled: bool = False,
-    clock: Callable[[], int] = time.perf_counter_ns,
+    clock: Callable[[], Moment | int] = now,
 ) -> Round:
     """Time ``call(event)``, and also `settle` if `until_handled`."""
 
@@ -115,7 +115,7 @@ def timed_awaits(call: Callable[[Any], Awaitable[object]], events: Events) -> Ro
     """Time ``await call(event)``."""
 
     async def take() -> Samples:
-        began = time.perf_counter_ns()
+        began = now()
         for event in events.each():
             await call(event)
         return elapsed(began, events.number)
@@ -132,7 +132,7 @@ def yielding(
     """Time ``call(event)`` and `settle`, yielding to the loop every few events."""
 
     async def take() -> Samples:
-        began = time.perf_counter_ns()
+        began = now()
         for number, event in enumerate(events.each()):
             if not number % every:
                 await anyio.lowlevel.checkpoint()

@@ -123,12 +123,13 @@ def test_a_run_exits_with_1_when_a_target_fails(
 
 def test_a_missing_peer_is_skipped_with_a_message() -> None:
     """A run without a peer measures the others and prints the name of the missing one."""
-    blocked = "import sys; sys.modules.update(dict.fromkeys(('pyee', 'psygnal', 'pymitter')))"
+    peers = ("dust_riven", "psygnal", "pyee", "pymitter", "reactivex")
+    blocked = f"import sys; sys.modules.update(dict.fromkeys({peers}))"
     script = (
         f"{blocked}; from benchmarks.peers import publish_to_three; from benchmarks.workload import prebuilt"
     )
     command = [sys.executable, "-c", f"{script}; print(*publish_to_three(prebuilt(1)))"]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, check=True, text=True, timeout=60)
     assert done.stdout.split() == ["blinker"]
-    for peer in ("pyee", "psygnal", "pymitter"):
+    for peer in peers:
         assert f"SKIPPED: {peer} is not installed" in done.stderr

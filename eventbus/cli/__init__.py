@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run_hook() -> int:
-    from eventbus.cli.agent_hook import run_hook  # noqa: PLC0415 - no other command needs it
+    from eventbus.cli.agent_hook import run_hook  # noqa: PLC0415 - `--version` does without it
 
     return run_hook()
 

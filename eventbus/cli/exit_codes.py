@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 
 __all__ = [
     "DAMAGED",
@@ -60,5 +60,8 @@ def defect(error: Exception) -> str:
     place = error.__traceback__
     while place is not None and place.tb_next is not None:
         place = place.tb_next
-    where = f" in {Path(place.tb_frame.f_code.co_filename).name}, line {place.tb_lineno}" if place else ""
+    where = ""
+    if place is not None:
+        file = os.path.basename(place.tb_frame.f_code.co_filename)  # noqa: PTH119 - `--version` waits for pathlib
+        where = f" in {file}, line {place.tb_lineno}"
     return f"unexpected {type(error).__name__}{where}: {error}"

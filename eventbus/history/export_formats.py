@@ -6,7 +6,6 @@ The columns and attributes are the same for every log, so that files of several 
 from __future__ import annotations
 
 import csv
-import io
 from typing import Any
 
 import msgspec
@@ -37,6 +36,7 @@ CSV_COLUMNS = (*_PLACE, *_BASE, *_FIELDS, "other")
 """The columns for every log; ``other`` contains the remaining fields as a JSON object."""
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+_AS_THEY_ARE = {type(None), int, float}
 _MAX_ATTRIBUTE = 4_096
 
 
@@ -88,6 +88,8 @@ def _fields(record: Record) -> dict[str, Any]:
 
 
 def _cell(value: Any) -> Any:
+    if type(value) in _AS_THEY_ARE:
+        return value
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, dict | list):
@@ -97,7 +99,16 @@ def _cell(value: Any) -> Any:
     return value
 
 
+class _Returned:
+    """A file that returns what is written to it, which `writerow` returns in turn."""
+
+    def write(self, text: str) -> str:
+        return text
+
+
+_writer = csv.writer(_Returned(), lineterminator="\n")
+
+
 def _csv(cells: Any) -> bytes:
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerow(cells)
-    return text.getvalue().encode()
+    line: Any = _writer.writerow(cells)
+    return line.encode()  # type: ignore[no-any-return]

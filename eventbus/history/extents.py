@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator
+import operator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime
+from typing import TypeAlias
 
 from eventbus.events import Event, SessionLinked
 from eventbus.history.grouping import LINKS, partition_key, session_id_of
@@ -16,6 +18,9 @@ from eventbus.history.selection import Selection
 from eventbus.history.stored_lines import Block, read_bytes
 
 __all__ = ["PartitionReader"]
+
+_Parts: TypeAlias = list[tuple[SegmentFile, list[Extent]]]
+_time: Callable[[tuple[datetime, Event]], datetime] = operator.itemgetter(0)
 
 
 class PartitionReader:
@@ -29,20 +34,20 @@ class PartitionReader:
     def __init__(self, index: Index, segments: list[SegmentFile]) -> None:
         self._index = index
         indexed = index.segments()
-        ids = {name: each.id for name, each in indexed.items()}
+        self._segments = {indexed[each.path.name].id: each for each in segments if each.path.name in indexed}
         self._lost = {each.id: each.lost for each in indexed.values() if each.lost}
-        self._writers = [
-            {ids[each.path.name]: each for each, _ in of_writer if each.path.name in ids}
-            for of_writer in segments_by_writer(segments)
-        ]
 
     def events(self, *keys: str) -> Iterator[Event]:
         """Iterate over the events of keys."""
-        return (event for _, event in heapq.merge(*self._of_writers(keys), key=_time))
+        writers = [_events_of_writer(key, parts) for key in keys for parts in self._parts(key)]
+        return (event for _, event in heapq.merge(*writers, key=_time))
 
     def lost(self, *keys: str) -> int:
         """Return how many events are missing in the segments with events of keys."""
-        return sum(self._lost.get(each, 0) for each in self._segments(keys)) if self._lost else 0
+        if not self._lost:
+            return 0
+        segments = {extent.segment for key in keys for extent in self._index.extents(key)}
+        return sum(self._lost.get(each, 0) for each in segments)
 
     def total_lost(self) -> int:
         """Return how many events are missing in all segments."""
@@ -50,43 +55,30 @@ class PartitionReader:
 
     def writers(self, *keys: str) -> list[Writer]:
         """Return the writers that wrote events of keys."""
-        ids = self._segments(keys)
-        return [next(iter(each.values())).writer for each in self._writers if not ids.isdisjoint(each)]
+        return list(dict.fromkeys(parts[0][0].writer for key in keys for parts in self._parts(key)))
 
     def events_by_writer(self, *keys: str) -> Iterator[tuple[Writer, list[Event]]]:
         """Iterate over the writers that wrote events of keys, each with these events."""
         for key in keys:
-            extents = self._extents(key)
-            for segments in self._writers:
-                events = [event for _, event in self._of_writer(key, segments, extents)]
+            for parts in self._parts(key):
+                events = [event for _, event in _events_of_writer(key, parts)]
                 if events:
-                    yield next(iter(segments.values())).writer, events
+                    yield parts[0][0].writer, events
 
-    def _of_writers(self, keys: Iterable[str]) -> Iterator[Iterator[tuple[datetime, Event]]]:
-        for key in keys:
-            extents = self._extents(key)
-            for segments in self._writers:
-                yield self._of_writer(key, segments, extents)
+    def _parts(self, key: str) -> list[_Parts]:
+        """Return the segments of each writer that contain events of a key, each with its extents.
 
-    def _segments(self, keys: Iterable[str]) -> set[int]:
-        return {extent.segment for key in keys for extent in self._index.extents(key)}
-
-    def _extents(self, key: str) -> dict[int, list[Extent]]:
+        Only these segments are looked at: a log may have thousands, and a session is in one or two.
+        """
         extents: dict[int, list[Extent]] = {}
         for extent in self._index.extents(key):
             extents.setdefault(extent.segment, []).append(extent)
-        return extents
-
-    def _of_writer(
-        self, key: str, segments: dict[int, SegmentFile], extents: dict[int, list[Extent]]
-    ) -> Iterator[tuple[datetime, Event]]:
-        parts = [(segment, extents[number]) for number, segment in segments.items() if number in extents]
-        return _events_of_writer(key, parts)
+        found = {self._segments[each].path: each for each in extents if each in self._segments}
+        of_writers = segments_by_writer([self._segments[each] for each in found.values()])
+        return [[(segment, extents[found[segment.path]]) for segment, _ in each] for each in of_writers]
 
 
-def _events_of_writer(
-    key: str, parts: list[tuple[SegmentFile, list[Extent]]]
-) -> Iterator[tuple[datetime, Event]]:
+def _events_of_writer(key: str, parts: _Parts) -> Iterator[tuple[datetime, Event]]:
     """Yield one writer's events with the times to merge them by, which never decrease."""
     time: datetime | None = None
     for segment, extents in parts:
@@ -108,10 +100,6 @@ def _read(key: str, segment: SegmentFile, extent: Extent) -> list[Event]:
 
 def _has_key(event: Event, key: str) -> bool:
     return isinstance(event, SessionLinked) if key == LINKS else partition_key(event) == key
-
-
-def _time(item: tuple[datetime, Event]) -> datetime:
-    return item[0]
 
 
 def _ignore(_: object) -> None:

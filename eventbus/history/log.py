@@ -9,9 +9,8 @@ from contextlib import suppress
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from eventbus.bus import EventBus
 from eventbus.contracts import EventT, EventTypes
 from eventbus.delivery.rate_limited_log import RateLimitedLog
 from eventbus.events import Event
@@ -27,6 +26,9 @@ from eventbus.history.selection import Selection
 from eventbus.history.stored_lines import Damage
 from eventbus.history.tail import Tail
 from eventbus.settings import log_directory
+
+if TYPE_CHECKING:
+    from eventbus.bus import EventBus
 
 __all__ = ["EventLog"]
 

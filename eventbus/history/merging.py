@@ -90,6 +90,7 @@ class WriterSegments(Generic[_ItemT]):
         while self.taken == len(self.items):
             block = self._next_block(block_size)
             if block is None:
+                self.items, self.taken = [], 0  # not kept in memory until all writers have been read
                 return False
             self.items, self.taken = self._decode(self.cursor.reader, block), 0
             self._latest = max(map(self._time_of, self.items), default=self._latest)

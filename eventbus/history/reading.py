@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +23,7 @@ from eventbus.events import Event, UnknownEvent, decode
 from eventbus.events.codec import decode_unknown, header_decoder
 from eventbus.events.event import classes_by_wire_name
 from eventbus.history.record_lines import (
+    canonical_numbers,
     end_of_object,
     is_utf8,
     lines_with,
@@ -108,22 +109,24 @@ class Reader:
     def events(self, block: Block, selection: Selection) -> list[Event]:
         """Return the matching events of a block."""
         block = without_header(block)
-        if selection.pattern is None:
-            events = self._decode_at_once(block)
-            if events is None:
-                events = [record.event for record in self._line_by_line(split_lines(block), block.is_tail)]
-        else:
-            lines = lines_with(block, selection.pattern)
-            events = [record.event for record in self._line_by_line(lines, block.is_tail)]
+        lines = None if selection.pattern is None else list(lines_with(block, selection.pattern))
+        events = self._decode_at_once(block if lines is None else _block_of(block, lines))
+        if events is None:
+            unusual = split_lines(block) if lines is None else lines
+            events = [record.event for record in self._line_by_line(unusual, block.is_tail)]
         return events if selection.matches_all else list(filter(selection.matches, events))
 
     def records(self, block: Block, selection: Selection) -> list[Record]:
         """Return the matching records of a block."""
         block = without_header(block)
         if selection.pattern is None:
-            records = self._all_records(block)
+            lines = list(split_lines(block))
         else:
-            records = list(self._line_by_line(lines_with(block, selection.pattern), block.is_tail))
+            lines = list(lines_with(block, selection.pattern))
+            block = _block_of(block, lines)
+        records = self._records_at_once(block, lines)
+        if records is None:
+            records = list(self._line_by_line(lines, block.is_tail))
         return (
             records if selection.matches_all else [each for each in records if selection.matches(each.event)]
         )
@@ -150,14 +153,18 @@ class Reader:
         self._latest = latest
         return events
 
-    def _all_records(self, block: Block) -> list[Record]:
-        events = self._decode_at_once(block)
-        if events is None:
-            return list(self._line_by_line(split_lines(block), block.is_tail))
-        records: list[Record] = []
-        for (offset, line), event in zip(split_lines(block), events, strict=True):
-            records.append(self._record(record_number(line)[0], event, offset, line))
-        return records
+    def _records_at_once(self, block: Block, lines: list[tuple[int, bytes]]) -> list[Record] | None:
+        numbers = canonical_numbers(lines)
+        events = None if numbers is None else self._decode_at_once(block)
+        if numbers is None or events is None:
+            return None
+        self.seq = numbers[-1]
+        segment = self.segment
+        bus_id, pid, path = segment.bus_id, segment.pid, segment.path
+        return [
+            Record(bus_id=bus_id, pid=pid, seq=seq, event=event, path=path, offset=offset, line=line)
+            for seq, event, (offset, line) in zip(numbers, events, lines, strict=True)
+        ]
 
     def _record(self, seq: int | None, event: Event, offset: int, line: bytes) -> Record:
         self.seq = self.seq + 1 if seq is None else seq
@@ -174,7 +181,7 @@ class Reader:
 
     # Line by line.
 
-    def _line_by_line(self, lines: Iterator[tuple[int, bytes]], is_tail: bool) -> Iterator[Record]:
+    def _line_by_line(self, lines: Iterable[tuple[int, bytes]], is_tail: bool) -> Iterator[Record]:
         for offset, line in lines:
             try:
                 record = self._read(offset, line)
@@ -249,6 +256,11 @@ class Reader:
             length=offset + length - start,
             reason=f"more than {_MAX_PLACES:,} places of this file contain no record: several are in here",
         )
+
+
+def _block_of(block: Block, lines: list[tuple[int, bytes]]) -> Block:
+    """Return a block of some of a block's lines, to decode them at once."""
+    return Block(block.offset, b"".join([line + b"\n" for _, line in lines]), block.is_tail)
 
 
 def _decode_as_unknown(line: bytes) -> UnknownEvent:

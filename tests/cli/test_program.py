@@ -39,12 +39,27 @@ def test_the_version_is_the_distributions(program: Program) -> None:
     assert (ended.returncode, ended.stdout) == (0, f"eventbus {importlib.metadata.version('eventbus')}\n")
 
 
-def test_the_version_needs_nothing_else(cli: Program, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`eventbus --version` is printed before the rest of the program, or of `eventbus`, is imported."""
-    monkeypatch.setitem(sys.modules, "eventbus.cli.app", None)
-    monkeypatch.setitem(sys.modules, "eventbus.public_names", None)
-    ended = cli("--version")
-    assert (ended.returncode, ended.stdout) == (0, f"eventbus {eventbus.__version__}\n")
+def test_the_version_needs_nothing_else() -> None:
+    """`eventbus --version` imports no more than the program's first lines."""
+    script = (
+        "import sys\n"
+        "before = set(sys.modules)\n"
+        "from eventbus.cli import main\n"
+        "assert main(['--version']) == 0\n"
+        "print(*set(sys.modules) - before)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, text=True)
+    version, imported = ended.stdout.splitlines()
+    assert version == f"eventbus {eventbus.__version__}"
+    of_ours = {each for each in imported.split() if each.startswith("eventbus")}
+    first = {"exit_codes", "standard_streams"}
+    assert of_ours == {
+        "eventbus",
+        "eventbus.cli",
+        "eventbus.errors",
+        *(f"eventbus.cli.{each}" for each in first),
+    }
+    assert not {"argparse", "logging", "pathlib", "re", "typing"} & {*imported.split()}
 
 
 def test_the_list_of_commands_is_true(cli: Program) -> None:
