@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 import anyio
 import anyio.abc
 
-from eventbus.delivery.doorbell import is_cancellation, is_under_trio
+from eventbus.delivery.running_loop import is_cancellation, is_under_trio
 from eventbus.errors import BusStateError
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
+from types import BuiltinFunctionType
 
-__all__ = ["elapsed_seconds"]
+__all__ = ["elapsed_seconds", "is_replaced"]
 
 
 def _clock() -> Callable[[], float]:
@@ -22,3 +23,12 @@ def _clock() -> Callable[[], float]:
 
 elapsed_seconds: Callable[[], float] = _clock()
 """Return the time since some moment, which never runs backwards."""
+
+_AHEAD = time.monotonic() - elapsed_seconds()
+_TOLERANCE_SECONDS = 0.1  # Windows counts in steps of 16 ms
+
+
+def is_replaced() -> bool:
+    """Whether `time.monotonic`, the clock of asyncio's timers, is not the interpreter's own now."""
+    is_own = isinstance(time.monotonic, BuiltinFunctionType)
+    return not is_own or abs(time.monotonic() - elapsed_seconds() - _AHEAD) > _TOLERANCE_SECONDS

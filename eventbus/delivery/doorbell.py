@@ -4,53 +4,23 @@ A `Doorbell` belongs to one running loop and may be rung from anywhere: another 
 loop, a signal handler, a finalizer. It calls one function in the loop, once for any number of rings. A
 `Sleeper` is what one task of that loop sleeps on. No event is ever handed over through a wake-up, so
 waking a task that has just been cancelled loses nothing.
-
-Here and in `block` asyncio and trio are distinguished: anyio cannot wake a task of another thread's
-loop without waiting for it.
 """
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
-from contextvars import Context
-from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from eventbus.delivery.clock import is_replaced
+from eventbus.delivery.running_loop import Sleeper, new_sleeper, schedulers
 from eventbus.delivery.switch_interval import restore, shorten
 
-if TYPE_CHECKING:
-    import asyncio
-
-__all__ = [
-    "LINGER_SECONDS",
-    "Doorbell",
-    "Sleeper",
-    "Waiter",
-    "current_loop",
-    "is_cancellation",
-    "is_under_trio",
-    "new_sleeper",
-]
+__all__ = ["LINGER_SECONDS", "Doorbell", "Waiter"]
 
 
 LINGER_SECONDS = 0.001
 """How soon a lingering doorbell calls its function again without a ring."""
-
-
-class Sleeper(Protocol):
-    """What one task sleeps on."""
-
-    async def sleep(self) -> None:
-        """Suspend the calling task until `wake`; waking has no effect on a later sleep."""
-        ...
-
-    def wake(self) -> None:
-        """Resume the sleeping task, if there is one. Only in the loop's own thread."""
-        ...
 
 
 class Doorbell:
@@ -91,7 +61,7 @@ class Doorbell:
         self._has_lingered = False
         self._thread = threading.get_ident()
         self._to_wake: deque[Sleeper] = deque()
-        self._call_soon, self._call_soon_here, self._call_later, self._is_loop_running = _schedulers()
+        self._call_soon, self._call_soon_here, self._call_later, self._is_loop_running = schedulers()
         # trio runs what is due in one turn in random order: woken tasks have run after the second.
         self._turns_to_serve = 1 if self._call_later is not None else 2
         self._unserved_turns = 0
@@ -140,7 +110,7 @@ class Doorbell:
         """
         if self._is_lingering:
             return True
-        if self._has_lingered or not self._is_interval_short or self._call_later is None:
+        if self._has_lingered or not self._is_interval_short or self._call_later is None or is_replaced():
             return False
         self._is_lingering = True
         self._call_later(LINGER_SECONDS, self._run_again)
@@ -187,9 +157,16 @@ class Doorbell:
         self._is_interval_short = True
         interval = self._switch_interval
         if interval is not None:
-            shorten(self, interval, self._is_loop_running)
+            shorten(self, interval, self._look)
             if self._switch_interval is None:  # closed just now
                 restore(self)
+
+    def _look(self) -> bool:
+        """Return whether the loop runs; end a linger whose time never comes. In another thread."""
+        if self._is_lingering and is_replaced():
+            self._is_lingering = False
+            self.ring_again()
+        return self._is_loop_running()
 
     def _restore_interval(self) -> None:
         self._is_interval_short = self._has_lingered = False
@@ -225,125 +202,3 @@ class Waiter:
         """Suspend the calling task until `notify`."""
         while not self._happened:
             await self._sleeper.sleep()
-
-
-def current_loop() -> object:
-    """Return an object that identifies the loop of the calling task."""
-    trio = _running_trio()
-    if trio is not None:
-        return trio.current_trio_token()
-    import asyncio  # noqa: PLC0415 - see _AsyncioSleeper
-
-    return asyncio.get_running_loop()
-
-
-def new_sleeper() -> Sleeper:
-    """Return a sleeper for a task of the running loop."""
-    trio = _running_trio()
-    return _AsyncioSleeper() if trio is None else _TrioSleeper(trio)
-
-
-def is_under_trio() -> bool:
-    """Whether the calling task runs under trio; otherwise it runs under asyncio."""
-    return _running_trio() is not None
-
-
-def is_cancellation(error: BaseException) -> bool:
-    """Whether asyncio or trio cancels a task with this exception."""
-    known = (("asyncio", "CancelledError"), ("trio", "Cancelled"))
-    found = (getattr(sys.modules.get(module), name, None) for module, name in known)
-    return any(isinstance(each, type) and isinstance(error, each) for each in found)
-
-
-class _AsyncioSleeper:
-    __slots__ = ("_future", "_loop")
-
-    def __init__(self) -> None:
-        # Here, where a loop runs and asyncio is loaded: it would be a third of `import eventbus`.
-        import asyncio  # noqa: PLC0415
-
-        self._loop = asyncio.get_running_loop()
-        self._future: asyncio.Future[None] | None = None
-
-    async def sleep(self) -> None:
-        self._future = future = self._loop.create_future()
-        try:
-            await future
-        finally:
-            self._future = None
-
-    def wake(self) -> None:
-        if self._future is not None and not self._future.done():
-            self._future.set_result(None)
-
-
-class _TrioSleeper:
-    __slots__ = ("_task", "_trio")
-
-    def __init__(self, trio: Any) -> None:
-        self._trio = trio
-        self._task: Any = None
-
-    async def sleep(self) -> None:
-        self._task = self._trio.current_task()
-        await self._trio.wait_task_rescheduled(self._abort)
-
-    def wake(self) -> None:
-        task, self._task = self._task, None
-        if task is not None:
-            self._trio.reschedule(task)
-
-    def _abort(self, _raise_cancel: object) -> Any:
-        self._task = None
-        return self._trio.Abort.SUCCEEDED
-
-
-_Scheduler: TypeAlias = Callable[[Callable[[], None]], object]
-_LaterScheduler: TypeAlias = Callable[[float, Callable[[], None]], object]
-
-
-def _schedulers() -> tuple[_Scheduler, _Scheduler, _LaterScheduler | None, Callable[[], bool]]:
-    """Return the running loop's calls of functions (from anywhere, here, later) and its `is_running`."""
-    trio = _running_trio()
-    if trio is not None:
-        run_sync_soon = trio.current_trio_token().run_sync_soon
-
-        def is_running() -> bool:
-            with suppress(RuntimeError):
-                run_sync_soon(bool, idempotent=True)  # any function; the ended loop refuses it
-                return True
-            return False
-
-        return run_sync_soon, run_sync_soon, None, is_running  # trio has timers in tasks only
-    import asyncio  # noqa: PLC0415 - see _AsyncioSleeper
-
-    loop = asyncio.get_running_loop()
-    thread = threading.get_ident()
-    # An empty context: callbacks must not run in the context of the publisher that rang.
-    context = Context()
-
-    def from_anywhere(callback: Callable[[], None]) -> None:
-        # While a task of this loop runs, the loop does not sleep. Being in its thread is not enough: a
-        # signal handler runs there while the loop sleeps in select(), and only the thread-safe form,
-        # which costs a system call, wakes it.
-        if threading.get_ident() == thread and asyncio.current_task(loop) is not None:
-            loop.call_soon(callback, context=context)
-        else:
-            loop.call_soon_threadsafe(callback, context=context)
-
-    here, later = partial(loop.call_soon, context=context), partial(loop.call_later, context=context)
-    return from_anywhere, here, later, loop.is_running
-
-
-def _running_trio() -> Any:
-    """Return `trio.lowlevel` if the calling task runs under trio, without importing it.
-
-    The module may be of any version, or half imported by another thread. Rejected: `in_trio_task`,
-    which trio has since 0.29.
-    """
-    lowlevel = sys.modules.get("trio.lowlevel")
-    try:
-        lowlevel.current_task()  # type: ignore[union-attr]
-    except (AttributeError, RuntimeError):
-        return None
-    return lowlevel

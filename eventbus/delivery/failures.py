@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import cast
 
-from eventbus.delivery.doorbell import is_cancellation
 from eventbus.delivery.isolation import exit_in
+from eventbus.delivery.running_loop import is_cancellation
 
 __all__ = ["is_failure", "is_only_cancellation"]
 

@@ -17,11 +17,13 @@ from pathlib import Path
 
 import anyio
 
+from eventbus.delivery.alarm import Alarm
 from eventbus.delivery.deadline import Deadline
-from eventbus.delivery.doorbell import Doorbell, Sleeper, Waiter, new_sleeper
+from eventbus.delivery.doorbell import Doorbell, Waiter
 from eventbus.delivery.drain import Drain
 from eventbus.delivery.latch import Latch
 from eventbus.delivery.router import Router
+from eventbus.delivery.running_loop import Sleeper, new_sleeper
 from eventbus.delivery.subscription import Subscription
 from eventbus.delivery.worker import Worker
 from eventbus.errors import BusStateError
@@ -132,6 +134,7 @@ class Host:
             return
         router = self._router
         doorbell, sleeper = self.settle_here()
+        alarm = Alarm()
         try:
             with anyio.CancelScope(shield=True) as self._scope:
                 async with anyio.create_task_group() as tasks:
@@ -145,9 +148,10 @@ class Host:
                         if is_last_look:
                             break
                         await sleeper.sleep()
-                    tasks.cancel_scope.deadline = anyio.current_time() + self._deadline.seconds_left()
+                    alarm.set(tasks.cancel_scope, self._deadline.seconds_left())
                     await self._drain_and_seal()
         finally:
+            alarm.turn_off()
             if not self._is_forked():
                 router.return_doorbell(doorbell)
                 self._on_end()

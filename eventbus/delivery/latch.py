@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-import time
 from itertools import count
+
+from eventbus.delivery.clock import elapsed_seconds
 
 __all__ = ["Latch"]
 
@@ -38,8 +39,8 @@ class Latch:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until it is opened; return False if that takes longer than `timeout` seconds."""
-        end = float("inf") if timeout is None else time.monotonic() + timeout
-        while not self._is_open and (left := end - time.monotonic()) > 0:
+        end = float("inf") if timeout is None else elapsed_seconds() + timeout
+        while not self._is_open and (left := end - elapsed_seconds()) > 0:
             # Looked at again now and then: an exception may keep a waiter from passing the lock on.
             if self._lock.acquire(timeout=min(left, _LOOK_SECONDS)):
                 self._lock.release()

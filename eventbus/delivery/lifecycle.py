@@ -9,7 +9,6 @@ host carries it out, so that neither a cancelled caller nor a second one can dis
 from __future__ import annotations
 
 import os
-import time
 import weakref
 from contextlib import suppress
 from contextvars import Token
@@ -21,8 +20,10 @@ import anyio.lowlevel
 
 from eventbus.contracts import EventSink
 from eventbus.delivery import current_bus, switch_interval
+from eventbus.delivery.alarm import move_on_after
 from eventbus.delivery.block import Block, begin_block
 from eventbus.delivery.causality import check_not_handling, is_handling
+from eventbus.delivery.clock import elapsed_seconds
 from eventbus.delivery.deadline import CLOSE_TIMEOUT_SECONDS, Deadline
 from eventbus.delivery.doorbell import Waiter
 from eventbus.delivery.drain import Drain
@@ -148,7 +149,7 @@ class Lifecycle:
     async def drain(self, timeout: float | None) -> DrainReport:
         """Wait until every event accepted so far has been handled; see `EventBus.drain`."""
         check_not_handling(self._bus, "a drain of its own bus")
-        began = time.monotonic()
+        began = elapsed_seconds()
         await anyio.lowlevel.checkpoint()
         if not self.is_running:
             if self.report is not None:
@@ -160,7 +161,7 @@ class Lifecycle:
         drain = Drain(router.handled_subscriptions(), waiter.notify)
         is_complete = False
         try:
-            with waiting_for(drain.unhandled, "a drain of another bus"), anyio.move_on_after(timeout):
+            with waiting_for(drain.unhandled, "a drain of another bus"), move_on_after(timeout):
                 await waiter.wait()
                 is_complete = True
         finally:
@@ -192,7 +193,7 @@ class Lifecycle:
         if self._ended.is_open():
             waiter.notify()
         cancelled: BaseException | None = None
-        with anyio.move_on_after(self._deadline.seconds_left() + CLOSE_GRACE_SECONDS, shield=True) as limit:
+        with move_on_after(self._deadline.seconds_left() + CLOSE_GRACE_SECONDS, shield=True) as limit:
             while not self._ended.is_open() and not limit.cancel_called:
                 try:
                     await waiter.wait()
@@ -237,7 +238,7 @@ class Lifecycle:
     def _finish_inside(self) -> None:
         self._router.seal()
         if self.report is None:  # otherwise its deadline passed before this
-            began = self._deadline.began or time.monotonic()
+            began = self._deadline.began or elapsed_seconds()
             self.report = self._report_since(began, is_complete=self._is_all_delivered())
         self.is_running = False
 
@@ -283,7 +284,7 @@ class Lifecycle:
 
     def _report_since(self, began: float, *, is_complete: bool = False) -> DrainReport:
         statistics, handled = self._router.read(self._statistics_and_handled)
-        return drain_report(statistics, handled, time.monotonic() - began, is_complete=is_complete)
+        return drain_report(statistics, handled, elapsed_seconds() - began, is_complete=is_complete)
 
     def _is_all_delivered(self) -> bool:
         statistics, handled = self._router.read(self._statistics_and_handled)

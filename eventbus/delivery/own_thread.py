@@ -16,7 +16,8 @@ from queue import Empty, SimpleQueue
 from typing import Any, Generic, ParamSpec, TypeAlias, TypeVar, cast
 
 from eventbus.delivery.causality import call_here
-from eventbus.delivery.doorbell import Waiter, current_loop
+from eventbus.delivery.doorbell import Waiter
+from eventbus.delivery.running_loop import current_loop
 
 __all__ = ["OwnThread"]
 

@@ -20,11 +20,12 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from eventbus.delivery.critical_section import CriticalSection
-from eventbus.delivery.doorbell import Doorbell, current_loop
+from eventbus.delivery.doorbell import Doorbell
 from eventbus.delivery.entries import event_of
 from eventbus.delivery.event_queue import EventQueue
 from eventbus.delivery.rate_limited_log import RateLimitedLog
 from eventbus.delivery.routing_table import RoutingTable
+from eventbus.delivery.running_loop import current_loop
 from eventbus.delivery.statistics import BusStatistics
 from eventbus.delivery.wake_ups import WakeUps
 from eventbus.errors import BusStateError, SubscriberError

@@ -11,9 +11,10 @@ import anyio
 import anyio.lowlevel
 
 from eventbus.contracts import EventT
-from eventbus.delivery.doorbell import Doorbell, Sleeper, current_loop, new_sleeper
+from eventbus.delivery.doorbell import Doorbell
 from eventbus.delivery.entries import event_of
 from eventbus.delivery.router import Router
+from eventbus.delivery.running_loop import Sleeper, current_loop, new_sleeper
 from eventbus.delivery.statistics import SubscriptionStatistics
 from eventbus.delivery.subscription import Subscription
 from eventbus.delivery.worker import EVENTS_PER_TURN

@@ -23,14 +23,16 @@ from typing import Any, TypeAlias, cast
 import anyio
 import anyio.lowlevel
 
+from eventbus.delivery.alarm import move_on_after
 from eventbus.delivery.causality import MAX_CHAIN_DEPTH, Call, call_here, depth_here
 from eventbus.delivery.deadline import Deadline
-from eventbus.delivery.doorbell import Doorbell, Sleeper, is_cancellation, new_sleeper
+from eventbus.delivery.doorbell import Doorbell
 from eventbus.delivery.entries import Envelope, event_of
 from eventbus.delivery.failures import is_failure, is_only_cancellation
 from eventbus.delivery.handlers import call_maybe_async, ensure_async
 from eventbus.delivery.isolation import exit_in, has_changed_since, in_context
 from eventbus.delivery.router import Router
+from eventbus.delivery.running_loop import Sleeper, is_cancellation, new_sleeper
 from eventbus.delivery.statistics import SubscriptionState
 from eventbus.delivery.subscription import Subscription
 from eventbus.events import Event, EventsLost, SubscriberFailed
@@ -263,7 +265,7 @@ class Worker:
     async def _stop(self, scope: anyio.CancelScope) -> None:
         is_late = scope.cancel_called  # then everything is being cancelled, and it has this long left
         try:
-            with anyio.move_on_after(STOP_GRACE_SECONDS if is_late else None, shield=is_late):
+            with move_on_after(STOP_GRACE_SECONDS if is_late else None, shield=is_late):
                 await self._call(self._subscription.subscriber.stop)
         except BaseException as error:  # it harms no other subscription
             self._end_for(error, scope)

@@ -19,15 +19,8 @@ import pytest
 import trio
 
 from eventbus import EventBus, Overflow
-from eventbus.delivery.doorbell import (
-    LINGER_SECONDS,
-    Doorbell,
-    Sleeper,
-    Waiter,
-    current_loop,
-    is_cancellation,
-    new_sleeper,
-)
+from eventbus.delivery.doorbell import LINGER_SECONDS, Doorbell, Waiter
+from eventbus.delivery.running_loop import Sleeper, current_loop, is_cancellation, new_sleeper
 from tests.vocabulary import PATIENCE_SECONDS, Tick, publish, until
 
 

@@ -7,7 +7,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import anyio
@@ -468,6 +468,31 @@ async def test_close_delivers_and_reports(host: str) -> None:
 
 @pytest.mark.anyio
 @in_every_host
+async def test_handlers_publish_while_the_bus_drains(host: str) -> None:
+    """Events that handlers publish while the bus drains are accepted and delivered, too; any other `publish`
+    returns False from the beginning of the close.
+    """
+    got: list[int] = []
+    is_closing = False
+
+    async def go_on(each: NodeStarted) -> None:
+        await until(lambda: is_closing)
+        got.append(each.attempt)
+        if each.attempt < 9:
+            assert bus.publish(event(each.attempt + 1))
+
+    async with running(EventBus([go_on]), host) as bus, anyio.create_task_group() as tasks:
+        bus.publish(event())
+        tasks.start_soon(bus.aclose)
+        await until(lambda: not bus.publish(NodeCompleted(workflow_id="lifecycle", node_id="outside")))
+        is_closing = True
+    assert got == list(range(10))
+    assert bus.report
+    assert (bus.report.complete, bus.report.delivered) == (True, 10)
+
+
+@pytest.mark.anyio
+@in_every_host
 async def test_close_past_its_deadline(host: str, caplog: pytest.LogCaptureFixture) -> None:
     """A close returns at most 100 ms after its timeout; the remaining events are reported as undelivered and
     logged.
@@ -514,7 +539,12 @@ async def test_no_call_starts_after_the_deadline(host: str) -> None:
     assert report.undelivered == 100 - len(calls)
 
 
-def test_close_while_a_handler_blocks_the_thread() -> None:
+def _aclose_elsewhere(bus: EventBus, timeout: float) -> DrainReport:
+    return anyio.run(bus.aclose, timeout)
+
+
+@pytest.mark.parametrize("close", [EventBus.close, _aclose_elsewhere])
+def test_close_while_a_handler_blocks_the_thread(close: Callable[[EventBus, float], DrainReport]) -> None:
     """In the bus's own thread the close still returns on time and reports the undelivered events."""
     inside, released = threading.Event(), threading.Event()
 
@@ -527,7 +557,7 @@ def test_close_while_a_handler_blocks_the_thread() -> None:
         bus.publish(event(number))
     assert inside.wait(PATIENCE_SECONDS)
     began = time.monotonic()
-    report = bus.close(0.05)
+    report = close(bus, 0.05)
     assert 0.05 <= time.monotonic() - began < 1
     assert (report.complete, report.delivered, report.undelivered) == (False, 1, 2)
     assert bus.close() is report

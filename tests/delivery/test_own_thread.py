@@ -14,8 +14,9 @@ import anyio
 import pytest
 
 from eventbus import EventBus
-from eventbus.delivery.doorbell import Waiter, current_loop
+from eventbus.delivery.doorbell import Waiter
 from eventbus.delivery.own_thread import OwnThread
+from eventbus.delivery.running_loop import current_loop
 
 pytestmark = pytest.mark.anyio
 

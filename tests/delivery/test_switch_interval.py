@@ -18,7 +18,8 @@ import pytest
 
 from eventbus import Event, EventBus
 from eventbus.delivery import switch_interval
-from eventbus.delivery.doorbell import Doorbell, new_sleeper
+from eventbus.delivery.doorbell import Doorbell
+from eventbus.delivery.running_loop import new_sleeper
 from eventbus.delivery.switch_interval import SWITCH_INTERVAL_SECONDS, restore, shorten
 from tests.vocabulary import PATIENCE_SECONDS, run_in_threads
 
