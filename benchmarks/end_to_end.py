@@ -6,6 +6,8 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
+import anyio.lowlevel
+
 from benchmarks import peers
 from benchmarks.rounds import Contest, Round, Rounds, Samples, Scale, elapsed, now
 from benchmarks.workload import (
@@ -22,6 +24,8 @@ from benchmarks.workload import (
 from eventbus import EventBus
 
 __all__ = ["CONTESTS"]
+
+_BURSTS = 100
 
 _KINDS: dict[str, Callable[[], Any]] = {"async": noop_async, "batch": NoopBatches, "sync": noop}
 
@@ -69,6 +73,30 @@ async def _yielding(stack: AsyncExitStack, scale: Scale) -> Rounds:
     return {**await _ours(stack, events, yielding), **peers_}
 
 
+async def _bursts(stack: AsyncExitStack, scale: Scale) -> Rounds:
+    """Publish bursts with one checkpoint between: how many events are published for each that is handled?"""
+    rounds: Rounds = {}
+    for kind, new in _KINDS.items():
+        bus = await stack.enter_async_context(EventBus([new() for _ in range(3)]))
+        rounds[f"eventbus, {kind} handlers"] = _in_bursts(bus, built(scale.events))
+    return rounds
+
+
+def _in_bursts(bus: EventBus, events: Events) -> Round:
+    async def take() -> Samples:
+        before = bus.statistics()
+        for _ in range(_BURSTS):
+            for event in events.each():
+                bus.publish(event)
+            await anyio.lowlevel.checkpoint()
+        report = await bus.drain()
+        published = _BURSTS * events.number * len(report.subscriptions)
+        lost = report.lost - sum(each.lost for each in before.subscriptions.values())
+        return (published / (published - lost),)
+
+    return take
+
+
 async def _slow_peers(stack: AsyncExitStack, scale: Scale) -> Rounds:
     events = built(scale.events // 2)
     return {**await _ours(stack, events), **await peers.slow_end_to_end(stack, events)}
@@ -79,5 +107,6 @@ CONTESTS = [
     Contest("end to end, 3 handlers, prebuilt events", "ns", _prebuilt),
     Contest("end to end, 3 handlers, on trio", "ns", _built, backend="trio"),
     Contest("end to end, 3 handlers, yielding every 10 events", "ns", _yielding),
+    Contest("bursts of 1,000 with a checkpoint between", "published / handled", _bursts, rounds=5),
     Contest("end to end, 3 handlers, slower peers", "ns", _slow_peers, rounds=12),
 ]

@@ -98,6 +98,13 @@ TARGETS = [
         tolerance=3.0,
     ),
     Target(
+        "bursts of 1,000: published / handled",
+        "bursts of 1,000 with a checkpoint between",
+        _ASYNC,
+        1.0,
+        tolerance=1.5,
+    ),
+    Target(
         "1,000 subscriptions to other types / none",
         "publish, subscriptions to other types",
         "1 subscriber, 1,000 to other types",

@@ -8,7 +8,6 @@ from types import TracebackType
 from typing import Generic, Self, cast
 
 import anyio
-import anyio.lowlevel
 
 from eventbus.contracts import EventT
 from eventbus.delivery.doorbell import Doorbell
@@ -17,7 +16,7 @@ from eventbus.delivery.router import Router
 from eventbus.delivery.running_loop import Sleeper, current_loop, new_sleeper
 from eventbus.delivery.statistics import SubscriptionStatistics
 from eventbus.delivery.subscription import Subscription
-from eventbus.delivery.worker import EVENTS_PER_TURN
+from eventbus.delivery.turn import EVENTS_PER_LOOK, Turn
 from eventbus.errors import StreamStateError
 
 __all__ = ["EventStream"]
@@ -36,7 +35,8 @@ class EventStream(Generic[EventT]):
         self._subscription: Subscription | None = None
         self._settled: tuple[object, Doorbell, Sleeper] | None = None  # in the loop it is read in
         self._is_being_read = False
-        self._turn = EVENTS_PER_TURN
+        self._turn = Turn()
+        self._until_look = EVENTS_PER_LOOK
 
     async def __aenter__(self) -> Self:
         """Subscribe."""
@@ -107,10 +107,11 @@ class EventStream(Generic[EventT]):
             anyio.EndOfStream: No event is queued, and none will come: the bus or the stream is closed.
             StreamStateError: The stream has not been opened, or another task is reading it.
         """
-        self._turn -= 1
-        if not self._turn:  # a reader of a full mailbox must not keep the loop to itself
-            self._turn = EVENTS_PER_TURN
-            await anyio.lowlevel.checkpoint()
+        self._until_look -= 1
+        if not self._until_look:  # a reader of a full mailbox must not keep the loop to itself
+            self._until_look = EVENTS_PER_LOOK
+            if self._turn.is_over():
+                await self._turn.give_way()
         while True:
             try:
                 return self.receive_nowait()
@@ -161,6 +162,7 @@ class EventStream(Generic[EventT]):
             self._router.distribute()
             if not (mailbox.contents or mailbox.closed or self._router.queue.is_sealed):
                 await sleeper.sleep()
+                self._turn.begin()
         finally:
             self._is_being_read = False
 

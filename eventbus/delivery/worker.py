@@ -21,7 +21,6 @@ from itertools import repeat
 from typing import Any, TypeAlias, cast
 
 import anyio
-import anyio.lowlevel
 
 from eventbus.delivery.alarm import move_on_after
 from eventbus.delivery.causality import MAX_CHAIN_DEPTH, Call, call_here, depth_here
@@ -35,16 +34,14 @@ from eventbus.delivery.router import Router
 from eventbus.delivery.running_loop import Sleeper, is_cancellation, new_sleeper
 from eventbus.delivery.statistics import SubscriptionState
 from eventbus.delivery.subscription import Subscription
+from eventbus.delivery.turn import EVENTS_PER_LOOK, Turn
 from eventbus.events import Event, EventsLost, SubscriberFailed
 from eventbus.session import leave_all_scopes
 
-__all__ = ["EVENTS_PER_TURN", "FAILURES_BEFORE_QUARANTINE", "Worker"]
+__all__ = ["FAILURES_BEFORE_QUARANTINE", "Worker"]
 
 FAILURES_BEFORE_QUARANTINE = 10
 """After this many handler calls in a row that raised, a subscription is quarantined."""
-
-EVENTS_PER_TURN = 256
-"""After this many events a task yields to the loop's other tasks, even if its handler never waits."""
 
 CALLS_TO_TELL_APART = 256
 """After this many handler calls in a row that have not suspended, the next share one `Call`: nothing that
@@ -77,6 +74,7 @@ class Worker:
         "_raise_on_close",
         "_router",
         "_subscription",
+        "_turn",
     )
 
     def __init__(
@@ -95,6 +93,7 @@ class Worker:
         self._calls_to_tell_apart = CALLS_TO_TELL_APART
         self._call_here: Call = (subscription, 0)  # of depth 0 when the next must not be taken for it
         self._context = copy_context()
+        self._turn = Turn()
 
     async def run(self, doorbell: Doorbell, scope: anyio.CancelScope) -> None:
         """Start the subscriber, hand it its events until no more will come, stop it.
@@ -113,6 +112,7 @@ class Worker:
         try:
             await self._call(subscription.subscriber.start, subscription.bus)
             leave_all_scopes()  # `start` may have left one open
+            self._turn.begin()
             await self._deliver_until_closed(sleeper)
             if not self._is_forked():
                 self._end("ended")
@@ -159,6 +159,7 @@ class Worker:
             if is_last_look:
                 break
             await sleeper.sleep()
+            self._turn.begin()
         return False
 
     def _delivery(self) -> Callable[[], Coroutine[Any, Any, bool]]:
@@ -209,8 +210,7 @@ class Worker:
                     break
             subscription.call = None
             is_spoilt = has_changed_since(context)
-            if is_spoilt or mailbox.contents:
-                await self._yield_to_loop()
+            await self._yield_when_due()
             if is_spoilt:
                 return True
         return False
@@ -220,8 +220,7 @@ class Worker:
         subscription = self._subscription
         mailbox = subscription.mailbox
         while mailbox.contents:
-            if self._deadline.has_passed():  # no handler call may start after it
-                await self._yield_to_loop()
+            await self._yield_when_due()  # also: no handler call may start after the deadline
             batch = mailbox.take_batch(subscription.subscriber.max_batch)
             if not batch:
                 break  # just unsubscribed
@@ -243,7 +242,6 @@ class Worker:
                 self._failures_in_row = 0
             subscription.call = None
             subscription.notify_drains()
-            await self._yield_to_loop()
             if has_changed_since(context):
                 return True
         return False
@@ -253,14 +251,15 @@ class Worker:
         self._subscription.notify_drains()
         if self._router.is_closed:  # no handler call may start after the deadline
             return 0 if self._deadline.has_passed() else 1
-        return self._subscription.events_until_drained(EVENTS_PER_TURN)
+        return self._subscription.events_until_drained(EVENTS_PER_LOOK)
 
-    async def _yield_to_loop(self) -> None:
-        await anyio.lowlevel.checkpoint()
+    async def _yield_when_due(self) -> None:
+        if self._turn.is_over():
+            await self._turn.give_way()
         # The deadline of a close cancels this task at a checkpoint. A handler that never suspends
         # may keep the loop from noticing in time that it has passed.
         while self._deadline.has_passed():
-            await anyio.lowlevel.checkpoint()
+            await self._turn.give_way()
 
     async def _stop(self, scope: anyio.CancelScope) -> None:
         is_late = scope.cancel_called  # then everything is being cancelled, and it has this long left
