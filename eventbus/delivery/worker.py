@@ -73,6 +73,7 @@ class Worker:
         "_pid",
         "_raise_on_close",
         "_router",
+        "_running",
         "_subscription",
         "_turn",
     )
@@ -92,7 +93,7 @@ class Worker:
         self._failures_in_row = 0
         self._calls_to_tell_apart = CALLS_TO_TELL_APART
         self._call_here: Call = (subscription, 0)  # of depth 0 when the next must not be taken for it
-        self._context = copy_context()
+        self._running = self._context = copy_context()  # the one that calls run in, and what it was like
         self._turn = Turn()
 
     async def run(self, doorbell: Doorbell, scope: anyio.CancelScope) -> None:
@@ -137,8 +138,9 @@ class Worker:
         while is_spoilt:
             # A call that changed a context variable has spoilt the context: the next gets a fresh one.
             self._call_here, self._context = (self._subscription, 0), clean
+            self._running = running = clean.copy()
             delivering = self._deliver_until_spoilt(sleeper)
-            is_spoilt = await in_context(clean.copy(), delivering, self._note_suspended)
+            is_spoilt = await in_context(running, delivering, self._note_suspended)
 
     async def _deliver_until_spoilt(self, sleeper: Sleeper) -> bool:
         """Deliver; return True when a call has spoilt the context, and False when no more will come."""
@@ -175,33 +177,36 @@ class Worker:
         """
         subscription = self._subscription
         mailbox = subscription.mailbox
-        call, context = self._call_here, self._context
+        running, call, context = self._running, self._call_here, self._context
         while mailbox.contents:
             subscription.needs_attention = self._failures_in_row > 0  # the rest is looked at here
-            for _ in repeat(None, self._events_until_check()):
+            is_spoilt = False
+            limit = self._events_until_check()
+            # It stays set between two calls: nothing else of this loop runs there.
+            subscription.call = call
+            for _ in repeat(None, limit):
                 try:
                     event: Any = mailbox.take()
                 except IndexError:
                     break  # all taken, or just unsubscribed
-                depth = 1
-                if type(event) is Envelope:
-                    depth += event.depth
-                    event = event.event
-                if self._calls_to_tell_apart or depth != call[1]:
-                    self._call_here = call = (subscription, depth)
+                if self._calls_to_tell_apart or type(event) is Envelope or call[1] != 1:
+                    depth = 1
+                    if type(event) is Envelope:
+                        depth += event.depth
+                        event = event.event
+                    self._call_here = subscription.call = call = (subscription, depth)
                     call_here.set(call)
                     self._context = context = copy_context()
                     self._calls_to_tell_apart -= self._calls_to_tell_apart > 0
-                subscription.call = call
                 try:
                     await handle(event)
-                    is_spoilt = copy_context() != context  # one pointer is compared, until something is set
+                    is_spoilt = running != context  # one pointer is compared, until something is set
                 except BaseException as error:
                     if not is_failure(error):
                         raise
+                    is_spoilt = has_changed_since(context)
                     self._fail(error, [event])
                     break
-                subscription.call = None
                 if subscription.needs_attention:
                     subscription.needs_attention = False
                     self._failures_in_row = 0
@@ -209,7 +214,6 @@ class Worker:
                 if is_spoilt:
                     break
             subscription.call = None
-            is_spoilt = has_changed_since(context)
             await self._yield_when_due()
             if is_spoilt:
                 return True
