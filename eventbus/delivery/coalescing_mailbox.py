@@ -46,6 +46,7 @@ class CoalescingMailbox(Mailbox):
         """Add one entry, and lose the queued one with an equal key."""
         if self.closed or seq <= self._done:
             return
+        self._note_envelope(entry)
         if seq != self._begun[0]:
             self._begun = (seq, self.accepted + 1)
         self.accepted = self._begun[1]

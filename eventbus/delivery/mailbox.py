@@ -28,7 +28,7 @@ from typing import TypeAlias, cast
 
 from eventbus.contracts import Overflow
 from eventbus.delivery.critical_section import CriticalSection
-from eventbus.delivery.entries import Entry, Gap, event_of
+from eventbus.delivery.entries import Entry, Envelope, Gap, event_of
 from eventbus.delivery.taking import taking, taking_last
 from eventbus.delivery.waiting_room import EMPTY_WAITING_ROOM, WaitingRoom
 from eventbus.events import Event
@@ -87,6 +87,7 @@ class Mailbox:
         "capacity",
         "closed",
         "contents",
+        "had_envelopes",
         "high_water",
         "lost",
         "on_ready",
@@ -120,6 +121,7 @@ class Mailbox:
         self.lost = 0
         self.high_water = 0
         self.closed: bool = False
+        self.had_envelopes: bool = False  # ever: looking for them costs a tenth of a batch
         self.waiting_room: WaitingRoom = WaitingRoom() if overflow is Overflow.WAIT else EMPTY_WAITING_ROOM
         self.contents = self._queue
         """Empty when there is nothing to take, neither an event nor a gap."""
@@ -177,7 +179,11 @@ class Mailbox:
     def put_keyed(self, seq: int, entry: Entry, key: Hashable) -> None:
         """Add one entry whose key is known; keys matter to `CoalescingMailbox` only."""
         del key
+        self._note_envelope(entry)
         self.put(seq, (entry,))
+
+    def _note_envelope(self, entry: Entry) -> None:
+        self.had_envelopes = self.had_envelopes or type(entry) is Envelope
 
     def close(self) -> None:
         """Put nothing more, and lose the queued events."""
@@ -300,7 +306,7 @@ class Mailbox:
         count = min(limit, len(self.contents))
         if not self._gaps and self.contents is queue:
             if count < len(queue):
-                return cast("list[Entry]", [queue.popleft() for _ in range(count)])
+                return cast("list[Entry]", list(taking(queue, count)))
             everything = cast("list[Entry]", list(queue))
             queue.clear()
             return everything

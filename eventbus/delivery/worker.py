@@ -205,7 +205,7 @@ class Worker:
                     if not is_failure(error):
                         raise
                     is_spoilt = has_changed_since(context)
-                    self._fail(error, [event])
+                    self._fail(error, [cast("Event", event)])
                     break
                 if subscription.needs_attention:
                     subscription.needs_attention = False
@@ -230,9 +230,9 @@ class Worker:
                 break  # just unsubscribed
             events = cast("list[Event]", batch)
             depth = 0
-            if Envelope in set(map(type, batch)):
+            if mailbox.had_envelopes:
                 events = list(map(event_of, batch))
-                depth = max(each.depth for each in batch if type(each) is Envelope)
+                depth = max((each.depth for each in batch if type(each) is Envelope), default=0)
             subscription.call = call = (subscription, depth + 1)
             call_here.set(call)
             context = copy_context()

@@ -26,7 +26,7 @@ from eventbus import (
     current_session_id,
     session_scope,
 )
-from tests.vocabulary import Tick, Tock, publish
+from tests.vocabulary import Tick, Tock, number, publish
 
 
 async def settle(bus: EventBus) -> None:
@@ -259,6 +259,29 @@ async def test_batches() -> None:
     assert sizes == [10, 10, 5, 1]
     assert [n for batch in batches.batches for n in batch] == list(range(26))
     assert bus.statistics().subscriptions["_Batches"].delivered == 26
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("overflow", [Overflow.DROP_OLDEST, Overflow.COALESCE])
+async def test_batches_with_and_without_events_of_handlers(overflow: Overflow) -> None:
+    """A `Subscriber` with `handle_batch` gets the events of handlers and those of others alike."""
+    batches = _Batches()
+
+    def answer(event: Tock) -> None:
+        bus.publish(Tick(n=event.n))
+
+    async with EventBus([answer]) as bus:
+        options: dict[str, Any] = {"key": number} if overflow is Overflow.COALESCE else {}
+        bus.subscribe(batches, overflow=overflow, **options)
+        for n in range(0, 6, 2):
+            bus.publish(Tock(n=n))
+            await bus.drain()
+            await bus.drain()  # what the handler has published, too
+            publish(bus, n + 1)
+            await bus.drain()
+        failed = bus.statistics().subscriptions["_Batches"].failed
+    assert [n for batch in batches.batches for n in batch] == list(range(6))
+    assert failed == 0
 
 
 @pytest.mark.anyio
