@@ -11,7 +11,6 @@ from __future__ import annotations
 import inspect
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from itertools import groupby
 from typing import cast
 
@@ -121,15 +120,17 @@ class EventQueue:
         return False
 
     def _distribute(self) -> None:
-        self._wake_ups.forget_backlog()
+        self._wake_ups.backlog = -1  # has it looked at again
         if self._batch is not None:
             self._finish(self._batch)
         if self.pending:
             batch: list[Entry] = []
             self._begin(batch)
             # In one call, into a list that is found again: nothing can come between two events.
-            with suppress(IndexError):  # another thread has taken some, while a signal handler here waited
+            try:  # noqa: SIM105 - `suppress` costs as much as the call
                 batch.extend(taking(self.pending, len(self.pending)))
+            except IndexError:  # another thread has taken some, while a signal handler here waited
+                pass
             if self._batch is not batch:
                 self._begin(batch)
             self._finish(batch)
@@ -154,7 +155,8 @@ class EventQueue:
 
     def _put_into_mailboxes(self, batch: list[Entry], kinds: set[type]) -> None:
         seq = self._first
-        routes = {*map(self._common_route, kinds)}
+        # None for a class that is not known yet, and for envelopes, which have their own ways.
+        routes = {*map(self._table.routes.get, kinds)}
         if len(routes) == 1 and (route := routes.pop()) is not None:
             self._put_all(route, seq, batch)
             return
@@ -175,16 +177,16 @@ class EventQueue:
         for subscription in route:
             mailbox = subscription.mailbox
             mailbox.put(first, entries)
-            if mailbox.on_ready is not None:
-                self._wake_ups.schedule(mailbox, mailbox.on_ready)
+            if (on_ready := mailbox.on_ready) is not None:
+                self._wake_ups.schedule(mailbox, on_ready)
 
     def _put_envelope(self, seq: int, entry: Envelope) -> None:
         kept = _kept(entry)
         for subscription in self._table.route_of(type(entry.event)):
             mailbox = subscription.mailbox
             mailbox.put_keyed(seq, kept, entry.keys.get(subscription, entry))
-            if mailbox.on_ready is not None:
-                self._wake_ups.schedule(mailbox, mailbox.on_ready)
+            if (on_ready := mailbox.on_ready) is not None:
+                self._wake_ups.schedule(mailbox, on_ready)
 
 
 def _kept(entry: Entry) -> Entry:

@@ -55,15 +55,16 @@ class RoutingTable:
     Attributes:
         plans: The plan for each class published since the last change. Replaced at each change, not
             cleared: a publisher may be about to store a plan that the change has made wrong.
+        routes: The route of each class that `route_of` was asked for since the last change.
     """
 
-    __slots__ = ("_classes", "_is_closed", "_routes", "_taps", "_wanted", "plans")
+    __slots__ = ("_classes", "_is_closed", "_taps", "_wanted", "plans", "routes")
 
     def __init__(self) -> None:
         self._wanted: dict[type[Event], dict[Subscription, None]] = {}  # a dict: an ordered set
         self._classes: dict[Subscription, tuple[type[Event], ...]] = {}
         self._taps: dict[type[Event], blinker.Signal] = {}
-        self._routes: dict[type, Route] = {}
+        self.routes: dict[type, Route] = {}
         self.reopen()
 
     def reopen(self) -> None:
@@ -115,9 +116,9 @@ class RoutingTable:
 
     def route_of(self, cls: type) -> Route:
         """Return the subscriptions that want a class."""
-        route = self._routes.get(cls)
+        route = self.routes.get(cls)
         if route is None:
-            route = self._routes[cls] = self._wanting(cls)
+            route = self.routes[cls] = self._wanting(cls)
         return route
 
     def _wanting(self, cls: type) -> Route:
@@ -126,5 +127,5 @@ class RoutingTable:
         return tuple(dict.fromkeys(found))
 
     def _forget_routes(self) -> None:
-        self._routes.clear()
+        self.routes.clear()
         self.plans: dict[type, PublishPlan] = {}

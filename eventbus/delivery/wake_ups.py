@@ -26,19 +26,20 @@ class WakeUps:
             of another thread; None leaves it alone.
 
     Attributes:
+        backlog: How many events the woken consumers had to take at the last look; -1 for none yet.
         doorbells: The doorbells.
         ring_threshold: A publisher rings or distributes when more events than this are pending; -1
             once the bus is closed.
     """
 
     __slots__ = (
-        "_backlog",
         "_is_closed",
         "_on_ring",
         "_scheduled",
         "_switch_interval",
         "_users",
         "_woken",
+        "backlog",
         "doorbells",
         "ring_threshold",
     )
@@ -53,8 +54,8 @@ class WakeUps:
         self._is_closed = False
         self._scheduled: deque[Callable[[], None]] = deque()
         self._woken: set[Mailbox] = set()  # their consumers may be at work
-        self._backlog = 0  # how many events were in those mailboxes at the last look
         self._users: dict[object, tuple[Doorbell, int]] = {}  # by loop
+        self.backlog: int = 0
         self.doorbells: tuple[Doorbell, ...] = ()
         self.ring_threshold: int = MAX_PENDING
 
@@ -67,15 +68,13 @@ class WakeUps:
 
     def expect_look(self) -> None:
         """Spare publishers the ring: a loop is about to look at the pending events."""
-        self._set_threshold(MAX_PENDING)
+        if not self._is_closed:
+            self.ring_threshold = MAX_PENDING
 
     def expect_no_look(self) -> None:
         """Have publishers ring: no loop is about to look at the pending events."""
-        self._set_threshold(0 if self.doorbells else MAX_PENDING)
-
-    def _set_threshold(self, threshold: int) -> None:
         if not self._is_closed:
-            self.ring_threshold = threshold
+            self.ring_threshold = 0 if self.doorbells else MAX_PENDING
 
     # Doorbells.
 
@@ -125,12 +124,8 @@ class WakeUps:
                     on_ready()
                 raise
 
-    def forget_backlog(self) -> None:
-        """Have the next `is_backlog_changing` return True if there is a backlog."""
-        self._backlog = -1
-
     def is_backlog_changing(self) -> bool:
         """Whether consumers have taken events since the last call, and have more to take."""
         self._woken = {each for each in self._woken if each.contents and each.on_ready is None}
-        before, self._backlog = self._backlog, sum(map(len, self._woken))
-        return 0 < self._backlog != before
+        before, self.backlog = self.backlog, sum(map(len, self._woken))
+        return 0 < self.backlog != before
