@@ -16,6 +16,7 @@ from benchmarks import (
     oneiric_dag,
     persister,
     publish,
+    subscribing,
 )
 from benchmarks.figures import PAGE, write_table
 from benchmarks.report import as_json, as_svg, as_text
@@ -28,6 +29,7 @@ SHORT = Scale(rounds=5, events=1_000, seconds=0.05, is_short=True)
 
 CONTESTS = [
     *publish.CONTESTS,
+    *subscribing.CONTESTS,
     *end_to_end.CONTESTS,
     *latency.CONTESTS,
     *contended.CONTESTS,

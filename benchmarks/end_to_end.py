@@ -15,13 +15,14 @@ from benchmarks.workload import (
     NoopBatches,
     Pace,
     built,
+    in_turn,
     noop,
     noop_async,
     prebuilt,
     until_handled,
     yielding,
 )
-from eventbus import EventBus
+from eventbus import Event, EventBus
 
 __all__ = ["CONTESTS"]
 
@@ -73,6 +74,19 @@ async def _yielding(stack: AsyncExitStack, scale: Scale) -> Rounds:
     return {**await _ours(stack, events, yielding), **peers_}
 
 
+async def _two_classes(stack: AsyncExitStack, scale: Scale) -> Rounds:
+    async def handle(event: Event) -> None:
+        del event
+
+    bus = await stack.enter_async_context(EventBus())
+    for _ in range(3):
+        bus.subscribe(handle, Event)
+    return {
+        "one class": until_handled(bus.publish, prebuilt(scale.events), bus.drain),
+        "two classes in turn": until_handled(bus.publish, in_turn(scale.events), bus.drain),
+    }
+
+
 async def _bursts(stack: AsyncExitStack, scale: Scale) -> Rounds:
     """Publish bursts with one checkpoint between: how many events are published for each that is handled?"""
     rounds: Rounds = {}
@@ -107,6 +121,7 @@ CONTESTS = [
     Contest("end to end, 3 handlers, prebuilt events", "ns", _prebuilt),
     Contest("end to end, 3 handlers, on trio", "ns", _built, backend="trio"),
     Contest("end to end, 3 handlers, yielding every 10 events", "ns", _yielding),
+    Contest("end to end, two classes in turn", "ns", _two_classes),
     Contest("bursts of 1,000 with a checkpoint between", "published / handled", _bursts, rounds=5),
     Contest("end to end, 3 handlers, slower peers", "ns", _slow_peers, rounds=12),
 ]

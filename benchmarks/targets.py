@@ -66,7 +66,9 @@ _PREBUILT = "end to end, 3 handlers, prebuilt events"
 _ASYNC, _BATCH = "eventbus, async handlers", "eventbus, batch handlers"
 _WRITE = "encode_lines and os.write, 512 at a time"
 _START, _MANY = "start of a command", "commands over many segments"
-_CPU = "publish across threads, processor time"
+_YIELDING = "end to end, 3 handlers, yielding every 10 events"
+_DEQUES = "deque and asyncio.Event fan-out"
+_CPU, _WALL = "publish across threads, processor time", "publish across threads, wall time"
 
 TARGETS = [
     Target("publish to 3 / blinker's send", "publish to 3", "eventbus", 0.25, "blinker"),
@@ -78,24 +80,33 @@ TARGETS = [
         "blinker",
         tolerance=_ONLY_SHOWN,
     ),
-    Target("3 async handlers / bare loop", _END, _ASYNC, 2.0, "bare loop"),
+    Target("3 async handlers / bare loop", _END, _ASYNC, 1.8, "bare loop"),
     Target(
-        "3 async handlers, prebuilt / bare loop", _PREBUILT, _ASYNC, 2.0, "bare loop", tolerance=_ONLY_SHOWN
+        "3 async handlers, prebuilt / bare loop", _PREBUILT, _ASYNC, 3.2, "bare loop", tolerance=_ONLY_SHOWN
     ),
     Target(
         "3 async handlers, on trio / bare loop", "end to end, 3 handlers, on trio", _ASYNC, 2.0, "bare loop"
     ),
-    Target("3 batch handlers / bare loop", _END, _BATCH, 1.0, "bare loop", tolerance=3.0),
+    Target("3 batch handlers / bare loop", _END, _BATCH, 1.3, "bare loop", tolerance=3.0),
     Target(
         "3 batch handlers, prebuilt / bare loop", _PREBUILT, _BATCH, 1.0, "bare loop", tolerance=_ONLY_SHOWN
     ),
+    Target("3 async handlers, yielding / bare loop", _YIELDING, _ASYNC, 2.0, "bare loop", tolerance=3.0),
+    Target("3 async handlers, yielding / bare tasks", _YIELDING, _ASYNC, 1.2, _DEQUES, tolerance=3.0),
     Target(
-        "3 async handlers, yielding / bare loop",
-        "end to end, 3 handlers, yielding every 10 events",
-        _ASYNC,
+        "two classes in turn / one class",
+        "end to end, two classes in turn",
+        "two classes in turn",
+        1.1,
+        "one class",
+    ),
+    Target(
+        "one event in an idle loop / asyncio.Queue",
+        "latency in one loop, idle",
+        "eventbus",
         2.0,
-        "bare loop",
-        tolerance=3.0,
+        "asyncio.Queue",
+        tolerance=4.0,
     ),
     Target(
         "bursts of 1,000: published / handled",
@@ -132,6 +143,27 @@ TARGETS = [
         "bus in its own thread, publishing threads: 1",
         1.5,
         "same thread",
+    ),
+    *(
+        Target(f"from a thread, bus in {where}, wall time / same thread", _WALL, entry, 2.0, "same thread")
+        for where, entry in (
+            ("a loop", "bus in a loop, publishing threads: 1"),
+            ("its own", "bus in its own thread, publishing threads: 1"),
+        )
+    ),
+    Target(
+        "subscribe among 10,000 / among 100",
+        "subscribe and unsubscribe",
+        "10,000 others",
+        2.0,
+        "100 others",
+    ),
+    Target(
+        "replay=10 of 1,000,000 / of 1,000",
+        "subscribe with replay=10, and unsubscribe",
+        "a history of 1,000,000",
+        1.5,
+        "a history of 1,000",
     ),
     Target(
         "1 of 5 subscribers hung / 5 healthy",

@@ -16,7 +16,9 @@ __all__ = [
     "NoopBatches",
     "Pace",
     "Ticked",
+    "Tocked",
     "built",
+    "in_turn",
     "no_wait",
     "noop",
     "noop_async",
@@ -30,6 +32,12 @@ __all__ = [
 
 class Ticked(Event, frozen=True, kw_only=True):
     """The event of the benchmarks."""
+
+    number: int = 0
+
+
+class Tocked(Event, frozen=True, kw_only=True):
+    """An event of another class."""
 
     number: int = 0
 
@@ -50,6 +58,12 @@ def prebuilt(count: int) -> Events:
 def built(count: int, build: Callable[..., object] = Ticked) -> Events:
     """Return events that are built during the measurement."""
     return Events(count, lambda: (build(number=number) for number in range(count)))
+
+
+def in_turn(count: int) -> Events:
+    """Return events of two classes in turn, built before the measurement."""
+    events = [(Ticked, Tocked)[number % 2](number=number) for number in range(count)]
+    return Events(count, lambda: events)
 
 
 def noop() -> Callable[[Ticked], None]:
