@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from time import monotonic
-
 import anyio.lowlevel
+
+from eventbus.delivery.clock import elapsed_seconds
 
 __all__ = ["EVENTS_PER_LOOK", "TURN_SECONDS", "Turn"]
 
@@ -29,11 +29,11 @@ class Turn:
 
     def begin(self) -> None:
         """Begin a turn: the task has just waited."""
-        self._end = monotonic() + TURN_SECONDS
+        self._end = elapsed_seconds() + TURN_SECONDS
 
     def is_over(self) -> bool:
         """Whether the others are due."""
-        return monotonic() >= self._end
+        return elapsed_seconds() >= self._end
 
     async def give_way(self) -> None:
         """Yield to the loop's other tasks, and begin the next turn."""

@@ -41,7 +41,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(turn, "monotonic", clock)
+    monkeypatch.setattr(turn, "elapsed_seconds", clock)
     return clock
 
 
