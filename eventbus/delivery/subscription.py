@@ -210,9 +210,10 @@ class Subscription:
                     drain.note_handled()
 
     def events_until_drained(self, limit: int) -> int:
-        """Return after how many events the next drain is to be notified, from 1 to `limit`."""
+        """Notify drains, and return after how many events the next is to be notified, from 1 to `limit`."""
         if not self._drains:
             return limit
+        self.notify_drains()
         done = self.mailbox.accepted - len(self.mailbox)
         left = min((target - done for target, _ in tuple(self._drains)), default=limit)
         return max(1, min(left, limit))

@@ -157,6 +157,7 @@ class Worker:
             mailbox.on_ready = subscription.wake
             if mailbox.contents:
                 mailbox.on_ready = None  # not at rest
+                await self._yield_when_due()
                 continue
             if is_last_look:
                 break
@@ -214,7 +215,8 @@ class Worker:
                 if is_spoilt:
                     break
             subscription.call = None
-            await self._yield_when_due()
+            if is_spoilt or mailbox.contents:
+                await self._yield_when_due()
             if is_spoilt:
                 return True
         return False
@@ -252,10 +254,10 @@ class Worker:
 
     def _events_until_check(self) -> int:
         """Notify the drains that are done; return after how many events to check again."""
-        self._subscription.notify_drains()
+        limit = self._subscription.events_until_drained(EVENTS_PER_LOOK)
         if self._router.is_closed:  # no handler call may start after the deadline
             return 0 if self._deadline.has_passed() else 1
-        return self._subscription.events_until_drained(EVENTS_PER_LOOK)
+        return limit
 
     async def _yield_when_due(self) -> None:
         if self._turn.is_over():
