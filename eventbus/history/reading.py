@@ -154,10 +154,10 @@ class Reader:
         return events
 
     def _records_at_once(self, block: Block, lines: list[tuple[int, bytes]]) -> list[Record] | None:
-        numbers = canonical_numbers(lines)
-        events = None if numbers is None else self._decode_at_once(block)
-        if numbers is None or events is None:
+        events = self._decode_at_once(block)
+        if events is None:
             return None
+        numbers = canonical_numbers(lines) or self._numbers(lines)
         self.seq = numbers[-1]
         segment = self.segment
         bus_id, pid, path = segment.bus_id, segment.pid, segment.path
@@ -165,6 +165,14 @@ class Reader:
             Record(bus_id=bus_id, pid=pid, seq=seq, event=event, path=path, offset=offset, line=line)
             for seq, event, (offset, line) in zip(numbers, events, lines, strict=True)
         ]
+
+    def _numbers(self, lines: list[tuple[int, bytes]]) -> list[int]:
+        latest, numbers = self.seq, list[int]()
+        for _, line in lines:
+            number, _ = record_number(line)
+            latest = latest + 1 if number is None else number
+            numbers.append(latest)
+        return numbers
 
     def _record(self, seq: int | None, event: Event, offset: int, line: bytes) -> Record:
         self.seq = self.seq + 1 if seq is None else seq

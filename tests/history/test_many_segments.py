@@ -19,6 +19,7 @@ from eventbus.history.record_lines import canonical_numbers, record_number
 from eventbus.history.segment_files import segments_by_writer
 from eventbus.history.selection import Selection
 from eventbus.history.session_history import SessionHistory
+from tests.history.log_examples import Segments, stored
 
 SEGMENTS = 12
 
@@ -120,3 +121,11 @@ def test_numbers_of_a_block_are_those_of_its_lines(lines: list[tuple[int, bytes]
     assert together is None or together == [record_number(line)[0] for _, line in lines]
     ordinary = [(0, b'{"seq":%d,"x":1}' % number) for number, _ in enumerate(lines)]
     assert canonical_numbers(ordinary) == (list(range(len(lines))) or None)
+
+
+def test_numbers_of_another_form_are_read(tmp_path: Path, segment: Segments) -> None:
+    """A record without a number has the one after the record before it; spaces in a line change nothing."""
+    first, second, third = (stored(number) for number in (3, 7, 9))
+    lines = [first, second.replace(b'{"seq":7,', b"{"), third.replace(b'"seq":9,', b' "seq" : 9, ')]
+    segment(b"".join(lines))
+    assert [record.seq for record in EventLog(tmp_path).records()] == [3, 4, 9]
