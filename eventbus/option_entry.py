@@ -32,7 +32,10 @@ class Option(msgspec.Struct, frozen=True):
 
 def leads_outside(path: Path, project: Path) -> bool:
     """Return True if a path is not within a project, once links are followed."""
-    real, root = os.path.realpath(path), os.path.realpath(project)
+    try:
+        real, root = os.path.realpath(path), os.path.realpath(project)
+    except OSError:  # the working directory is gone, and with it the project that is relative to it
+        return False
     return real != root and not real.startswith(os.path.join(root, ""))  # noqa: PTH118 - text is compared
 
 

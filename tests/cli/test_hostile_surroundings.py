@@ -91,7 +91,7 @@ def test_a_wrong_setting_is_the_only_one_in_the_hint(cli: Program) -> None:
     """The hint about a wrong setting names that setting only."""
     ended = cli("run", "--", "true", EVENTBUS_PROGRESS="bogus")
     assert ended.returncode == 2
-    assert "Give progress one of auto" in ended.stderr
+    assert "Give EVENTBUS_PROGRESS one of auto" in ended.stderr
     assert "keep_days" not in ended.stderr
 
 
