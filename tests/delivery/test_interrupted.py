@@ -230,7 +230,7 @@ def test_closed_in_a_signal_handler_at_every_step_of_a_ring() -> None:
     for k in itertools.count():
         with EventBus([ignore]) as bus:
             it = Strike(k, partial(_close_on_time, bus), (doorbell.__file__, switch_interval.__file__))
-            it.during(lambda bus=bus: bus.publish(Tick()))
+            it.during(partial(bus.publish, Tick()))
         if not it.has_struck:
             break
     assert k >= 10
