@@ -6,13 +6,12 @@ by `Task.cancel`, as `asyncio.timeout` does. Rejected: an anyio task group for b
 must be left in the task that entered it. So must every scope of trio, which has nothing else to cancel
 a body with: there it is a task group.
 
-A forked child is a copy of the parent's tasks, also of a block's body, which it may leave. The host there
-is not ended like one of its own: nothing is stopped or reported that is the parent's.
+A forked child that leaves its copy of the body does not wait for the host: it would have to run its copy of
+the loop, which shares the kernel's wake-ups with the parent's.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -42,27 +41,20 @@ class Block(Protocol):
         ...
 
 
-async def begin_block(serve: _Serve, abandon: Callable[[], None], name: str) -> Block:
-    """Run a host in the running loop, for the body that the calling task is about to run.
-
-    Args:
-        serve: The host's function.
-        abandon: Ends it in a forked child.
-        name: The name of its task.
-    """
+async def begin_block(serve: _Serve, name: str) -> Block:
+    """Run a host in the running loop, for the body that the calling task is about to run."""
     if not is_under_trio():
         return _AsyncioBlock(serve, name)
     tasks = anyio.create_task_group()
     await tasks.__aenter__()
     tasks.start_soon(serve, name=name)
-    return _TrioBlock(tasks, abandon)
+    return _TrioBlock(tasks)
 
 
 class _AsyncioBlock:
     def __init__(self, serve: _Serve, name: str) -> None:
         import asyncio  # noqa: PLC0415 - here, where a loop runs and it is loaded
 
-        self._pid = os.getpid()
         self._loop = asyncio.get_running_loop()
         self._body = asyncio.current_task()
         self._is_cancelled = False
@@ -75,8 +67,6 @@ class _AsyncioBlock:
     async def end(self, error: BaseException | None) -> bool:
         import asyncio  # noqa: PLC0415 - see `__init__`
 
-        if self._pid != os.getpid():
-            return False  # no loop runs here; if it is ended, it cancels the host
         if self._loop is not asyncio.get_running_loop():
             return False  # the close has waited for the host, as long as it may
         await _outlast(self._host)
@@ -91,10 +81,8 @@ class _AsyncioBlock:
 
 
 class _TrioBlock:
-    def __init__(self, tasks: anyio.abc.TaskGroup, abandon: Callable[[], None]) -> None:
+    def __init__(self, tasks: anyio.abc.TaskGroup) -> None:
         self._tasks = tasks
-        self._abandon = abandon
-        self._pid = os.getpid()
         self._body = anyio.get_current_task()
 
     def cancel(self) -> None:
@@ -106,9 +94,7 @@ class _TrioBlock:
                 "trio lets only the task that entered an `async with` block leave it. The bus is closed; "
                 "enter it in the task that leaves it, or with a plain `with`"
             )
-        if self._pid != os.getpid():
-            self._abandon()
-        elif error is not None and self._tasks.cancel_scope.cancel_called and is_cancellation(error):
+        if error is not None and self._tasks.cancel_scope.cancel_called and is_cancellation(error):
             return bool(await self._tasks.__aexit__(type(error), error, None))
         # Without the body's exception, which would come out wrapped in a group.
         await self._tasks.__aexit__(None, None, None)

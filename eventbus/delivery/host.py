@@ -61,7 +61,6 @@ class Host:
         self._settled: tuple[Doorbell, Sleeper] | None = None
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None  # why its thread could not begin to serve
-        self._scope: anyio.CancelScope | None = None
         self._pid = os.getpid()
 
     def start_thread(self) -> None:
@@ -119,11 +118,6 @@ class Host:
         if self._settled is not None:
             self._settled[0].ring_again()
 
-    def abandon(self) -> None:
-        """End the copy of `serve` that a forked child has; only in its loop."""
-        if self._scope is not None:
-            self._scope.cancel()
-
     async def serve(self, ready: Latch) -> None:
         """Run subscriptions until the bus closes, then drain them.
 
@@ -136,7 +130,7 @@ class Host:
         doorbell, sleeper = self.settle_here()
         alarm = Alarm()
         try:
-            with anyio.CancelScope(shield=True) as self._scope:
+            with anyio.CancelScope(shield=True):
                 async with anyio.create_task_group() as tasks:
                     ready.open()
                     while True:

@@ -63,7 +63,6 @@ class Lifecycle:
         self._bus = bus
         self._router = router
         self._token: Token[EventSink | None] | None = None
-        self._parents_block: Block | None = None
         self._begin()
         _lifecycles.add(self)
 
@@ -102,7 +101,7 @@ class Lifecycle:
                 f"no loop runs here ({error}): the bus is closed. Enter a new one in a task, "
                 "or with a plain `with`"
             ) from error
-        self._block = await begin_block(partial(host.serve, Latch()), host.abandon, f"{self._bus.name}-host")
+        self._block = await begin_block(partial(host.serve, Latch()), f"{self._bus.name}-host")
         self._token = current_bus.push(self._bus)
 
     def leave(self) -> None:
@@ -114,11 +113,7 @@ class Lifecycle:
     async def end_block(self, error: object) -> bool:
         """Wait for the host of `enter_here`, after the close; return whether the body's `error` is ours."""
         raised = error if isinstance(error, BaseException) else None
-        if self._block is None:  # perhaps it is left in a forked child
-            return self._parents_block is not None and await self._parents_block.end(raised)
-        is_ours = await self._block.end(raised)
-        self._block = None
-        return is_ours
+        return self._block is not None and await self._block.end(raised)
 
     def add(self, subscription: Subscription) -> None:
         """Run a subscription that has been attached, if the bus has been entered."""
@@ -329,7 +324,6 @@ class Lifecycle:
         A bus whose close had ended stays closed.
         """
         has_ended, report = self._ended.is_open(), self.report
-        self._parents_block = self._block or self._parents_block  # its body may be left here, too
         self._router.reset_after_fork(was_running=self.is_running)
         self._begin()
         if has_ended:

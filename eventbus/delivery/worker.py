@@ -118,9 +118,8 @@ class Worker:
             if not self._is_forked():
                 self._end("ended")
         except BaseException as error:  # it harms no other subscription
-            if self._is_forked():
-                raise
-            self._end_for(error, scope)
+            if not self._is_forked():
+                self._end_for(error, scope)
             if is_cancellation(error) and scope.cancel_called:
                 raise  # a group is not passed on: it may contain failures, too
         finally:

@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from eventbus import BusStateError, Event, EventBus
-from tests.vocabulary import publish
+from tests.vocabulary import publish, until
 
 Got = list[Event]
 Left = Callable[[EventBus], Awaitable[None]]
@@ -143,3 +143,32 @@ def test_left_in_another_task_under_trio() -> None:
     trio.run(main)
     assert len(got) == 1
     assert "trio lets only the task that entered" in str(errors[0])
+
+
+@pytest.mark.anyio
+async def test_a_handler_that_shields_itself_delays_leaving() -> None:
+    """A handler that shields itself from cancellation does not delay `aclose`, but it does delay leaving an
+    `async with` block.
+    """
+    is_inside, is_over, has_ended = False, False, False
+
+    async def shield(_: Event) -> None:
+        nonlocal is_inside, has_ended
+        is_inside = True
+        with anyio.CancelScope(shield=True):
+            await until(lambda: is_over)
+        has_ended = True
+
+    async def end_soon() -> None:
+        nonlocal is_over
+        await anyio.sleep(0.15)  # longer than an `aclose` after its deadline
+        is_over = True
+
+    async with anyio.create_task_group() as tasks:
+        async with EventBus([shield]) as bus:
+            publish(bus, 1)
+            await until(lambda: is_inside)
+            assert not (await bus.aclose(0)).complete
+            assert not has_ended
+            tasks.start_soon(end_soon)
+        assert has_ended

@@ -17,6 +17,7 @@ import pytest
 
 import eventbus
 from eventbus import Event, EventBus, EventsLost, EventStream, Overflow
+from eventbus.delivery import doorbell, event_queue, switch_interval
 from eventbus.delivery.wake_ups import MAX_PENDING
 from tests.vocabulary import PATIENCE_SECONDS, Tick, Tock, Word, ignore, number, opened, read, words
 
@@ -30,9 +31,10 @@ class Struck(BaseException):
 class Strike:
     """Calls a function at the k-th line, call or return in eventbus's code, in this thread."""
 
-    def __init__(self, k: int, function: Callable[[], object]) -> None:
+    def __init__(self, k: int, function: Callable[[], object], sources: tuple[str, ...] = (SOURCES,)) -> None:
         self._left = k
         self._function = function
+        self._sources = sources
 
     @property
     def has_struck(self) -> bool:
@@ -42,7 +44,7 @@ class Strike:
     def __call__(self, frame: Any, what: str, argument: object) -> Any:
         """Trace; see `sys.settrace`."""
         # What is raised while a generator is closed early comes out of it as a warning.
-        if not frame.f_code.co_filename.startswith(SOURCES) or frame.f_code.co_name == "<genexpr>":
+        if not frame.f_code.co_filename.startswith(self._sources) or frame.f_code.co_name == "<genexpr>":
             return None
         if what in ("call", "line", "return"):
             self._left -= 1
@@ -220,6 +222,59 @@ def test_closed_in_a_signal_handler(what: str, timeout: float | None, stride: in
         assert all(seconds < 2 for seconds in took)
         if not it.has_struck:
             break
+
+
+def test_closed_in_a_signal_handler_at_every_step_of_a_ring() -> None:
+    """The same, at every line of a ring for the loop of another thread, which the close has to ring, too."""
+    k = 0
+    for k in itertools.count():
+        with EventBus([ignore]) as bus:
+            it = Strike(k, partial(_close_on_time, bus), (doorbell.__file__, switch_interval.__file__))
+            it.during(partial(bus.publish, Tick()))
+        if not it.has_struck:
+            break
+    assert k >= 10
+
+
+def test_closed_in_a_signal_handler_at_every_step_of_a_distribution() -> None:
+    """The same, at every line of a distribution, which the loop of the subscribers then finishes."""
+    k = 0
+    for k in itertools.count():
+        got: list[int] = []
+        with EventBus() as bus:
+            go_on = _handle_slowly(bus, got)
+            it = Strike(k, partial(_close_on_time, bus, go_on), (event_queue.__file__,))
+            it.during(bus.statistics)
+            go_on.set()
+        assert got == list(range(6))
+        if not it.has_struck:
+            break
+    assert k >= 10
+
+
+def _handle_slowly(bus: EventBus, got: list[int]) -> threading.Event:
+    """Have events handled once the returned event is set; five are pending, and one is being handled."""
+    is_handling, go_on = threading.Event(), threading.Event()
+
+    def handle(event: Tick) -> None:
+        is_handling.set()
+        go_on.wait(PATIENCE_SECONDS)
+        got.append(event.n)
+
+    bus.subscribe(handle, Tick)
+    bus.publish(Tick(n=0))
+    assert is_handling.wait(PATIENCE_SECONDS)
+    for n in range(1, 6):
+        bus.publish(Tick(n=n))
+    return go_on
+
+
+def _close_on_time(bus: EventBus, go_on: threading.Event | None = None) -> None:
+    if go_on is not None:
+        go_on.set()
+    began = time.monotonic()
+    assert bus.close(1).complete
+    assert time.monotonic() - began < 0.9
 
 
 def _ignoring_closed(operation: Callable[[EventBus], object], bus: EventBus) -> None:
