@@ -9,7 +9,6 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 from eventbus import __version__
-from eventbus.cli.agent_hook import run_hook
 from eventbus.cli.exit_codes import OK, PROBLEMS, USAGE, CommandError, defect, error_line
 from eventbus.cli.standard_streams import make_streams_sound, settle_streams
 from eventbus.errors import PluginError, SettingsError
@@ -35,9 +34,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     make_streams_sound()
     words = sys.argv[1:] if arguments is None else list(arguments)
-    code = run_hook() if words == _HOOK else _ended(words)
+    code = _run_hook() if words == _HOOK else _ended(words)
     settle_streams()
     return code
+
+
+def _run_hook() -> int:
+    from eventbus.cli.agent_hook import run_hook  # noqa: PLC0415 - no other command needs it
+
+    return run_hook()
 
 
 def _ended(arguments: Sequence[str]) -> int:

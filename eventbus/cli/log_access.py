@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import os
-import sys
-from contextlib import suppress
 from pathlib import Path
 
 from eventbus.cli.exit_codes import NOT_FOUND, PROBLEMS, CommandError
-from eventbus.events.printable import printable
+from eventbus.cli.notes import note
 from eventbus.history import Damage, EventLog
 from eventbus.settings import load_settings
 
 __all__ = ["DamageNotes", "log_directory", "note", "open_log"]
 
-_MAX_NOTE = 1_000
 _MAX_NOTES = 20
 
 
@@ -79,9 +76,3 @@ def _check_access(directory: Path) -> None:
     except OSError as error:
         problem = f"the log in {directory} cannot be read: {error.strerror or error}"
         raise CommandError(problem, "read it as its owner, or change its permissions", PROBLEMS) from error
-
-
-def note(text: str) -> None:
-    """Print a note, which is not part of the result: where it cannot be printed, the command goes on."""
-    with suppress(OSError):
-        print(printable(f"note: {text}", _MAX_NOTE), file=sys.stderr)

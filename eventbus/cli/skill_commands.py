@@ -21,7 +21,7 @@ from eventbus.cli.child_process import blocked_signals, start_child, wait_for_ch
 from eventbus.cli.exit_codes import NOT_FOUND, OK, PROBLEMS, USAGE, CommandError
 from eventbus.cli.gitignore import create_ignored_directory
 from eventbus.cli.humanize import duration
-from eventbus.cli.log_access import note
+from eventbus.cli.notes import note
 from eventbus.cli.options import AsJson, LogDirectory, SessionId, settings_with
 from eventbus.detached_skills import DetachedSkills, session_of_terminal, tag_of_invocation
 from eventbus.events import Event, SkillCompleted, SkillStarted

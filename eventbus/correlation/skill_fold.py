@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -93,7 +93,8 @@ class SkillFold(msgspec.Struct, gc=False):
     def skill_completed(self, event: SkillCompleted) -> bool:
         """Fold the end of an invocation, completed or abandoned."""
         invocation = self._invocation(event.invocation_id)
-        if invocation.ended is not None:
+        if invocation.ended is not None:  # a repeat, or one of two processes that ended it at once
+            self._keep(invocation, event.timestamp, event.follow_up_actions)
             return False
         invocation.ended = event if self.keeps_records else True
         self.ended += 1
@@ -116,12 +117,16 @@ class SkillFold(msgspec.Struct, gc=False):
         invocation = self._invocation(event.invocation_id)
         if not invocation.started and not invocation.ended:
             self._begin_unseen(invocation, event)
-        if self.keeps_records:
-            invocation.follow_ups = invocation.follow_ups or {}
-            if len(invocation.follow_ups) < _MAX_FOLLOW_UPS:
-                invocation.follow_ups[event.timestamp, event.action] = None
+        self._keep(invocation, event.timestamp, (event.action,))
         self._put(event.invocation_id, invocation)
         return False
+
+    def _keep(self, invocation: _Invocation, time: datetime, actions: Iterable[str]) -> None:
+        if self.keeps_records:
+            invocation.follow_ups = invocation.follow_ups or {}
+            for action in actions:
+                if len(invocation.follow_ups) < _MAX_FOLLOW_UPS:
+                    invocation.follow_ups[time, action] = None
 
     def _begin_unseen(self, invocation: _Invocation, event: SkillFollowedUp) -> None:
         if invocation.seen is None or event.timestamp < invocation.seen.timestamp:

@@ -151,11 +151,14 @@ def test_two_ends_at_once_count_once(cli: Program, log: Path) -> None:
     uses = one.find(id_), other.find(id_)
     assert uses[0] is not None
     assert uses[1] is not None
-    assert one.end(uses[0])
-    assert other.end(uses[1], completed=False, error_type="Timeout")
+    assert one.end(uses[0], follow_up_actions=["git commit", "git tag"])
+    assert other.end(
+        uses[1], completed=False, follow_up_actions=["git tag", "git push"], error_type="Timeout"
+    )
     assert len(stored(log, SkillCompleted)) == 2
     session = session_in(log)
     assert (session.skills, session.skills_ended, session.skills_completed) == (1, 1, 1)
+    assert session.skill_invocations[0]["follow_up_actions"] == ["git commit", "git tag", "git push"]
     assert json.loads(cli("stats", "--json").stdout)["skills_ended"] == 1
 
 
