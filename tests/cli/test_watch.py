@@ -26,6 +26,7 @@ from eventbus.events import (
     NodeProgress,
     NodeStarted,
     SessionLinked,
+    SkillCompleted,
     SkillStarted,
     WorkflowCompleted,
     WorkflowStarted,
@@ -202,6 +203,20 @@ def test_a_session_that_has_ended_is_shown_at_once(cli: Program, tmp_path: Path)
         cli("watch", "--once", "--dir", empty).stdout,
         cli("watch", "no", "--dir", tmp_path).returncode,
     ) == ("", 3)
+
+
+def test_a_detached_skill_is_waited_for(tmp_path: Path) -> None:
+    """A session is not over while a skill is open that another process will end, as one of an agent."""
+    named: dict[str, Any] = {"session_id": "s1", "skill_name": "k", "invocation_id": "i"}
+    log_of(tmp_path, SkillStarted(**named, metadata={"detached": True}))
+    log = EventLog(tmp_path)
+    watched = WatchedSession(log, "s1")
+    for outcome in ("open", "succeeded"):
+        for record in log.records():
+            watched.add(record)
+        assert watched.is_over() is (outcome == "succeeded")
+        assert [each.outcome for each in watched.view.skills.values()] == [outcome]
+        log_of(tmp_path, SkillCompleted(**named), bus="b1")
 
 
 def test_a_record_that_comes_twice_is_folded_once(tmp_path: Path) -> None:
