@@ -32,8 +32,8 @@ _SESSION_VARIABLE = "EVENTBUS_SESSION_ID"
 _MAX_INPUT = 64 * 1024 * 1024
 _MAX_NOTE = 300
 _WANTED = (
-    "agent_id", "command", "command_name", "expansion_type", "hook_event_name", "name", "prompt", "reason",
-    "session_id", "tool_input", "tool_name", "tool_use_id",
+    "agent_id", "command", "command_name", "expansion", "expansion_type", "hook_event_name", "name", "prompt",
+    "reason", "session_id", "tool_input", "tool_name", "tool_use_id",
 )  # fmt: skip
 _IS_SET = re.compile(rb"(?m)^[ \t]*(?:export[ \t]+)?EVENTBUS_SESSION_ID=")
 _RECENT = 8

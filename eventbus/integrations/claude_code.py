@@ -49,7 +49,7 @@ _JOB_TOOL = re.compile(r"mcp__.+__(?:execute_crackerjack|crackerjack_execute)")
 _JOB_ID = re.compile(r'"job_id\\*"\s*:\s*\\*"([\w-]{1,64})\\*"')
 _MAX_DEPTH = 6
 _NAMES = ("skill", "name", "command", "skill_name")
-_COMMAND_NAMES = ("command_name", "command", "name")
+_COMMAND_NAMES = ("command_name", "command", "expansion", "name")
 _NAME = re.compile(r"/?([A-Za-z0-9_][\w.:@+-]{0,127})(?=\s|$)")
 _TYPED = re.compile(
     r"(?:<command-message>[^<]*</command-message>\s*)?(?:<command-name>)?/([A-Za-z0-9_][\w.:@+-]{0,127})(?=\s|$|</)"
@@ -233,13 +233,19 @@ def _typed(fields: _Fields) -> str:
 
 
 def _first_name(given: object, keys: Iterable[str]) -> str:
-    """Return the name of a skill in a tool's input, without its arguments."""
-    values = [cast("_Fields", given).get(key) for key in keys] if isinstance(given, Mapping) else [given]
-    for value in values:
+    """Return the name of a skill in a tool's input, or in an object in it, without its arguments."""
+    values = _values(given, keys) if isinstance(given, Mapping) else [given]
+    inner = [each for value in values if isinstance(value, Mapping) for each in _values(value, keys)]
+    for value in (*values, *inner):
         match = _NAME.match(value.lstrip()) if isinstance(value, str) else None
         if match:
             return match[1]
     return ""
+
+
+def _values(given: object, keys: Iterable[str]) -> list[object]:
+    fields = cast("_Fields", given)
+    return [fields.get(key) for key in keys]
 
 
 def _text(fields: Mapping[Any, Any], key: str, *, limit: int | None = _MAX_ID) -> str:

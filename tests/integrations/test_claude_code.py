@@ -56,6 +56,8 @@ SHAPES: list[tuple[dict[str, Any], tuple[str, str, bool, tuple[str, ...]]]] = [
     ),
     (hook("UserPromptExpansion", command_name="/docs"), ("docs", "none", True, ())),
     (hook("UserPromptExpansion", command="docs private"), ("docs", "none", True, ())),
+    (hook("UserPromptExpansion", command={"name": "docs", "args": "private"}), ("docs", "none", True, ())),
+    (hook("UserPromptExpansion", expansion={"command_name": "/docs"}), ("docs", "none", True, ())),
     (hook("UserPromptExpansion", prompt="/docs private"), ("docs", "none", True, ())),
     (hook("UserPromptExpansion", expansion_type="mcp_prompt", command_name="docs"), ("", "none", True, ())),
     (hook("UserPromptSubmit", prompt="/docs private"), ("docs", "none", True, ())),
@@ -308,6 +310,42 @@ def test_a_skill_that_could_not_be_loaded() -> None:
     ended = agent.events[-1]
     assert isinstance(ended, SkillCompleted)
     assert ended.error_type == "SkillNotLoaded"
+
+
+@st.composite
+def reports(draw: st.DrawFn) -> dict[str, Any]:
+    """Draw a report of one of few skills, agents and calls."""
+    skill = draw(st.sampled_from(["docs", "review"]))
+    fields = {
+        "tool_name": "Skill",
+        "tool_input": {"skill": skill},
+        "command_name": skill,
+        "prompt": f"/{skill} private",
+        "agent_id": draw(st.sampled_from(["", "a1"])),
+        "tool_use_id": draw(st.sampled_from(["", "t1", "t2"])),
+        "reason": "other",
+    }
+    way = draw(st.sampled_from([*HOOK_EVENTS, "commit"]))
+    return COMMIT if way == "commit" else hook(way, **fields)
+
+
+@given(st.lists(reports(), max_size=25))
+def test_any_reports_in_a_row(drawn: list[dict[str, Any]]) -> None:
+    """Each use begins and ends once; an agent has one open at most; after the session's end none is."""
+    agent = Agent()
+    for report in drawn:
+        agent.reports(report)
+        starts = [event for event in agent.events if isinstance(event, SkillStarted)]
+        ends = [event.invocation_id for event in agent.events if isinstance(event, SkillCompleted)]
+        assert len(ends) == len(set(ends))
+        assert len(starts) == len({event.invocation_id for event in starts})
+        assert set(ends) <= {event.invocation_id for event in starts}
+        owners = [event.metadata["agent"] for event in starts if event.invocation_id not in ends]
+        assert len(owners) == len(set(owners))
+        assert {event.skill_name for event in starts} <= {"docs", "review"}
+    agent.reports(hook("SessionEnd", reason="other"))
+    words = agent.told()
+    assert words.count("start") == words.count("end") + words.count("abandon")
 
 
 def test_actions_follow_the_latest_skill() -> None:
