@@ -33,6 +33,7 @@ from eventbus.correlation import CorrelatedSession
 from eventbus.detached_skills import DetachedSkills, session_of_terminal, tag_of_invocation
 from eventbus.history import EventLog
 from eventbus.history.session_history import SessionHistory
+from eventbus.session import current_session_id
 from eventbus.settings import Settings
 from tests.vocabulary import PATIENCE_SECONDS, until
 
@@ -491,3 +492,16 @@ async def test_the_join_is_seen_live(log: Path) -> None:
             write(log, WorkflowCompleted(workflow_id="crackerjack", run_id="r", session_id="s1"))
             await until(lambda: figures() == (1, 1, 1, False))
             tasks.cancel_scope.cancel()
+
+
+def test_crackerjack_joins_the_open_skill(cli: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a session of its own, `eventbus crackerjack` runs in that of the terminal's open skill."""
+    seen: list[str | None] = []
+    monkeypatch.setattr(
+        "eventbus.cli.crackerjack_command._program", lambda: lambda _: seen.append(current_session_id())
+    )
+    begun(cli, "docs", "--session", "of the skill")
+    for environment in ({}, {"EVENTBUS_SESSION_ID": "of the shell"}):
+        assert cli("crackerjack", "run", **environment).returncode == 0
+        monkeypatch.delenv("EVENTBUS_SESSION_ID", raising=False)
+    assert seen == ["of the skill", "of the shell"]
