@@ -23,6 +23,7 @@ from eventbus.cli.agent_hook import run_hook
 from eventbus.cli.hook_settings import with_hooks, without_hooks
 from eventbus.history import EventLog
 from eventbus.history.session_history import SessionHistory
+from eventbus.history.stored_lines import StoredLines
 from eventbus.integrations.claude_code import HOOK_EVENTS
 from tests.vocabulary import TooSlowError, attempts
 
@@ -120,6 +121,22 @@ def test_agents_in_one_session_stay_apart(hook: Hook, log: Path, monkeypatch: py
     assert [(type(event), event.skill_name) for event in stored(log)] == [
         (SkillStarted, "docs"), (SkillStarted, "review"), (SkillCompleted, "review")
     ]  # fmt: skip
+
+
+def test_a_long_session_is_not_read(log: Path, hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many skills an agent has used, a hook opens a few segments only."""
+    for number in range(60):
+        hook({**PRE, "tool_use_id": f"t{number}"})
+    opened: list[Path] = []
+
+    def counted(path: Path) -> StoredLines:
+        opened.append(path)
+        return StoredLines(path)
+
+    monkeypatch.setattr("eventbus.history.skill_segments.StoredLines", counted)
+    hook(STOP)
+    assert len(opened) < 12
+    assert len([event for event in stored(log) if isinstance(event, SkillCompleted)]) == 60
 
 
 def test_hooks_that_run_at_once_report_one_use(

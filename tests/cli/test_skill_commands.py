@@ -33,6 +33,7 @@ from eventbus.correlation import CorrelatedSession
 from eventbus.detached_skills import DetachedSkills, session_of_terminal, tag_of_invocation
 from eventbus.history import EventLog
 from eventbus.history.session_history import SessionHistory
+from eventbus.history.stored_lines import StoredLines
 from eventbus.session import current_session_id
 from eventbus.settings import Settings
 from tests.vocabulary import PATIENCE_SECONDS, until
@@ -505,3 +506,22 @@ def test_crackerjack_joins_the_open_skill(cli: Program, monkeypatch: pytest.Monk
         assert cli("crackerjack", "run", **environment).returncode == 0
         monkeypatch.delenv("EVENTBUS_SESSION_ID", raising=False)
     assert seen == ["of the skill", "of the shell"]
+
+
+def test_a_skill_is_found_without_reading_the_log(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a log of many segments, only those of the skill are opened."""
+    settings = Settings(directory=log, sync="never")
+    started = DetachedSkills(settings).start("docs", None, "s")
+    for number in range(100):
+        DetachedSkills(settings).start(f"other{number}", None, "s")
+    opened: list[Path] = []
+
+    def counted(path: Path) -> StoredLines:
+        opened.append(path)
+        return StoredLines(path)
+
+    monkeypatch.setattr("eventbus.history.skill_segments.StoredLines", counted)
+    use = DetachedSkills(settings).find(started.invocation_id)
+    assert use is not None
+    assert use.started == started
+    assert len(opened) == 1
