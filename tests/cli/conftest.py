@@ -27,6 +27,15 @@ def somewhere(tmp_path: Path) -> Path:
     return directory
 
 
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Return variables with which processes keep what Python compiles, as they do outside of tests."""
+    return {
+        "PYTHONDONTWRITEBYTECODE": "",
+        "PYTHONPYCACHEPREFIX": str(tmp_path_factory.mktemp("compiled")),
+    }
+
+
 @pytest.fixture
 def cli(somewhere: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Program:
     """Run a command in this process, 10 times faster than in a new one, and return how it ended."""

@@ -345,12 +345,11 @@ def test_a_pipe_in_its_place_does_not_block(
 # In processes of their own.
 
 
-def environment(tmp_path: Path) -> dict[str, str]:
-    """Return an environment in which Python keeps what it compiled, as it does outside of tests."""
-    kept = {
-        name: value for name, value in os.environ.items() if not name.startswith(("CLAUDE", "PYTHONDONT"))
-    }
-    return {**kept, "EVENTBUS_DIR": str(tmp_path / "log"), "PYTHONPYCACHEPREFIX": str(tmp_path / "compiled")}
+@pytest.fixture
+def environment(tmp_path: Path, compiled: dict[str, str]) -> dict[str, str]:
+    """Return the environment of an agent's hooks."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("CLAUDE")}
+    return {**kept, **compiled, "EVENTBUS_DIR": str(tmp_path / "log")}
 
 
 def piped(report: object, **variables: str) -> float:
@@ -369,7 +368,7 @@ MAX_SECONDS = 0.15
 
 
 @pytest.mark.alone
-def test_a_hook_is_quick(tmp_path: Path, hook: Hook, log: Path) -> None:
+def test_a_hook_is_quick(hook: Hook, log: Path, environment: dict[str, str]) -> None:
     """A hook takes at most 150 ms of processor time, also in a log of 2,000 segments."""
     for _ in range(3):
         hook(PRE)
@@ -378,17 +377,16 @@ def test_a_hook_is_quick(tmp_path: Path, hook: Hook, log: Path) -> None:
     for number in range(2_000):
         tag = bus_id[:15] if number % 2 else f"h{number:014x}"
         (log / "events" / f"{rest}-{tag}{number:06}{number:06x}.jsonl").write_bytes(content)
-    variables = environment(tmp_path)
-    piped(STOP, **variables)
+    piped(STOP, **environment)
     for attempt in attempts():
         with attempt:
             for report in (PRE, STOP):
-                seconds = min(piped(report, **variables) for _ in range(3))
+                seconds = min(piped(report, **environment) for _ in range(3))
                 if seconds > MAX_SECONDS:
                     raise TooSlowError(f"{seconds * 1e3:.0f} ms of processor time")
 
 
-def test_a_hook_imports_neither_typer_nor_a_loop(tmp_path: Path) -> None:
+def test_a_hook_imports_neither_typer_nor_a_loop(log: Path, environment: dict[str, str]) -> None:
     """A hook imports nothing that only other commands need."""
     script = (
         "import sys, io; sys.stdin = io.TextIOWrapper(io.BytesIO(sys.argv[1].encode()))\n"
@@ -397,17 +395,19 @@ def test_a_hook_imports_neither_typer_nor_a_loop(tmp_path: Path) -> None:
     )
     done = subprocess.run(
         [sys.executable, "-c", script, json.dumps(PRE)],
-        env=environment(tmp_path), capture_output=True, text=True, timeout=60, check=True,
+        env=environment, capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
     assert (done.stdout, done.stderr) == ("[]\n", "")
-    assert len(stored(tmp_path / "log")) == 1
+    assert len(stored(log)) == 1
 
 
 @pytest.mark.parametrize("is_killed", [False, True])
-def test_what_an_agent_runs_is_in_the_session_of_its_skills(tmp_path: Path, is_killed: bool) -> None:
+def test_what_an_agent_runs_is_in_the_session_of_its_skills(
+    tmp_path: Path, environment: dict[str, str], is_killed: bool
+) -> None:
     """Reports piped into hooks and a command in a shell that sources CLAUDE_ENV_FILE are one session."""
     ends = {"SessionEnd": "other"} if is_killed else {"Stop": "", "SessionEnd": "prompt_input_exit"}
-    variables = {**environment(tmp_path), "CLAUDE_ENV_FILE": str(tmp_path / "env")}
+    variables = {**environment, "CLAUDE_ENV_FILE": str(tmp_path / "env")}
     piped({"session_id": "s1", "hook_event_name": "SessionStart"}, **variables)
     piped({**PRE, "tool_use_id": "t"}, **variables)
     run = f". {tmp_path}/env; {sys.executable} -m eventbus run --progress quiet -- sh -c 'exit 3'"

@@ -441,7 +441,9 @@ with EventBus([JsonPersister()]) as bus:
 
 
 @pytest.mark.parametrize("killed", [False, True])
-def test_a_skill_and_a_run_of_a_shell_are_one_session(tmp_path: Path, log: Path, killed: bool) -> None:
+def test_a_skill_and_a_run_of_a_shell_are_one_session(
+    tmp_path: Path, log: Path, compiled: dict[str, str], killed: bool
+) -> None:
     """A start in one process, a run in another and an end in a third are one session in the report."""
     (tmp_path / "run.py").write_text(RUN)
     script = f"""
@@ -453,8 +455,9 @@ def test_a_skill_and_a_run_of_a_shell_are_one_session(tmp_path: Path, log: Path,
         eventbus report
     """
     done = subprocess.run(
-        ["sh", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
-    )
+        ["sh", "-c", script], cwd=tmp_path, env={**os.environ, **compiled},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     for line in ("Total Sessions: 1", "Skills Completed: 1", "Workflow Nodes: 2"):
         assert line in done.stdout

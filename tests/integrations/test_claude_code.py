@@ -252,6 +252,14 @@ def test_one_use_counts_once(ways: list[dict[str, Any]]) -> None:
     assert agent.told() == (["start", "end"] * 2 if "tool_use_id" not in ways[0] else ["start", "end"])
 
 
+@pytest.mark.parametrize(("first", "second"), [(EXPANDED, PRE), (PRE, TYPED), (TYPED, EXPANDED)])
+def test_a_use_after_a_stop_is_another_one(first: dict[str, Any], second: dict[str, Any]) -> None:
+    """A skill that was used before the agent stopped is used again, in whichever way."""
+    agent = Agent()
+    agent.reports(first, STOP, second, STOP)
+    assert agent.told() == ["start", "end", "start", "end"]
+
+
 def test_two_calls_are_two_uses() -> None:
     """Two calls of one skill in one turn are two uses; the second ends the first."""
     agent = Agent()
