@@ -123,6 +123,20 @@ def test_agents_in_one_session_stay_apart(hook: Hook, log: Path, monkeypatch: py
     ]  # fmt: skip
 
 
+def test_subagents(hook: Hook, log: Path) -> None:
+    """A subagent's skills are its own; the end of the session ends those of all its agents."""
+    of_sub = {**PRE, "tool_input": {"skill": "review"}, "agent_id": "a1"}
+    for report in (PRE, of_sub, STOP, {**of_sub, "hook_event_name": "SubagentStop"}, PRE, of_sub):
+        hook(report)
+    names = [event.skill_name for event in stored(log) if isinstance(event, SkillCompleted)]
+    assert names == ["docs", "review"]
+    hook({**STOP, "hook_event_name": "SessionEnd", "reason": "other"})
+    ends = [event for event in stored(log) if isinstance(event, SkillCompleted)]
+    assert sorted((event.skill_name, event.completed) for event in ends[2:]) == [
+        ("docs", False), ("review", False)
+    ]  # fmt: skip
+
+
 def test_a_long_session_is_not_read(log: Path, hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many skills an agent has used, a hook opens a few segments only."""
     for number in range(60):

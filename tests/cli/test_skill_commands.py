@@ -501,9 +501,11 @@ async def test_the_join_is_seen_live(log: Path) -> None:
 def test_crackerjack_joins_the_open_skill(cli: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a session of its own, `eventbus crackerjack` runs in that of the terminal's open skill."""
     seen: list[str | None] = []
-    monkeypatch.setattr(
-        "eventbus.cli.crackerjack_command._program", lambda: lambda _: seen.append(current_session_id())
-    )
+
+    def program(_: object) -> None:
+        seen.append(current_session_id())
+
+    monkeypatch.setattr("eventbus.cli.crackerjack_command._program", lambda: program)
     begun(cli, "docs", "--session", "of the skill")
     for environment in ({}, {"EVENTBUS_SESSION_ID": "of the shell"}):
         assert cli("crackerjack", "run", **environment).returncode == 0

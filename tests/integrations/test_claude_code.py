@@ -260,6 +260,14 @@ def test_a_use_after_a_stop_is_another_one(first: dict[str, Any], second: dict[s
     assert agent.told() == ["start", "end", "start", "end"]
 
 
+@pytest.mark.parametrize("shape", [EXPANDED, TYPED, *without_ids(PRE)])
+def test_one_way_twice_is_two_uses(shape: dict[str, Any]) -> None:
+    """A turn that the user interrupted has no stop: the same report again is another use."""
+    agent = Agent()
+    agent.reports(shape, shape, STOP)
+    assert agent.told() == ["start", "end", "start", "end"]
+
+
 def test_two_calls_are_two_uses() -> None:
     """Two calls of one skill in one turn are two uses; the second ends the first."""
     agent = Agent()
