@@ -11,19 +11,25 @@ names, and the settings that they take.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Collection, Mapping
+import logging
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol, runtime_checkable
 
 from eventbus.bus import EventBus
 from eventbus.contracts import Subscriber
 from eventbus.errors import PluginError
+from eventbus.events.printable import printable
 from eventbus.plugins import FailedPlugin, Plugin, find_plugins, load_plugins
 from eventbus.settings import Settings, load_settings
+from eventbus.similar_names import did_you_mean
 
-__all__ = ["Runtime", "build_runtime"]
+__all__ = ["Runtime", "build_runtime", "unknown_plugins"]
 
 _PERSISTER = "json_persister"
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +77,34 @@ def build_runtime(
     settings = load_settings() if settings is None else settings
     plugins = find_plugins()
     wanted = {_PERSISTER, *(plugin.name for plugin in plugins)} if only is None else set(only)
-    wanted -= {*settings.disabled, *without}
+    for problem in unknown_plugins(settings, plugins):
+        _warn_once(problem)
+    wanted -= settings.left_out.union(without)
     loaded = load_plugins([plugin for plugin in plugins if plugin.name in wanted], options=_options(settings))
     if _PERSISTER in wanted and _PERSISTER not in loaded.loaded:
         raise _not_stored(loaded.failed)
     return Runtime(EventBus(loaded.loaded.values()), settings, loaded.loaded, tuple(loaded.failed))
+
+
+def unknown_plugins(settings: Settings, plugins: Iterable[Plugin]) -> list[str]:
+    """Return a line for each name in the settings that no plugin has, with its place and the nearest name.
+
+    Args:
+        settings: The settings.
+        plugins: The installed plugins.
+    """
+    names = {plugin.name for plugin in plugins}
+    return [
+        f"{settings.origins.get(name, 'the settings')}: "
+        f"no plugin {printable(name)!r} is installed{did_you_mean(name, names)}"
+        for name in (*settings.disabled, *settings.enabled)
+        if name not in names
+    ]
+
+
+@lru_cache(maxsize=64)
+def _warn_once(problem: str) -> None:
+    _logger.warning("%s", problem)
 
 
 def _options(settings: Settings) -> dict[str, dict[str, Any]]:

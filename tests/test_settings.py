@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from eventbus import Event, EventBusError
 from eventbus.errors import SettingsError
-from eventbus.runtime import build_runtime
+from eventbus.events.printable import printable
+from eventbus.runtime import _warn_once, build_runtime
 from eventbus.settings import Settings, load_settings
 
 
@@ -20,9 +22,9 @@ def project(directory: Path, text: str) -> Path:
 
 def test_defaults(tmp_path: Path) -> None:
     """By default the log is in the project's .session-buddy, and the event logger is disabled."""
-    assert load_settings(project(tmp_path, ""), {}) == Settings(
-        directory=tmp_path / ".session-buddy", progress="auto", disabled=("event_logger",)
-    )
+    settings = load_settings(project(tmp_path, ""), {})
+    assert settings == Settings(directory=tmp_path / ".session-buddy")
+    assert settings.left_out == {"event_logger"}
 
 
 def test_the_nearest_file_counts_and_directories_are_its_own(tmp_path: Path) -> None:
@@ -33,7 +35,8 @@ def test_the_nearest_file_counts_and_directories_are_its_own(tmp_path: Path) -> 
     )
     (inner / "src" / "deep").mkdir(parents=True)
     settings = load_settings(inner / "src" / "deep", {})
-    assert settings == Settings(directory=inner / "logs", progress="auto", disabled=("live_correlator",))
+    assert (settings.directory, settings.progress) == (inner / "logs", "auto")
+    assert settings.left_out == {"event_logger", "live_correlator"}
 
 
 def test_the_environment_wins(tmp_path: Path) -> None:
@@ -89,7 +92,8 @@ def test_the_working_directory_and_the_process_environment(
     """By default the working directory and the process's environment are used."""
     monkeypatch.chdir(project(tmp_path, '[tool.eventbus]\ndirectory = "/logs"\n'))
     monkeypatch.setenv("EVENTBUS_PROGRESS", "plain")
-    assert load_settings() == Settings(directory=Path("/logs"), progress="plain")
+    settings = load_settings()
+    assert (settings.directory, settings.progress) == (Path("/logs"), "plain")
 
 
 @pytest.mark.parametrize(
@@ -101,7 +105,9 @@ def test_the_working_directory_and_the_process_environment(
         ('[tool.eventbus]\ndirectory = ""\n', ["directory"]),
         ('[tool.eventbus]\ndisabled = "event_logger"\n', ["disabled"]),
         ("[tool.eventbus]\ndisabled = [1]\n", ["disabled"]),
-        ("[tool.eventbus]\nprogess = 1\n", ["progess"]),
+        ("[tool.eventbus]\nprogess = 1\n", ["progess", "did you mean 'progress'?"]),
+        ('[tool.eventbus]\nenabled = "event_logger"\n', ["enabled"]),
+        ('[tool.eventbus]\nenabled = ["a"]\ndisabled = ["a"]\n', ["'a' is both disabled and enabled"]),
         ("tool = 1\n", ["tool"]),
         ("[tool]\neventbus = 1\n", ["tool.eventbus"]),
         ("[tool.eventbus\n", ["line 1"]),
@@ -133,6 +139,73 @@ def test_an_unreadable_file_can_be_passed_over_but_a_wrong_setting_cannot(tmp_pa
     settings = load_settings(
         project(tmp_path, "not TOML ["), {"EVENTBUS_DIR": "/logs"}, ignore_unreadable=True
     )
-    assert settings == Settings(directory=Path("/logs"))
+    assert settings.directory == Path("/logs")
     with pytest.raises(SettingsError, match="progress"):
         load_settings(project(tmp_path, "[tool.eventbus]\nprogress = 1\n"), {}, ignore_unreadable=True)
+
+
+# The plugins that are loaded.
+
+
+@pytest.mark.parametrize(
+    ("text", "environment", "left_out"),
+    [
+        ('disabled = ["x"]', {}, {"event_logger", "x"}),
+        ("disabled = []", {}, {"event_logger"}),
+        ('enabled = ["event_logger"]', {}, set[str]()),
+        ('enabled = ["event_logger"]\ndisabled = ["x"]', {}, {"x"}),
+        ('disabled = ["x"]', {"EVENTBUS_ENABLED": "x"}, {"event_logger"}),
+        ('enabled = ["event_logger"]', {"EVENTBUS_DISABLED": "event_logger"}, {"event_logger"}),
+        ("", {"EVENTBUS_DISABLED": " x, y ,"}, {"event_logger", "x", "y"}),
+        ('disabled = ["x"]', {"EVENTBUS_DISABLED": "", "EVENTBUS_ENABLED": ""}, {"event_logger", "x"}),
+    ],
+)
+def test_the_lists_change_the_defaults(
+    tmp_path: Path, text: str, environment: dict[str, str], left_out: set[str]
+) -> None:
+    """`disabled` adds to the plugins that are off by default, and `enabled` takes away from them."""
+    assert load_settings(project(tmp_path, f"[tool.eventbus]\n{text}\n"), environment).left_out == left_out
+
+
+def test_a_plugin_in_both_variables(tmp_path: Path) -> None:
+    """A plugin that is both disabled and enabled in one place is an error."""
+    with pytest.raises(SettingsError, match="the environment: the plugin 'x' is both disabled and enabled"):
+        load_settings(project(tmp_path, ""), {"EVENTBUS_DISABLED": "x", "EVENTBUS_ENABLED": "x"})
+
+
+@pytest.mark.parametrize("key", ["disabled", "enabled"])
+@pytest.mark.parametrize("is_variable", [False, True], ids=["file", "environment"])
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("event_loger", "; did you mean 'event_logger'?"),
+        ("Live-Correlator", "; did you mean 'live_correlator'?"),
+        ("slow_nodes", ""),
+        ("two\nlines", ""),
+    ],
+)
+def test_an_unknown_plugin_is_reported_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, key: str, is_variable: bool, name: str, hint: str
+) -> None:
+    """A name that no installed plugin has is reported once, with its place and the nearest right name."""
+    variable = f"EVENTBUS_{key.upper()}"
+    line = f"[tool.eventbus]\n{key} = [{json.dumps(name)}]\n"
+    settings = load_settings(
+        project(tmp_path, "" if is_variable else line), {variable: name} if is_variable else {}
+    )
+    _warn_once.cache_clear()
+    for _ in range(2):
+        build_runtime(settings, only=())
+    place = (
+        f"the environment: {variable}"
+        if is_variable
+        else f"{tmp_path / 'pyproject.toml'}: [tool.eventbus]: {key}"
+    )
+    (record,) = caplog.records
+    assert record.getMessage() == f"{place}: no plugin {printable(name)!r} is installed{hint}"
+
+
+def test_known_plugins_are_not_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Of a name that a plugin has nothing is said, whether that is loaded or not."""
+    build_runtime(Settings(directory=tmp_path, disabled=("live_correlator",), enabled=("event_logger",)))
+    assert caplog.records == []

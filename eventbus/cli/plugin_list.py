@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from eventbus.cli.exit_codes import OK, PROBLEMS
+from eventbus.cli.log_access import note
 from eventbus.events.printable import printable
 from eventbus.plugins import FailedPlugin, Plugin, find_plugins, load_plugins
+from eventbus.runtime import unknown_plugins
 from eventbus.settings import load_settings
 
 __all__ = ["plugins"]
@@ -15,15 +17,17 @@ def plugins() -> int:
 
     Exit code 1: some cannot be used.
     """
-    disabled = load_settings().disabled
-    found = find_plugins()
+    settings = load_settings()
+    disabled, found = settings.left_out, find_plugins()
     failed = load_plugins(found, disabled=disabled).failed
+    for problem in unknown_plugins(settings, found):
+        note(problem)
     for plugin in found:
         print(_line(plugin, disabled, failed))
     return PROBLEMS if failed else OK
 
 
-def _line(plugin: Plugin, disabled: tuple[str, ...], failed: list[FailedPlugin]) -> str:
+def _line(plugin: Plugin, disabled: frozenset[str], failed: list[FailedPlugin]) -> str:
     reason = next((each.reason for each in failed if each.plugin is plugin), "")
     state = "FAILED" if reason else "disabled" if plugin.name in disabled else "ok"
     name, distribution = printable(plugin.name), printable(plugin.distribution)

@@ -120,7 +120,7 @@ def test_a_wrong_setting_is_one_line_and_exit_code_2(cli: Program, project: Path
     ended = cli("demo", project)
     assert ended.returncode == 2
     assert f"{project / 'pyproject.toml'}: [tool.eventbus]: " in one_line_error(ended)
-    assert "`progess`" in ended.stderr
+    assert "progess is not a setting; did you mean 'progress'?" in ended.stderr
 
 
 def test_without_the_extra_the_error_says_what_to_install(
@@ -156,6 +156,16 @@ def test_plugins_are_listed_with_their_state(cli: Program) -> None:
     assert (ended.returncode, ended.stderr) == (0, "")
     assert states["json_persister"] == "ok"
     assert states["event_logger"] == "disabled"
+
+
+def test_unknown_plugins_are_noted(cli: Program) -> None:
+    """A name in the settings that no plugin has is noted with the nearest right name."""
+    ended = cli("plugins", EVENTBUS_DISABLED="event_loger")
+    assert ended.returncode == 0
+    assert ended.stderr == (
+        "note: the environment: EVENTBUS_DISABLED: no plugin 'event_loger' is installed; "
+        "did you mean 'event_logger'?\n"
+    )
 
 
 def test_a_plugin_that_cannot_be_used_is_exit_code_1(
