@@ -3,9 +3,9 @@
     [project.entry-points."eventbus.subscribers"]
     slow_nodes = "my_package.slow_nodes:SlowNodes"
 
-An entry point names a `Subscriber` class, or a function that makes a subscriber; it is called without
-arguments. A plugin that cannot be loaded is reported with its reason, and affects no other plugin: each
-is loaded in a thread of its own, where it may raise anything, exit, or hang.
+An entry point names a `Subscriber` class, or a function that makes a subscriber. Its table in the settings
+becomes its arguments (`plugin_options`). A plugin that cannot be loaded is reported with its reason, and
+affects no other plugin: each is loaded in a thread of its own, where it may raise anything, exit, or hang.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from typing import Any
 
 from eventbus.contracts import Subscriber
 from eventbus.delivery.handlers import check_options, check_subscriber
-from eventbus.errors import PluginError
+from eventbus.errors import PluginError, SettingsError
 from eventbus.event_classes import event_classes
 from eventbus.events.printable import printable
+from eventbus.plugin_options import Options, arguments_of, missing_options
 
 __all__ = ["GROUP", "LOAD_SECONDS", "FailedPlugin", "LoadedPlugins", "Plugin", "find_plugins", "load_plugins"]
 
@@ -34,6 +35,8 @@ GROUP = "eventbus.subscribers"
 
 LOAD_SECONDS = 5.0
 """A plugin that has not loaded after this many seconds is reported as failed."""
+
+_MAX_PROBLEM = 1_000
 
 _OWN_DISTRIBUTION = "eventbus"
 _OWN_PACKAGE = "eventbus_subscribers"
@@ -62,19 +65,25 @@ class Plugin:
     distribution: str
     target: str
 
-    def load(self, *, timeout: float = LOAD_SECONDS, **options: Any) -> Subscriber[Any]:
+    def load(
+        self, *, timeout: float = LOAD_SECONDS, table: Options | None = None, **options: Any
+    ) -> Subscriber[Any]:
         """Import the plugin, and make its subscriber, in a daemon thread.
 
         Args:
             timeout: The most seconds it may take.
-            **options: The arguments to call it with; third-party plugins take none.
+            table: The options in its table of the settings; they become arguments.
+            **options: The arguments to call it with, which its table cannot replace.
 
         Raises:
             PluginError: It cannot be loaded; the message is the reason, and its exception the cause.
         """
         outcome: SimpleQueue[Subscriber[Any] | BaseException] = SimpleQueue()
         threading.Thread(
-            target=self._load_into, args=(outcome, options), name=f"eventbus-load-{self.name}", daemon=True
+            target=self._load_into,
+            args=(outcome, table or {}, options),
+            name=f"eventbus-load-{self.name}",
+            daemon=True,
         ).start()
         try:
             made = outcome.get(timeout=timeout)
@@ -82,23 +91,31 @@ class Plugin:
             raise PluginError(f"it did not load within {timeout:g} s") from None
         if isinstance(made, PluginError):
             raise made
+        if isinstance(made, SettingsError):
+            raise PluginError(printable(made.problem, _MAX_PROBLEM), made.hint) from made
         if isinstance(made, BaseException):
             raise PluginError(_reason(made)) from made
         return made
 
     def _load_into(
-        self, outcome: SimpleQueue[Subscriber[Any] | BaseException], options: dict[str, Any]
+        self, outcome: SimpleQueue[Subscriber[Any] | BaseException], table: Options, options: dict[str, Any]
     ) -> None:
         try:
-            outcome.put(self._make(options))
+            outcome.put(self._make(table, options))
         except BaseException as error:  # noqa: BLE001 - SystemExit is reported, too
             outcome.put(error)
 
-    def _make(self, options: dict[str, Any]) -> Subscriber[Any]:
+    def _make(self, table: Options, options: dict[str, Any]) -> Subscriber[Any]:
         target = importlib.metadata.EntryPoint(self.name, self.target, GROUP).load()
         if not callable(target):
             raise PluginError(f"{self.target} is {_kind(target)}, neither a Subscriber class nor a function")
-        made: object = target(**options)
+        arguments = arguments_of(target, table, options)
+        missing = missing_options(target, arguments)
+        if missing:
+            raise PluginError(
+                f"it needs the option {', '.join(missing)}", f"Set it in [tool.eventbus.plugins.{self.name}]"
+            )
+        made: object = target(**arguments)
         if not isinstance(made, Subscriber):
             raise PluginError(f"{self.target} makes {_kind(made)}, not a Subscriber")
         event_classes(made.events)
@@ -156,6 +173,7 @@ def load_plugins(
     *,
     disabled: Collection[str] = (),
     options: Mapping[str, Mapping[str, Any]] | None = None,
+    tables: Mapping[str, Options] | None = None,
     timeout: float = LOAD_SECONDS,
 ) -> LoadedPlugins:
     """Load plugins, one after the other; of several with the same name the first is loaded.
@@ -164,6 +182,7 @@ def load_plugins(
         plugins: The plugins; by default all that are installed.
         disabled: The names of plugins to leave out.
         options: The arguments of plugins that take any, by the name of the plugin.
+        tables: The options in the settings, by the name of the plugin.
         timeout: The most seconds each may take.
     """
     result = LoadedPlugins()
@@ -175,7 +194,8 @@ def load_plugins(
         try:
             if owner is not plugin:
                 raise PluginError(f"the name is taken by {owner.target} of {owner.distribution}")  # noqa: TRY301
-            result.loaded[plugin.name] = plugin.load(timeout=timeout, **(options or {}).get(plugin.name, {}))
+            given, table = (options or {}).get(plugin.name, {}), (tables or {}).get(plugin.name)
+            result.loaded[plugin.name] = plugin.load(timeout=timeout, table=table, **given)
         except PluginError as error:
             result.failed.append(FailedPlugin(plugin, str(error)))
     return result

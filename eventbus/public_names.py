@@ -53,6 +53,7 @@ from eventbus.events.records import SkillInvocation
 from eventbus.events.redaction import scrubbed_line, scrubbed_lines
 from eventbus.events.scrubbing import scrub
 from eventbus.fork_safety import ForkSafeLock
+from eventbus.plugin_options import FROM_USER
 from eventbus.session import current_session_id, session_scope
 from eventbus.settings import (
     DEFAULT_DIRECTORY,
@@ -80,6 +81,7 @@ __all__ = [
     "DEFAULT_KEEP_BYTES",
     "DEFAULT_KEEP_DAYS",
     "DEFAULT_SEGMENT_BYTES",
+    "FROM_USER",
     "OUTCOME_VERBS",
     "BusStateError",
     "BusStatistics",

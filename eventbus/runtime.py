@@ -11,10 +11,8 @@ names, and the settings that they take.
 from __future__ import annotations
 
 import importlib.util
-import logging
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Protocol, runtime_checkable
 
 from eventbus.bus import EventBus
@@ -23,13 +21,12 @@ from eventbus.errors import PluginError
 from eventbus.events.printable import printable
 from eventbus.plugins import FailedPlugin, Plugin, find_plugins, load_plugins
 from eventbus.settings import Settings, load_settings
-from eventbus.similar_names import did_you_mean
+from eventbus.similar_names import did_you_mean, form_of
+from eventbus.warned_once import warn_once
 
 __all__ = ["Runtime", "build_runtime", "unknown_plugins"]
 
 _PERSISTER = "json_persister"
-
-_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +75,13 @@ def build_runtime(
     plugins = find_plugins()
     wanted = {_PERSISTER, *(plugin.name for plugin in plugins)} if only is None else set(only)
     for problem in unknown_plugins(settings, plugins):
-        _warn_once(problem)
+        warn_once("eventbus.settings", problem)
     wanted -= settings.left_out.union(without)
-    loaded = load_plugins([plugin for plugin in plugins if plugin.name in wanted], options=_options(settings))
+    loaded = load_plugins(
+        [plugin for plugin in plugins if plugin.name in wanted],
+        options=_options(settings),
+        tables={name: settings.options_of(name) for name in wanted},
+    )
     if _PERSISTER in wanted and _PERSISTER not in loaded.loaded:
         raise _not_stored(loaded.failed)
     return Runtime(EventBus(loaded.loaded.values()), settings, loaded.loaded, tuple(loaded.failed))
@@ -94,17 +95,18 @@ def unknown_plugins(settings: Settings, plugins: Iterable[Plugin]) -> list[str]:
         plugins: The installed plugins.
     """
     names = {plugin.name for plugin in plugins}
+    forms = {form_of(name) for name in names}
+    places = {
+        name: next((option.place for option in options.values()), "the settings")
+        for name, options in settings.plugins.items()
+        if form_of(name) not in forms
+    }
+    listed = {*settings.disabled, *settings.enabled} - names
+    places |= {name: settings.origins.get(f"plugins.{name}", "the settings") for name in sorted(listed)}
     return [
-        f"{settings.origins.get(name, 'the settings')}: "
-        f"no plugin {printable(name)!r} is installed{did_you_mean(name, names)}"
-        for name in (*settings.disabled, *settings.enabled)
-        if name not in names
+        f"{place}: no plugin {printable(name)!r} is installed{did_you_mean(name, names)}"
+        for name, place in places.items()
     ]
-
-
-@lru_cache(maxsize=64)
-def _warn_once(problem: str) -> None:
-    _logger.warning("%s", problem)
 
 
 def _options(settings: Settings) -> dict[str, dict[str, Any]]:

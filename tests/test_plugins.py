@@ -207,7 +207,7 @@ def test_options_go_to_the_plugin_of_their_name_only(distributions: Distribution
         ("plugged:exits", "SystemExit: 3"),
         ("exits_on_import:Thing", "SystemExit: 4"),
         ("plugged:interrupts", "KeyboardInterrupt"),
-        ("plugged:NeedsMore", "TypeError: "),
+        ("plugged:NeedsMore", "it needs the option address. Set it in [tool.eventbus.plugins.broken]"),
         (
             "plugged:instance",
             "plugged:instance is an instance of Good, neither a Subscriber class nor a function",

@@ -10,8 +10,9 @@ import pytest
 from eventbus import Event, EventBusError
 from eventbus.errors import SettingsError
 from eventbus.events.printable import printable
-from eventbus.runtime import _warn_once, build_runtime
+from eventbus.runtime import build_runtime
 from eventbus.settings import Settings, load_settings
+from eventbus.warned_once import warn_once
 
 
 def project(directory: Path, text: str) -> Path:
@@ -105,7 +106,8 @@ def test_the_working_directory_and_the_process_environment(
         ('[tool.eventbus]\ndirectory = ""\n', ["directory"]),
         ('[tool.eventbus]\ndisabled = "event_logger"\n', ["disabled"]),
         ("[tool.eventbus]\ndisabled = [1]\n", ["disabled"]),
-        ("[tool.eventbus]\nprogess = 1\n", ["progess", "did you mean 'progress'?"]),
+        ("[tool.eventbus]\nplugins = 1\n", ["plugins"]),
+        ("[tool.eventbus.plugins]\nslow_nodes = 1\n", ["plugins", "slow_nodes"]),
         ('[tool.eventbus]\nenabled = "event_logger"\n', ["enabled"]),
         ('[tool.eventbus]\nenabled = ["a"]\ndisabled = ["a"]\n', ["'a' is both disabled and enabled"]),
         ("tool = 1\n", ["tool"]),
@@ -193,7 +195,7 @@ def test_an_unknown_plugin_is_reported_once(
     settings = load_settings(
         project(tmp_path, "" if is_variable else line), {variable: name} if is_variable else {}
     )
-    _warn_once.cache_clear()
+    warn_once.cache_clear()
     for _ in range(2):
         build_runtime(settings, only=())
     place = (

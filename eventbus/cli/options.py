@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias, get_args
 
-import msgspec
 
 from eventbus.cli.arguments import Argument, Option
 from eventbus.session_names import name_of_argument
@@ -120,6 +119,5 @@ def settings_with(
     Raises:
         SettingsError: A setting is wrong.
     """
-    settings = load_settings(project, ignore_unreadable=True)
     given = {"directory": directory and directory.absolute(), "progress": progress}
-    return msgspec.structs.replace(settings, **{key: value for key, value in given.items() if value})
+    return load_settings(project, arguments=given, ignore_unreadable=True)

@@ -10,7 +10,7 @@ from typing import Any, ForwardRef, cast, get_type_hints
 __all__ = ["resolved"]
 
 
-def resolved(annotation: object, owner: object) -> object:
+def resolved(annotation: object, owner: object, *, keep_extras: bool = False) -> object:
     """Return an annotation in which names in quotes are replaced by what they stand for.
 
     Args:
@@ -18,6 +18,7 @@ def resolved(annotation: object, owner: object) -> object:
         owner: The function, class or type variable whose annotation it is. Names are looked up in its
             module, its closure, its type parameters, and the functions around it that are running: a
             local class and its handler are usually defined in one.
+        keep_extras: Whether what `Annotated` adds to a type is kept.
 
     Raises:
         Exception: Anything that evaluating it raises, such as a `NameError`.
@@ -28,7 +29,8 @@ def resolved(annotation: object, owner: object) -> object:
     written = annotation.__forward_arg__ if isinstance(annotation, ForwardRef) else annotation
     annotated.__annotations__ = {"it": written}
     module = _module_names(owner)
-    return cast("object", get_type_hints(annotated, dict(module), _inner_names(owner, module))["it"])
+    names = _inner_names(owner, module)
+    return cast("object", get_type_hints(annotated, dict(module), names, include_extras=keep_extras)["it"])
 
 
 def _module_names(owner: Any) -> Mapping[str, Any]:

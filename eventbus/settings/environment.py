@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import Any
 
-from eventbus.settings.tables import KEYS, Table
+from eventbus.events.printable import printable
+from eventbus.session import SESSION_VARIABLE
+from eventbus.settings.tables import KEYS, LOGGER, MAX_PROBLEM, Table
+from eventbus.similar_names import nearest_name
+from eventbus.warned_once import warn_once
 
-__all__ = ["environment_table"]
+__all__ = ["environment_table", "warn_of_misspelt"]
 
-_VARIABLES = {key: f"EVENTBUS_{key.upper()}" for key in KEYS} | {"directory": "EVENTBUS_DIR"}
+_OPTION = "EVENTBUS_PLUGINS__"
+"""The beginning of ``EVENTBUS_PLUGINS__SLOW_NODES__LIMIT_SECONDS``; two underscores, as names contain one."""
+
+_VARIABLES = {key: f"EVENTBUS_{key.upper()}" for key in KEYS} | {
+    "directory": "EVENTBUS_DIR",
+    "plugins": _OPTION,
+}
+_BY_NAME = {key: variable for key, variable in _VARIABLES.items() if key != "plugins"} | {
+    "dir": "EVENTBUS_DIR"
+}
+_KNOWN = frozenset({*_BY_NAME.values(), SESSION_VARIABLE})
 _LISTS = ("disabled", "enabled", "follow_up_actions")
 
 
@@ -16,10 +31,33 @@ def environment_table(environment: Mapping[str, str], keys: Collection[str] = tu
     """Return the settings that the environment has for some keys; an empty variable counts as unset."""
     texts = {key: environment.get(_VARIABLES[key], "") for key in keys}
     entries = {key: _value(key, text) for key, text in texts.items() if text}
-    return Table("the environment", entries, _VARIABLES)
+    if "plugins" in keys:
+        entries["plugins"] = _options(environment)
+    return Table("the environment", entries, variables=_VARIABLES)
+
+
+def warn_of_misspelt(environment: Mapping[str, str]) -> None:
+    """Log one warning for each variable whose name is nearly that of a setting: it has no effect."""
+    for variable in environment:
+        prefix, _, name = variable.partition("EVENTBUS_")
+        if prefix or variable in _KNOWN or variable.startswith(_OPTION):
+            continue
+        nearest = nearest_name(name, _BY_NAME)
+        if nearest:
+            problem = f"the environment: {variable} is ignored; did you mean {_BY_NAME[nearest]!r}?"
+            warn_once(LOGGER, printable(problem, MAX_PROBLEM))
 
 
 def _value(key: str, text: str) -> object:
     if key not in _LISTS:
         return text
     return [name for name in map(str.strip, text.split(",")) if name]
+
+
+def _options(environment: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    options: dict[str, dict[str, Any]] = {}
+    for variable, text in environment.items():
+        plugin, _, key = variable.removeprefix(_OPTION).partition("__")
+        if variable.startswith(_OPTION) and text and key:
+            options.setdefault(plugin.lower(), {})[key.lower()] = text
+    return options

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import msgspec
 from eventbus.errors import SettingsError
 from eventbus.settings.tables import Table
 
-__all__ = ["nearest_file", "project_table"]
+__all__ = ["nearest_file", "project_table", "user_table"]
 
 
 def nearest_file(start: Path) -> Path | None:
@@ -32,7 +34,38 @@ def project_table(file: Path) -> Table:
         entries = msgspec.convert(_document(file), _Document).tool.eventbus
     except msgspec.ValidationError as error:
         raise SettingsError(f"{file}: {error}", "Make it a table") from error
-    return Table(f"{file}: [tool.eventbus]", entries)
+    return Table(str(file), entries, "tool.eventbus", project=file.parent)
+
+
+def user_table(environment: Mapping[str, str]) -> Table:
+    """Return the settings in the user's own file, empty if there is none.
+
+    Args:
+        environment: The environment, which says where the user's files are.
+
+    Raises:
+        SettingsError: The file cannot be read, or is not TOML.
+    """
+    file = _user_file(environment)
+    if file is None or not os.path.isfile(file):  # noqa: PTH113 - as in `nearest_file`
+        return Table("", {})
+    return Table(str(file), _document(file))
+
+
+def _user_file(environment: Mapping[str, str]) -> Path | None:
+    """Return where the platform keeps the settings of a user; None if the environment does not say it."""
+    home = environment.get("HOME") or environment.get("USERPROFILE")
+    folders = [environment.get("XDG_CONFIG_HOME")]  # counts on all platforms, for those who set it
+    if sys.platform == "win32":
+        folders.append(environment.get("APPDATA"))
+    elif sys.platform == "darwin":
+        folders.append(home and f"{home}/Library/Application Support")
+    else:
+        folders.append(home and f"{home}/.config")
+    # A relative one is to be ignored, says the XDG specification: it would be another in each directory.
+    absolute = (folder for folder in folders if folder and os.path.isabs(folder))  # noqa: PTH117 - text
+    folder = next(absolute, None)
+    return Path(folder, "eventbus", "config.toml") if folder else None
 
 
 def _document(file: Path) -> dict[str, Any]:

@@ -10,10 +10,13 @@ from typing import Any
 import msgspec
 
 from eventbus.errors import SettingsError
+from eventbus.events.printable import printable
+from eventbus.plugin_options import Option, as_path
 from eventbus.settings.values import Settings
 from eventbus.similar_names import did_you_mean
+from eventbus.warned_once import warn_once
 
-__all__ = ["KEYS", "Table"]
+__all__ = ["KEYS", "LOGGER", "MAX_PROBLEM", "Table"]
 
 KEYS = {
     "directory": "a path",
@@ -25,10 +28,14 @@ KEYS = {
     "keep_days": "a number that is not negative",
     "keep_bytes": "a number that is not negative",
     "follow_up_actions": "a list of commands such as 'git commit', each without arguments",
+    "plugins": "a table for each plugin",
 }
 """The keys, and what to give them."""
 
-_TYPES = {field.name: field.type for field in msgspec.structs.fields(Settings)}
+LOGGER = "eventbus.settings"
+MAX_PROBLEM = 1_000
+
+_TYPES = {field.name: field.type for field in msgspec.structs.fields(Settings)} | {"plugins": dict[str, Any]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,52 +45,70 @@ class Table:
     Attributes:
         place: The place, for messages.
         entries: Its keys and values, unchecked.
+        header: The name of the table in its file.
         variables: For the environment, the variables that its keys are read from. Numbers are looked for in
             their text.
+        project: The project whose pyproject.toml it is from.
     """
 
     place: str
     entries: Mapping[str, Any]
+    header: str = ""
     variables: Mapping[str, str] | None = None
+    project: Path | None = None
 
     def origin(self, key: str) -> str:
         """Return the place of a key, for messages."""
-        return f"{self.place}: {self._shown(key)}"
+        header = f"[{self.header}]" if self.header else ""
+        return ": ".join(filter(None, (self.place, header, self._shown(key))))
 
     def checked(self) -> dict[str, Any]:
-        """Return the values by their keys.
+        """Return the values by their keys; an unknown key is left out, with one warning.
 
         Raises:
-            SettingsError: A key is unknown, a value is wrong, or a plugin is both disabled and enabled.
+            SettingsError: A value is wrong, or a plugin is both disabled and enabled.
         """
-        values = {key: self._value(key, value) for key, value in self.entries.items()}
+        values = {key: self._value(key, value) for key, value in self.entries.items() if self._is_known(key)}
         for name in values.get("disabled", ()):
             if name in values.get("enabled", ()):
                 problem = f"{self.place}: the plugin {name!r} is both disabled and enabled"
                 raise SettingsError(problem, "Leave it in one of the lists")
         return values
 
+    def _is_known(self, key: str) -> bool:
+        if key in KEYS:
+            return True
+        # No error: a file that is written for a newer version must not stop an older one.
+        problem = f"{self.origin(key)} is ignored: there is no such setting{did_you_mean(key, KEYS)}"
+        warn_once(LOGGER, printable(problem, MAX_PROBLEM))
+        return False
+
     def _value(self, key: str, value: object) -> Any:
-        if key not in KEYS:
-            raise SettingsError(
-                f"{self.origin(key)} is not a setting{did_you_mean(key, KEYS)}",
-                f"The settings are {', '.join(KEYS)}",
-            )
         try:
-            return msgspec.convert(value, _TYPES[key], dec_hook=_as_path, strict=self.variables is None)
+            found = msgspec.convert(value, _TYPES[key], dec_hook=as_path, strict=self.variables is None)
         except msgspec.ValidationError as error:
             raise SettingsError(
                 f"{self.origin(key)}: {error}", f"Give {self._shown(key)} {KEYS[key]}"
             ) from error
+        return self._options(found) if key == "plugins" else found
+
+    def _options(self, tables: Mapping[str, object]) -> dict[str, dict[str, Option]]:
+        return {plugin: self._options_of(plugin, table) for plugin, table in tables.items()}
+
+    def _options_of(self, plugin: str, table: object) -> dict[str, Option]:
+        if not isinstance(table, dict):
+            raise SettingsError(f"{self.origin('plugins')}.{plugin} is not a table", "Make it a table")
+        is_text = self.variables is not None
+        return {
+            str(key): Option(value, self._origin_of_option(plugin, str(key)), is_text, self.project)
+            for key, value in table.items()
+        }
+
+    def _origin_of_option(self, plugin: str, key: str) -> str:
+        if self.variables is not None:
+            return f"{self.place}: {self.variables['plugins']}{plugin.upper()}__{key.upper()}"
+        header = ".".join(filter(None, (self.header, "plugins", plugin)))
+        return f"{self.place}: [{header}]: {key}"
 
     def _shown(self, key: str) -> str:
         return key if self.variables is None else self.variables[key]
-
-
-def _as_path(kind: type[Any], value: Any) -> Any:
-    if kind is Path and isinstance(value, str) and value:
-        try:
-            return Path(value).expanduser()
-        except RuntimeError as error:  # there is no such user
-            raise ValueError(str(error)) from error
-    raise ValueError(f"Expected a path, got {value!r}")

@@ -8,6 +8,9 @@ from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
+from eventbus.plugin_options import Option
+from eventbus.similar_names import form_of
+
 __all__ = [
     "DEFAULT_DIRECTORY",
     "DEFAULT_FOLLOW_UP_ACTIONS",
@@ -72,8 +75,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         keep_bytes: How many bytes of segments are kept in all; 0: no limit.
         follow_up_actions: The commands of an agent, by their first words, that are recorded as follow-up
             actions of its skills. Nothing else of a command is.
+        plugins: The options of plugins, by the name of the plugin and the name of the option.
         origins: The place of each setting that was read, for messages, by its key; of a name in
-            `disabled` or `enabled`, by that name.
+            `disabled` or `enabled`, by ``plugins.NAME``.
     """
 
     directory: Path = Path(DEFAULT_DIRECTORY)
@@ -85,9 +89,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     keep_days: Annotated[float, msgspec.Meta(ge=0)] = DEFAULT_KEEP_DAYS
     keep_bytes: Annotated[int, msgspec.Meta(ge=0)] = DEFAULT_KEEP_BYTES
     follow_up_actions: tuple[str, ...] = DEFAULT_FOLLOW_UP_ACTIONS
+    plugins: Mapping[str, Mapping[str, Option]] = {}
     origins: Mapping[str, str] = {}
 
     @property
     def left_out(self) -> frozenset[str]:
         """The names of the plugins that are not loaded; of a name in both lists, `disabled` counts."""
         return _OFF_BY_DEFAULT.difference(self.enabled).union(self.disabled)
+
+    def options_of(self, plugin: str) -> dict[str, Option]:
+        """Return the options of a plugin, by their names."""
+        return {
+            key: option
+            for name, options in self.plugins.items()
+            if form_of(name) == form_of(plugin)
+            for key, option in options.items()
+        }

@@ -116,11 +116,11 @@ def test_wrong_usage_is_one_line_and_exit_code_2(cli: Program, arguments: list[s
 def test_a_wrong_setting_is_one_line_and_exit_code_2(cli: Program, project: Path) -> None:
     """The line names the file and the key, and nothing runs."""
     with (project / "pyproject.toml").open("a") as file:
-        file.write('[tool.eventbus]\nprogess = "plain"\n')
+        file.write('[tool.eventbus]\nprogress = "loud"\n')
     ended = cli("demo", project)
     assert ended.returncode == 2
     assert f"{project / 'pyproject.toml'}: [tool.eventbus]: " in one_line_error(ended)
-    assert "progess is not a setting; did you mean 'progress'?" in ended.stderr
+    assert ": progress: Invalid enum value 'loud'. hint: Give progress one of " in ended.stderr
 
 
 def test_without_the_extra_the_error_says_what_to_install(
