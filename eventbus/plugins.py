@@ -5,7 +5,7 @@
 
 An entry point names a `Subscriber` class, or a function that makes a subscriber. Its table in the settings
 becomes its arguments (`plugin_options`). A plugin that cannot be loaded is reported with its reason, and
-affects no other plugin: each is loaded in a thread of its own, where it may raise anything, exit, or hang.
+affects no other plugin.
 """
 
 from __future__ import annotations
@@ -15,28 +15,21 @@ import importlib.util
 import logging
 import re
 import sys
-import threading
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from queue import Empty, SimpleQueue
 from typing import Any
 
 from eventbus.contracts import Subscriber
-from eventbus.delivery.handlers import check_options, check_subscriber
-from eventbus.errors import PluginError, SettingsError
-from eventbus.event_classes import event_classes
-from eventbus.events.printable import printable
-from eventbus.plugin_options import Options, arguments_of, missing_options
+from eventbus.errors import PluginError
+from eventbus.plugin_loading import GROUP, Loading
+from eventbus.plugin_options import Options
 
 __all__ = ["GROUP", "LOAD_SECONDS", "FailedPlugin", "LoadedPlugins", "Plugin", "find_plugins", "load_plugins"]
-
-GROUP = "eventbus.subscribers"
-"""The entry-point group in which subscribers are registered."""
 
 LOAD_SECONDS = 5.0
 """A plugin that has not loaded after this many seconds is reported as failed."""
 
-_MAX_PROBLEM = 1_000
+_PATIENCE_SECONDS = 0.25
 
 _OWN_DISTRIBUTION = "eventbus"
 _OWN_PACKAGE = "eventbus_subscribers"
@@ -59,11 +52,24 @@ class Plugin:
         name: Its name in the group.
         distribution: The name of the distribution.
         target: Its place, as ``module:attribute``.
+        version: The version of the distribution; empty if it is unknown.
+        requires: The versions of eventbus that the distribution asks for, as ``eventbus>=2``; empty if any.
     """
 
     name: str
     distribution: str
     target: str
+    version: str = field(default="", compare=False)
+    requires: str = field(default="", compare=False)
+
+    def begin_loading(self, table: Options | None = None, **options: Any) -> Loading:
+        """Begin to import the plugin and to make its subscriber, in a daemon thread.
+
+        Args:
+            table: The options in its table of the settings; they become arguments.
+            **options: The arguments to call it with, which its table cannot replace.
+        """
+        return Loading(self.name, self.target, table or {}, options)
 
     def load(
         self, *, timeout: float = LOAD_SECONDS, table: Options | None = None, **options: Any
@@ -78,50 +84,7 @@ class Plugin:
         Raises:
             PluginError: It cannot be loaded; the message is the reason, and its exception the cause.
         """
-        outcome: SimpleQueue[Subscriber[Any] | BaseException] = SimpleQueue()
-        threading.Thread(
-            target=self._load_into,
-            args=(outcome, table or {}, options),
-            name=f"eventbus-load-{self.name}",
-            daemon=True,
-        ).start()
-        try:
-            made = outcome.get(timeout=timeout)
-        except Empty:
-            raise PluginError(f"it did not load within {timeout:g} s") from None
-        if isinstance(made, PluginError):
-            raise made
-        if isinstance(made, SettingsError):
-            raise PluginError(printable(made.problem, _MAX_PROBLEM), made.hint) from made
-        if isinstance(made, BaseException):
-            raise PluginError(_reason(made)) from made
-        return made
-
-    def _load_into(
-        self, outcome: SimpleQueue[Subscriber[Any] | BaseException], table: Options, options: dict[str, Any]
-    ) -> None:
-        try:
-            outcome.put(self._make(table, options))
-        except BaseException as error:  # noqa: BLE001 - SystemExit is reported, too
-            outcome.put(error)
-
-    def _make(self, table: Options, options: dict[str, Any]) -> Subscriber[Any]:
-        target = importlib.metadata.EntryPoint(self.name, self.target, GROUP).load()
-        if not callable(target):
-            raise PluginError(f"{self.target} is {_kind(target)}, neither a Subscriber class nor a function")
-        arguments = arguments_of(target, table, options)
-        missing = missing_options(target, arguments)
-        if missing:
-            raise PluginError(
-                f"it needs the option {', '.join(missing)}", f"Set it in [tool.eventbus.plugins.{self.name}]"
-            )
-        made: object = target(**arguments)
-        if not isinstance(made, Subscriber):
-            raise PluginError(f"{self.target} makes {_kind(made)}, not a Subscriber")
-        event_classes(made.events)
-        check_options(made.capacity, made.overflow, made.key)
-        check_subscriber(made)
-        return made
+        return self.begin_loading(table, **options).result(timeout)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +141,8 @@ def load_plugins(
 ) -> LoadedPlugins:
     """Load plugins, one after the other; of several with the same name the first is loaded.
 
+    The next one begins after a quarter of a second at the latest: several that hang cost one deadline.
+
     Args:
         plugins: The plugins; by default all that are installed.
         disabled: The names of plugins to leave out.
@@ -186,19 +151,34 @@ def load_plugins(
         timeout: The most seconds each may take.
     """
     result = LoadedPlugins()
-    owners: dict[str, Plugin] = {}
+    started: dict[str, tuple[Plugin, Loading]] = {}
     for plugin in find_plugins() if plugins is None else plugins:
         if plugin.name in disabled:
             continue
-        owner = owners.setdefault(plugin.name, plugin)
+        if plugin.name in started:
+            owner = started[plugin.name][0]
+            reason = f"the name is taken by {owner.target} of {owner.distribution}"
+            result.failed.append(FailedPlugin(plugin, reason))
+            continue
+        given, table = (options or {}).get(plugin.name, {}), (tables or {}).get(plugin.name)
+        loading = plugin.begin_loading(table, **given)
+        started[plugin.name] = plugin, loading
+        loading.wait(min(_PATIENCE_SECONDS, timeout))
+    for plugin, loading in started.values():
         try:
-            if owner is not plugin:
-                raise PluginError(f"the name is taken by {owner.target} of {owner.distribution}")  # noqa: TRY301
-            given, table = (options or {}).get(plugin.name, {}), (tables or {}).get(plugin.name)
-            result.loaded[plugin.name] = plugin.load(timeout=timeout, table=table, **given)
+            result.loaded[plugin.name] = loading.result(timeout)
         except PluginError as error:
-            result.failed.append(FailedPlugin(plugin, str(error)))
+            result.failed.append(FailedPlugin(plugin, _with_requirement(plugin, error)))
     return result
+
+
+def _with_requirement(plugin: Plugin, error: PluginError) -> str:
+    """Return the reason of a failure, with the version of eventbus that the plugin asks for, if it does."""
+    may_be_version = isinstance(error.__cause__, (ImportError, AttributeError, TypeError))
+    if not (plugin.requires and may_be_version):
+        return str(error)
+    installed = importlib.metadata.version(_OWN_DISTRIBUTION)
+    return f"{error} (it requires {plugin.requires}; eventbus {installed} is installed)"
 
 
 def _plugins_of(distribution: importlib.metadata.Distribution) -> list[Plugin]:
@@ -207,10 +187,20 @@ def _plugins_of(distribution: importlib.metadata.Distribution) -> list[Plugin]:
         if not points:
             return []
         name = re.sub(r"[-_.]+", "-", str(distribution.metadata["Name"])).lower()
-        return [Plugin(point.name, name, point.value) for point in points]
+        version, requires = str(distribution.metadata["Version"] or ""), _requirement(distribution)
+        return [Plugin(point.name, name, point.value, version, requires) for point in points]
     except Exception as error:  # noqa: BLE001 - broken metadata affects its own distribution only
         _logger.debug("the metadata of a distribution cannot be read: %s", type(error).__name__)
         return []
+
+
+def _requirement(distribution: importlib.metadata.Distribution) -> str:
+    """Return the requirement of a distribution on versions of eventbus, without its other parts."""
+    for line in distribution.requires or ():
+        requirement = line.partition(";")[0].replace(" ", "").replace("(", "").replace(")", "")
+        if re.fullmatch(r"eventbus(\[.*\])?[<>=!~].*", requirement):
+            return requirement
+    return ""
 
 
 def _is_there(package: str) -> bool:
@@ -224,16 +214,3 @@ def _rank(plugin: Plugin) -> tuple[bool, str, str]:
     # Built-in plugins first: of two with the same name the first is loaded, so no installed package
     # replaces a built-in one.
     return plugin.distribution != _OWN_DISTRIBUTION, plugin.distribution, plugin.name
-
-
-def _kind(value: object) -> str:
-    return f"an instance of {type(value).__name__}"
-
-
-def _reason(error: BaseException) -> str:
-    name = type(error).__name__
-    try:
-        text = printable(str(error))
-    except Exception:  # noqa: BLE001 - a hostile __str__
-        return name
-    return f"{name}: {text}" if text else name

@@ -11,22 +11,23 @@ names, and the settings that they take.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from eventbus.bus import EventBus
 from eventbus.contracts import Subscriber
 from eventbus.errors import PluginError
 from eventbus.events.printable import printable
-from eventbus.plugins import FailedPlugin, Plugin, find_plugins, load_plugins
+from eventbus.plugins import FailedPlugin, LoadedPlugins, Plugin, find_plugins, load_plugins
 from eventbus.settings import Settings, load_settings
 from eventbus.similar_names import did_you_mean, form_of
 from eventbus.warned_once import warn_once
 
-__all__ = ["Runtime", "build_runtime", "unknown_plugins"]
+__all__ = ["PluginState", "Runtime", "build_runtime", "examine_plugins", "unknown_plugins"]
 
 _PERSISTER = "json_persister"
+_MAX_PLACE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,23 @@ class Runtime:
         return correlator.report() if isinstance(correlator, _Reports) else None
 
 
+@dataclass(frozen=True, slots=True)
+class PluginState:
+    """The state of an installed plugin.
+
+    Attributes:
+        plugin: The plugin.
+        state: Whether it is loaded, was left out, or cannot be loaded.
+        reason: The reason, on one line, unless it is ok.
+        enable: How to load it, if it is disabled.
+    """
+
+    plugin: Plugin
+    state: Literal["ok", "disabled", "failed"]
+    reason: str = ""
+    enable: str = ""
+
+
 @runtime_checkable
 class _Reports(Protocol):
     def report(self) -> str: ...
@@ -69,7 +87,7 @@ def build_runtime(
     Raises:
         SettingsError: `settings` is None, and a setting in force is wrong.
         PluginError: The persister is wanted and cannot be loaded, so that no event would be stored.
-            Other plugins that cannot be loaded are listed in `Runtime.failed`.
+            Other plugins that cannot be loaded are listed in `Runtime.failed`, and logged once.
     """
     settings = load_settings() if settings is None else settings
     plugins = find_plugins()
@@ -77,14 +95,42 @@ def build_runtime(
     for problem in unknown_plugins(settings, plugins):
         warn_once("eventbus.settings", problem)
     wanted -= settings.left_out.union(without)
-    loaded = load_plugins(
-        [plugin for plugin in plugins if plugin.name in wanted],
-        options=_options(settings),
-        tables={name: settings.options_of(name) for name in wanted},
-    )
+    loaded = _load(settings, [plugin for plugin in plugins if plugin.name in wanted])
     if _PERSISTER in wanted and _PERSISTER not in loaded.loaded:
         raise _not_stored(loaded.failed)
+    for each in loaded.failed:
+        origin = printable(f"{each.plugin.name} of {each.plugin.distribution}")
+        warn_once("eventbus.plugins", f"plugin {origin} was not loaded: {each.reason}")
     return Runtime(EventBus(loaded.loaded.values()), settings, loaded.loaded, tuple(loaded.failed))
+
+
+def examine_plugins(settings: Settings) -> list[PluginState]:
+    """Load all plugins that are not disabled, and return the states of all.
+
+    Args:
+        settings: The settings.
+    """
+    found = find_plugins()
+    failed = _load(settings, [plugin for plugin in found if plugin.name not in settings.left_out]).failed
+    reasons = {id(each.plugin): each.reason for each in failed}
+    return [_state(settings, plugin, reasons.get(id(plugin))) for plugin in found]
+
+
+def _state(settings: Settings, plugin: Plugin, reason: str | None) -> PluginState:
+    if plugin.name not in settings.left_out:
+        return PluginState(plugin, "ok") if reason is None else PluginState(plugin, "failed", reason)
+    place = settings.origins.get(f"plugins.{plugin.name}")
+    if place is None:
+        cure = f'enabled = ["{plugin.name}"] in [tool.eventbus], or EVENTBUS_ENABLED={plugin.name}'
+        return PluginState(plugin, "disabled", "off by default", cure)
+    return PluginState(
+        plugin, "disabled", f"disabled by {printable(place, _MAX_PLACE)}", "take it out of that list"
+    )
+
+
+def _load(settings: Settings, plugins: Sequence[Plugin]) -> LoadedPlugins:
+    tables = {plugin.name: settings.options_of(plugin.name) for plugin in plugins}
+    return load_plugins(plugins, options=_options(settings), tables=tables)
 
 
 def unknown_plugins(settings: Settings, plugins: Iterable[Plugin]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata
 import os
 import subprocess
@@ -21,7 +20,10 @@ import pytest
 import eventbus
 from eventbus import Event, EventBus, NodeStarted, Overflow, PluginError
 from eventbus.history import EventLog
+from eventbus.plugin_options import Option
 from eventbus.plugins import FailedPlugin, Plugin, find_plugins, load_plugins
+from tests.distributions import Distributions
+from tests.vocabulary import TooSlowError, attempts
 
 BUILT_IN = ["console_progress", "event_logger", "json_persister", "live_correlator"]
 
@@ -84,27 +86,6 @@ assert not runtime.failed
 with runtime.bus as bus:
     bus.publish(Event())
 """
-
-
-class Distributions:
-    """Makes distributions in a directory on the path."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-
-    def add(self, distribution: str, points: dict[str, str]) -> None:
-        """Add a distribution that offers plugins."""
-        info = self.directory / f"{distribution.replace('-', '_')}-1.0.dist-info"
-        info.mkdir()
-        lines = [f"{name} = {target}\n" for name, target in points.items()]
-        (info / "entry_points.txt").write_text("[eventbus.subscribers]\n" + "".join(lines))
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
-        importlib.invalidate_caches()
-
-    def add_module(self, name: str, source: str) -> None:
-        """Add a module to the directory."""
-        (self.directory / f"{name}.py").write_text(source)
-        importlib.invalidate_caches()
 
 
 @pytest.fixture
@@ -262,6 +243,55 @@ def test_a_plugin_that_hangs_is_left_behind_at_the_deadline(
     assert 0.2 <= took < 3
 
 
+def test_several_plugins_that_hang_cost_one_deadline(
+    distributions: Distributions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Plugins that hang do so at the same time, and a plugin after them loads."""
+    gate = types.ModuleType("gate_of_the_test")
+    gate.__dict__["release"] = release = threading.Event()
+    monkeypatch.setitem(sys.modules, gate.__name__, gate)
+    hanging = "import gate_of_the_test\ngate_of_the_test.release.wait()\n"
+    for number in range(4):
+        distributions.add_module(f"hangs_{number}", hanging)
+        distributions.add(f"a-{number}", {f"hanging_{number}": f"hangs_{number}:Thing"})
+    distributions.add("b-good", {"good": "plugged:Good"})
+    monkeypatch.setattr("eventbus.plugins._PATIENCE_SECONDS", 0.01)
+    began = time.monotonic()
+    outcome = load_plugins(third_party(), timeout=0.3)
+    took = time.monotonic() - began
+    release.set()
+    assert len(outcome.failed) == 4
+    assert list(outcome.loaded) == ["good"]
+    assert 0.3 <= took < 1.2
+
+
+def test_the_version_that_a_broken_plugin_asks_for(distributions: Distributions) -> None:
+    """A plugin that cannot be imported and requires versions of eventbus is reported with both versions."""
+    distributions.add_module("newer", "from eventbus import SomethingOfVersion9\n")
+    distributions.add("newer", {"newer": "newer:Thing"}, requires="eventbus[cli] (>=9)")
+    (failed,) = load_plugins(third_party()).failed
+    installed = importlib.metadata.version("eventbus")
+    assert failed.reason.startswith("ImportError: cannot import name 'SomethingOfVersion9'")
+    assert failed.reason.endswith(f" (it requires eventbus[cli]>=9; eventbus {installed} is installed)")
+
+
+def test_a_plugin_has_the_version_of_its_distribution(distributions: Distributions) -> None:
+    """A plugin knows its distribution, and that distribution's version."""
+    distributions.add("slow-nodes", {"good": "plugged:Good"}, requires="anyio>=4")
+    (plugin,) = third_party()
+    assert (plugin.distribution, plugin.version, plugin.requires) == ("slow-nodes", "1.0", "")
+
+
+def test_the_table_of_a_plugin_becomes_its_arguments(distributions: Distributions) -> None:
+    """A plugin is made with the options of its table; a wrong one fails that plugin only."""
+    distributions.add_module("typed", SOURCE.replace('label="none"', 'label: str = "none"'))
+    distributions.add("slow-nodes", {"one": "typed:Good", "two": "typed:Good"})
+    tables = {"one": {"label": Option("given")}, "two": {"label": Option(3, "PLACE: label")}}
+    outcome = load_plugins(third_party(), tables=tables)
+    assert vars(outcome.loaded["one"])["label"] == "given"
+    assert reasons(outcome.failed) == {"two": "PLACE: label: Expected `str`, got `int`. Correct it"}
+
+
 def test_a_name_that_is_taken_fails_for_the_second_plugin(distributions: Distributions) -> None:
     """Of two plugins with one name the first distribution's is loaded, and the other reported."""
     distributions.add("b-second", {"good": "plugged:makes_good"})
@@ -318,3 +348,19 @@ def test_the_options_of_a_plugin_are_checked_as_those_of_a_subscription(distribu
     distributions.add("slow-nodes", {"keyless": "plugged:Keyless"})
     with pytest.raises(PluginError, match=r"COALESCE needs key="):
         third_party()[0].load()
+
+
+@pytest.mark.alone
+def test_fifty_plugins_load_at_once(distributions: Distributions) -> None:
+    """Fifty plugins are found and loaded in less than 0.2 s beyond their own imports."""
+    for number in range(50):
+        distributions.add(f"of-{number}", {f"plugin_{number}": "plugged:Good"})
+    load_plugins()  # imports their module, and those of the built-in ones
+    for attempt in attempts():
+        with attempt:
+            began = time.perf_counter()
+            outcome = load_plugins()
+            took = time.perf_counter() - began
+            assert len(outcome.loaded) == 50 + len(BUILT_IN)
+            if took > 0.2:
+                raise TooSlowError(f"50 plugins took {took:.3f} s")

@@ -13,7 +13,6 @@ from eventbus.cli.arguments import Argument
 from eventbus.cli.exit_codes import NOT_FOUND, OK, PROBLEMS, CommandError
 from eventbus.cli.free_descriptors import check_free_descriptors
 from eventbus.cli.gitignore import create_ignored_directory
-from eventbus.cli.log_access import note
 from eventbus.cli.options import LogDirectory, Progress, settings_with
 from eventbus.cli.quality_workflow import QualityWorkflow
 from eventbus.events.printable import printable
@@ -44,8 +43,6 @@ def demo(
     settings = settings_with(directory, progress, project)
     create_ignored_directory(settings.directory)
     runtime = build_runtime(settings)
-    for failed in runtime.failed:
-        note(f"plugin {failed.plugin.name} of {failed.plugin.distribution} was not loaded: {failed.reason}")
     with session_scope(current_session_id()), runtime.bus as bus:
         workflow = _run_with_skill(project, bus)
     for problem in workflow.problems:

@@ -2,34 +2,62 @@
 
 from __future__ import annotations
 
+import json
+
 from eventbus.cli.exit_codes import OK, PROBLEMS
 from eventbus.cli.log_access import note
+from eventbus.cli.options import AsJson
 from eventbus.events.printable import printable
-from eventbus.plugins import FailedPlugin, Plugin, find_plugins, load_plugins
-from eventbus.runtime import unknown_plugins
+from eventbus.plugins import find_plugins
+from eventbus.runtime import PluginState, examine_plugins, unknown_plugins
 from eventbus.settings import load_settings
 
 __all__ = ["plugins"]
 
+_MAX_REASON = 1_000
 
-def plugins() -> int:
+
+def plugins(as_json: AsJson = False) -> int:
     """List the installed subscribers.
 
     Exit code 1: some cannot be used.
     """
     settings = load_settings()
-    disabled, found = settings.left_out, find_plugins()
-    failed = load_plugins(found, disabled=disabled).failed
-    for problem in unknown_plugins(settings, found):
+    for problem in unknown_plugins(settings, find_plugins()):
         note(problem)
-    for plugin in found:
-        print(_line(plugin, disabled, failed))
-    return PROBLEMS if failed else OK
+    states = examine_plugins(settings)
+    show = _json_line if as_json else _line
+    for state in states:
+        print(show(state, max(len(printable(each.plugin.name)) for each in states)))
+    return PROBLEMS if any(each.state == "failed" for each in states) else OK
 
 
-def _line(plugin: Plugin, disabled: frozenset[str], failed: list[FailedPlugin]) -> str:
-    reason = next((each.reason for each in failed if each.plugin is plugin), "")
-    state = "FAILED" if reason else "disabled" if plugin.name in disabled else "ok"
-    name, distribution = printable(plugin.name), printable(plugin.distribution)
-    columns = f"{state:<9}{name:<18}{distribution:<10}{printable(plugin.target)}"
-    return f"{columns}  {reason}" if reason else columns
+def _line(state: PluginState, width: int) -> str:
+    plugin = state.plugin
+    word = "FAILED" if state.state == "failed" else state.state
+    origin = printable(f"{plugin.distribution} {plugin.version}".rstrip())
+    line = f"{word:<9}{printable(plugin.name):<{width + 2}}{origin:<18}{_explanation(state)}"
+    return line.rstrip()
+
+
+def _explanation(state: PluginState) -> str:
+    failure = f"  {state.plugin.target}: {state.reason}"
+    choice = f"  {state.reason}; to enable it: {state.enable}"
+    return (
+        "" if state.state == "ok" else printable(failure if state.state == "failed" else choice, _MAX_REASON)
+    )
+
+
+def _json_line(state: PluginState, width: int) -> str:  # noqa: ARG001 - as `_line`
+    plugin = state.plugin
+    return json.dumps(
+        {
+            "name": plugin.name,
+            "version": plugin.version or None,
+            "distribution": plugin.distribution,
+            "target": plugin.target,
+            "state": state.state,
+            "reason": state.reason or None,
+            "enable": state.enable or None,
+        }
+    )

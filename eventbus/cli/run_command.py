@@ -111,8 +111,6 @@ def _buses(settings: Settings, session_id: str) -> Generator[Callable[[Event], N
     # The live correlator is left out: it would report on the command's start and end only.
     stored = build_runtime(settings, without=("console_progress", "live_correlator"))
     shown = build_runtime(settings, only=("console_progress",))
-    for failed in stored.failed:
-        note(f"plugin {failed.plugin.name} of {failed.plugin.distribution} was not loaded: {failed.reason}")
 
     def publish(event: Event) -> None:
         stored.bus.publish(event)

@@ -149,41 +149,6 @@ def test_without_crackerjack_the_error_says_what_to_install(program: Program, so
     )
 
 
-def test_plugins_are_listed_with_their_state(cli: Program) -> None:
-    """Each plugin is one line: its state, then its name."""
-    ended = cli("plugins")
-    states = {line.split()[1]: line.split()[0] for line in ended.stdout.splitlines()}
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert states["json_persister"] == "ok"
-    assert states["event_logger"] == "disabled"
-
-
-def test_unknown_plugins_are_noted(cli: Program) -> None:
-    """A name in the settings that no plugin has is noted with the nearest right name."""
-    ended = cli("plugins", EVENTBUS_DISABLED="event_loger")
-    assert ended.returncode == 0
-    assert ended.stderr == (
-        "note: the environment: EVENTBUS_DISABLED: no plugin 'event_loger' is installed; "
-        "did you mean 'event_logger'?\n"
-    )
-
-
-def test_a_plugin_that_cannot_be_used_is_exit_code_1(
-    cli: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The line of a broken plugin gives the reason."""
-    info = tmp_path / "path" / "broken-1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[eventbus.subscribers]\nbroken = no_such_module:Thing\n")
-    monkeypatch.setattr(sys, "path", [str(info.parent), *sys.path])
-    ended = cli("plugins")
-    assert ended.returncode == 1
-    (line,) = (line for line in ended.stdout.splitlines() if line.startswith("FAILED"))
-    assert line.split()[1:4] == ["broken", "broken", "no_such_module:Thing"]
-    assert line.endswith("  ModuleNotFoundError: No module named 'no_such_module'")
-
-
 def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
     """`eventbus plugins | true` prints no traceback, not even when the interpreter exits."""
     running = subprocess.Popen(

@@ -1,0 +1,187 @@
+"""`eventbus plugins`, and commands beside plugins that are broken in every way."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eventbus.history import EventLog
+from tests.cli.conftest import Program
+from tests.distributions import Distributions
+
+SOURCE = """
+from eventbus import Event, Subscriber
+
+class Good(Subscriber[Event]):
+    def __init__(self, limit: int = 1) -> None: ...
+    async def handle(self, event): ...
+
+class HandlesNothing(Subscriber[Event]):
+    async def handel(self, event): ...
+
+class NeedsMore(Good):
+    def __init__(self, address: str) -> None: ...
+
+class FailsToStart(Good):
+    async def start(self, bus):
+        raise RuntimeError("no start")
+
+def exits():
+    raise SystemExit(7)
+
+number = 42
+"""
+REASONS = {
+    "absent": "ModuleNotFoundError: No module named 'no_such_module'",
+    "exits": "SystemExit: 7",
+    "exits_early": "SystemExit: 4",
+    "handles_nothing": "SubscriberError: HandlesNothing overrides neither handle nor handle_batch",
+    "json_persister": "the name is taken by eventbus_subscribers.json_persister:JsonPersister of eventbus",
+    "misspelt": "AttributeError: module 'plugged' has no attribute 'Goood'",
+    "needs_more": "it needs the option address",
+    "newer": "ImportError: cannot import name 'SomethingOfVersion9'",
+    "no_place": "",
+    "number": "plugged:number is an instance of int, neither a Subscriber class nor a function",
+    "syntax": "SyntaxError: ",
+}
+"""The plugins that cannot be loaded, and the beginnings of the reasons."""
+
+
+@pytest.fixture
+def distributions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Distributions:
+    (tmp_path / "path").mkdir()
+    made = Distributions(tmp_path / "path")
+    made.add_module("plugged", SOURCE)
+    monkeypatch.setattr(sys, "path", [str(made.directory), *sys.path])
+    # Only for programs of their own; this process has it in `sys.path`.
+    inherited = os.environ.get("PYTHONPATH")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(made.directory), inherited))))
+    monkeypatch.delitem(sys.modules, "plugged", raising=False)
+    return made
+
+
+@pytest.fixture
+def broken(distributions: Distributions) -> Distributions:
+    """Install a distribution for each way to be broken, and one that works."""
+    distributions.add_module("syntax_error", "def f(:\n")
+    distributions.add_module("exits_on_import", "raise SystemExit(4)\n")
+    distributions.add_module("needs_newer", "from eventbus import SomethingOfVersion9\n")
+    targets = {
+        "absent": "no_such_module:Thing",
+        "exits": "plugged:exits",
+        "exits_early": "exits_on_import:Thing",
+        "fails_to_start": "plugged:FailsToStart",
+        "good": "plugged:Good",
+        "handles_nothing": "plugged:HandlesNothing",
+        "json_persister": "plugged:Good",
+        "misspelt": "plugged:Goood",
+        "needs_more": "plugged:NeedsMore",
+        "newer": "needs_newer:Thing",
+        "no_place": "nowhere at all",
+        "number": "plugged:number",
+        "syntax": "syntax_error:Thing",
+    }
+    for name, target in targets.items():
+        distributions.add(f"of-{name}", {name: target}, requires="eventbus>=9" if name == "newer" else "")
+    return distributions
+
+
+def states(text: str) -> dict[tuple[str, str], dict[str, Any]]:
+    lines = [json.loads(line) for line in text.splitlines()]
+    return {(line["name"], line["distribution"]): line for line in lines}
+
+
+def test_plugins_are_listed_with_their_state(cli: Program) -> None:
+    """Each plugin is one line: its state, name, distribution and version, and how to enable it."""
+    ended = cli("plugins")
+    lines = {line.split()[1]: line for line in ended.stdout.splitlines()}
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert lines["json_persister"].split()[0] == "ok"
+    assert lines["json_persister"].split()[2] == "eventbus"
+    assert lines["event_logger"].split()[0] == "disabled"
+    assert (
+        'off by default; to enable it: enabled = ["event_logger"] in [tool.eventbus]' in lines["event_logger"]
+    )
+
+
+def test_a_disabled_plugin_says_where(cli: Program) -> None:
+    """A plugin that the settings disable is listed with their place, and an enabled one is ok."""
+    ended = cli("plugins", "--json", EVENTBUS_DISABLED="live_correlator", EVENTBUS_ENABLED="event_logger")
+    found = states(ended.stdout)
+    assert found["live_correlator", "eventbus"]["reason"] == "disabled by the environment: EVENTBUS_DISABLED"
+    assert found["live_correlator", "eventbus"]["enable"] == "take it out of that list"
+    assert found["event_logger", "eventbus"]["state"] == "ok"
+
+
+def test_unknown_plugins_are_noted(cli: Program) -> None:
+    """A name in the settings that no plugin has is noted with the nearest right name."""
+    ended = cli("plugins", EVENTBUS_DISABLED="event_loger")
+    assert ended.returncode == 0
+    assert ended.stderr == (
+        "note: the environment: EVENTBUS_DISABLED: no plugin 'event_loger' is installed; "
+        "did you mean 'event_logger'?\n"
+    )
+
+
+def test_broken_plugins_are_listed_with_their_reasons(cli: Program, broken: Distributions) -> None:
+    """A plugin that cannot be used is listed with its reason, the others are ok, and the exit code is 1."""
+    ended = cli("plugins", "--json")
+    found = states(ended.stdout)
+    assert ended.returncode == 1
+    assert {name for name, _ in found if found[name, _]["state"] == "failed"} == set(REASONS)
+    for name, reason in REASONS.items():
+        assert found[name, f"of-{name.replace('_', '-')}"]["reason"].startswith(reason)
+    assert found["newer", "of-newer"]["reason"].endswith(
+        " (it requires eventbus>=9; eventbus 0.1.0 is installed)"
+    )
+    assert found["good", "of-good"]["state"] == found["json_persister", "eventbus"]["state"] == "ok"
+    shown = cli("plugins").stdout
+    assert "FAILED   absent" in shown
+    assert f"  no_such_module:Thing: {REASONS['absent']}" in shown
+
+
+def test_a_wrong_option_fails_its_plugin(cli: Program, distributions: Distributions, somewhere: Path) -> None:
+    """A wrong option is the reason why its plugin failed, and names the file and the key."""
+    distributions.add("of-good", {"good": "plugged:Good"})
+    file = somewhere / "pyproject.toml"
+    file.write_text('[tool.eventbus.plugins.good]\nlimit = "x"\n')
+    found = states(cli("plugins", "--json").stdout)
+    assert found["good", "of-good"]["reason"] == (
+        f"{file}: [tool.eventbus.plugins.good]: limit: Expected `int`, got `str`. Correct it"
+    )
+
+
+def test_commands_work_beside_broken_plugins(
+    program: Program, broken: Distributions, somewhere: Path
+) -> None:
+    """A command with plugins that are broken in every way says so, and does its work."""
+    ended = program("run", "--", "true")
+    assert ended.returncode == 0
+    notes = [line for line in ended.stderr.splitlines() if " was not loaded: " in line]
+    assert len(notes) == len(REASONS)
+    assert ended.stderr.count("Traceback") == ended.stderr.count("RuntimeError: no start") == 1  # logged once
+    names = [type(event).__name__ for event in EventLog(somewhere / ".session-buddy").events()]
+    assert {"WorkflowStarted", "WorkflowCompleted"} <= set(names)
+
+
+@pytest.mark.nightly
+def test_plugins_that_hang(program: Program, broken: Distributions, somewhere: Path) -> None:
+    """Plugins whose import or construction hangs are given up after 5 s, all together."""
+    distributions = broken
+    for place in ("import", "init"):
+        call = "threading.Event().wait()"
+        source = f"import threading\ndef make():\n    {call}\n" + (f"{call}\n" if place == "import" else "")
+        distributions.add_module(f"hangs_in_{place}", source)
+        distributions.add(f"of-{place}", {place: f"hangs_in_{place}:make"})
+    ended = program("plugins", "--json")
+    found = states(ended.stdout)
+    assert {found[name, f"of-{name}"]["reason"] for name in ("import", "init")} == {
+        "it did not load within 5 s"
+    }
+    assert found["good", "of-good"]["state"] == "ok"
+    assert program("run", "--", "true").returncode == 0
