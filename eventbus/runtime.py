@@ -24,7 +24,7 @@ from eventbus.settings import Settings, load_settings
 from eventbus.similar_names import did_you_mean, form_of
 from eventbus.warned_once import warn_once
 
-__all__ = ["PluginState", "Runtime", "build_runtime", "examine_plugins", "unknown_plugins"]
+__all__ = ["PluginState", "Runtime", "build_runtime", "examine_plugins", "load_plugin", "unknown_plugins"]
 
 _PERSISTER = "json_persister"
 _MAX_PLACE = 500
@@ -126,6 +126,22 @@ def _state(settings: Settings, plugin: Plugin, reason: str | None) -> PluginStat
     return PluginState(
         plugin, "disabled", f"disabled by {printable(place, _MAX_PLACE)}", "take it out of that list"
     )
+
+
+def load_plugin(settings: Settings, plugin: Plugin) -> Subscriber[Any]:
+    """Load one plugin with its settings, disabled or not.
+
+    Args:
+        settings: The settings.
+        plugin: The plugin.
+
+    Raises:
+        PluginError: It cannot be loaded.
+    """
+    loaded = _load(settings, [plugin])
+    for failed in loaded.failed:
+        raise PluginError(failed.reason)
+    return loaded.loaded[plugin.name]
 
 
 def _load(settings: Settings, plugins: Sequence[Plugin]) -> LoadedPlugins:

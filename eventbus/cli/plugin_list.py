@@ -1,10 +1,13 @@
-"""``eventbus plugins``: list the installed subscribers, and say which cannot be used."""
+"""``eventbus plugins``: list the installed subscribers, and say which cannot be used, or check one."""
 
 from __future__ import annotations
 
 import json
+from typing import Annotated
 
-from eventbus.cli.exit_codes import OK, PROBLEMS
+import typer
+
+from eventbus.cli.exit_codes import OK, PROBLEMS, USAGE, CommandError
 from eventbus.cli.log_access import note
 from eventbus.cli.options import AsJson
 from eventbus.events.printable import printable
@@ -17,11 +20,28 @@ __all__ = ["plugins"]
 _MAX_REASON = 1_000
 
 
-def plugins(as_json: AsJson = False) -> int:
+def plugins(
+    action: Annotated[
+        str | None, typer.Argument(metavar="[check]", help="Check one plugin, instead of listing all.")
+    ] = None,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="The plugin to check.")] = None,
+    as_json: AsJson = False,
+) -> int:
     """List the installed subscribers.
 
-    Exit code 1: some cannot be used.
+    Or check one: eventbus plugins check NAME. Exit code 1: some cannot be used, or the check found
+    something.
     """
+    if action is None:
+        return _list(as_json=as_json)
+    if action != "check" or name is None:
+        raise CommandError(f"there is no eventbus plugins {action}", "eventbus plugins check NAME", USAGE)
+    from eventbus.cli.plugin_check import check  # noqa: PLC0415 - the suite is imported when it is used
+
+    return check(name)
+
+
+def _list(*, as_json: bool) -> int:
     settings = load_settings()
     for problem in unknown_plugins(settings, find_plugins()):
         note(problem)

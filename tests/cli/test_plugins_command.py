@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from eventbus.history import EventLog
+from eventbus.testing import SCENARIOS
 from tests.cli.conftest import Program
 from tests.distributions import Distributions
 
@@ -20,6 +21,17 @@ from eventbus import Event, Subscriber
 class Good(Subscriber[Event]):
     def __init__(self, limit: int = 1) -> None: ...
     async def handle(self, event): ...
+
+class FailsOnLoss(Good):
+    async def handle(self, event):
+        if type(event).__name__ == "EventsLost":
+            print("not shown")
+            raise ValueError("lost")
+
+class WritesIntoTheLog(Good):
+    async def start(self, bus):
+        from eventbus import log_directory
+        (log_directory() / "mine").write_text("")
 
 class HandlesNothing(Subscriber[Event]):
     async def handel(self, event): ...
@@ -185,3 +197,63 @@ def test_plugins_that_hang(program: Program, broken: Distributions, somewhere: P
     }
     assert found["good", "of-good"]["state"] == "ok"
     assert program("run", "--", "true").returncode == 0
+
+
+# eventbus plugins check.
+
+
+def test_a_sound_plugin_passes_the_check(cli: Program, distributions: Distributions, somewhere: Path) -> None:
+    """`eventbus plugins check NAME` prints a line for each scenario, and leaves the project's log alone."""
+    distributions.add("of-good", {"good": "plugged:WritesIntoTheLog"})
+    ended = cli("plugins", "check", "good")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert [line.split()[0] for line in ended.stdout.splitlines()] == ["ok"] * len(SCENARIOS)
+    assert list(somewhere.iterdir()) == []
+
+
+def test_a_disabled_plugin_can_be_checked(cli: Program) -> None:
+    """A disabled plugin can be checked; what it prints or logs is not shown."""
+    assert cli("plugins", "check", "event_logger").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("target", "line"),
+    [
+        (
+            "HandlesNothing",
+            "FAILED  loading: it SubscriberError: HandlesNothing overrides neither handle nor",
+        ),
+        ("NeedsMore", "FAILED  loading: it needs the option address"),
+        ("FailsOnLoss", "FAILED  lost events: it handle of a EventsLost raises ValueError: lost (asyncio)"),
+        ("FailsToStart", "FAILED  no events: it start raises RuntimeError: no start (trio)"),
+    ],
+)
+def test_a_plugin_with_a_defect_fails_the_check(
+    cli: Program, distributions: Distributions, target: str, line: str
+) -> None:
+    """A plugin with a defect is exit code 1, and the line says in which scenario it did what."""
+    distributions.add("of-bad", {"bad": f"plugged:{target}"})
+    ended = cli("plugins", "check", "bad")
+    assert ended.returncode == 1
+    assert any(each.startswith(line) for each in ended.stdout.splitlines()), ended.stdout
+    assert "not shown" not in ended.stdout + ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "problem"),
+    [
+        (
+            ("check", "event_loger"),
+            3,
+            "no plugin 'event_loger' is installed. hint: did you mean 'event_logger'",
+        ),
+        (("check", "quite_another"), 3, "hint: eventbus plugins lists the installed ones"),
+        (("check",), 2, "eventbus plugins check NAME"),
+        (("chek", "x"), 2, "there is no eventbus plugins chek"),
+    ],
+)
+def test_wrong_arguments(cli: Program, arguments: tuple[str, ...], code: int, problem: str) -> None:
+    """Wrong arguments are one line, and the exit code of their kind."""
+    ended = cli("plugins", *arguments)
+    assert (ended.returncode, len(ended.stderr.splitlines())) == (code, 1)
+    assert problem in ended.stderr
