@@ -18,11 +18,8 @@ leaves the type checker without a connection between the two.
 from __future__ import annotations
 
 import inspect
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from types import NoneType
 from typing import Any, TypeAlias, get_args
 
@@ -32,10 +29,11 @@ from eventbus.delivery.callables import function_of, signature_of
 from eventbus.errors import SettingsError
 from eventbus.events.printable import printable
 from eventbus.events.type_hints import resolved
+from eventbus.option_entry import Option, as_path, leads_outside
 from eventbus.similar_names import did_you_mean
 from eventbus.warned_once import warn_once
 
-__all__ = ["FROM_USER", "Option", "Options", "arguments_of", "as_path", "leads_outside", "missing_options"]
+__all__ = ["FROM_USER", "Options", "arguments_of", "missing_options"]
 
 FROM_USER = msgspec.Meta(extra={"eventbus": "from user"})
 """Marks an option that a project's pyproject.toml must not set, such as the address of a server:
@@ -44,23 +42,6 @@ FROM_USER = msgspec.Meta(extra={"eventbus": "from user"})
 _WHOLE = "settings"
 _MAX_PROBLEM = 1_000
 _LOGGER = "eventbus.settings"
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """A value of a plugin's table.
-
-    Attributes:
-        value: The value, unchecked.
-        place: Its place, for messages.
-        is_text: True if it comes from the environment, so that numbers are looked for in its text.
-        project: The directory of the project that sets it; None if the user does.
-    """
-
-    value: Any
-    place: str = "the arguments"
-    is_text: bool = False
-    project: Path | None = None
 
 
 Options: TypeAlias = Mapping[str, Option]
@@ -94,22 +75,6 @@ def arguments_of(target: Any, options: Options, given: Mapping[str, Any]) -> dic
     if whole is not None and values:
         return {**given, _WHOLE: whole(**values)}
     return {**given, **values}
-
-
-def leads_outside(path: Path, project: Path) -> bool:
-    """Return True if a path is not within a project, once links are followed."""
-    real, root = os.path.realpath(path), os.path.realpath(project)
-    return real != root and not real.startswith(os.path.join(root, ""))  # noqa: PTH118 - text is compared
-
-
-def as_path(kind: type[Any], value: Any) -> Any:
-    """Return a path for msgspec, which knows none; ~ stands for a home directory."""
-    if kind is Path and value and isinstance(value, (str, Path)):
-        try:
-            return Path(value).expanduser()
-        except RuntimeError as error:  # there is no such user
-            raise ValueError(str(error)) from error
-    raise ValueError(f"Expected {'a path' if kind is Path else kind.__name__}, got {value!r}")
 
 
 def missing_options(target: Any, arguments: Mapping[str, Any]) -> list[str]:

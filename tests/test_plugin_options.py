@@ -12,7 +12,8 @@ import pytest
 
 from eventbus import FROM_USER, Event, Subscriber
 from eventbus.errors import SettingsError
-from eventbus.plugin_options import Option, arguments_of, missing_options
+from eventbus.option_entry import Option
+from eventbus.plugin_options import arguments_of, missing_options
 from eventbus.settings import load_settings
 from eventbus.warned_once import warn_once
 

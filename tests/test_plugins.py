@@ -20,7 +20,7 @@ import pytest
 import eventbus
 from eventbus import Event, EventBus, NodeStarted, Overflow, PluginError
 from eventbus.history import EventLog
-from eventbus.plugin_options import Option
+from eventbus.option_entry import Option
 from eventbus.plugins import FailedPlugin, Plugin, find_plugins, load_plugins
 from tests.distributions import Distributions
 from tests.vocabulary import TooSlowError, attempts

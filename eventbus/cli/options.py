@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias, get_args
 
-
 from eventbus.cli.arguments import Argument, Option
 from eventbus.session_names import name_of_argument
 from eventbus.settings import ProgressMode, Settings, load_settings

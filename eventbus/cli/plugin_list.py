@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from typing import Annotated
 
-import typer
-
+from eventbus.cli.arguments import Argument
 from eventbus.cli.exit_codes import OK, PROBLEMS, USAGE, CommandError
 from eventbus.cli.log_access import note
 from eventbus.cli.options import AsJson
@@ -22,9 +21,9 @@ _MAX_REASON = 1_000
 
 def plugins(
     action: Annotated[
-        str | None, typer.Argument(metavar="[check]", help="Check one plugin, instead of listing all.")
+        str | None, Argument(metavar="check", help="Check one plugin, instead of listing all.")
     ] = None,
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="The plugin to check.")] = None,
+    name: Annotated[str | None, Argument(metavar="NAME", help="The plugin to check.")] = None,
     as_json: AsJson = False,
 ) -> int:
     """List the installed subscribers.

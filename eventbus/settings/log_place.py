@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
+
+import msgspec
 
 from eventbus.errors import SettingsError
 from eventbus.events.printable import printable
@@ -58,7 +59,7 @@ def _directory(read: Callable[[], Table]) -> Path | None:
     try:
         table = read()
         entries = {key: value for key, value in table.entries.items() if key == _KEY}
-        found = replace(table, entries=entries).checked().get(_KEY)
+        found = msgspec.structs.replace(table, entries=entries).checked().get(_KEY)
     except SettingsError as error:
         warn_once(LOGGER, printable(f"a setting is ignored: {error.problem}", MAX_PROBLEM))
         return None

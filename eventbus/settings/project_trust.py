@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from eventbus.events.printable import printable
-from eventbus.plugin_options import leads_outside
+from eventbus.option_entry import leads_outside
 from eventbus.settings.tables import LOGGER, MAX_PROBLEM
 from eventbus.warned_once import warn_once
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import msgspec
 
 from eventbus.errors import SettingsError
 from eventbus.events.printable import printable
-from eventbus.plugin_options import Option, as_path
+from eventbus.option_entry import Option, as_path
 from eventbus.settings.values import Settings
 from eventbus.similar_names import did_you_mean
 from eventbus.warned_once import warn_once
@@ -38,8 +37,7 @@ MAX_PROBLEM = 1_000
 _TYPES = {field.name: field.type for field in msgspec.structs.fields(Settings)} | {"plugins": dict[str, Any]}
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(msgspec.Struct, frozen=True):
     """The settings of one place.
 
     Attributes:

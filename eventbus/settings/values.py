@@ -8,7 +8,7 @@ from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
-from eventbus.plugin_options import Option
+from eventbus.option_entry import Option
 from eventbus.similar_names import form_of
 
 __all__ = [
