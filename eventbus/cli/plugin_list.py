@@ -1,4 +1,4 @@
-"""``eventbus plugins``: list the installed subscribers, and say which cannot be used, or check one."""
+"""``eventbus plugins``: list the installed subscribers and their states; check one, or begin one."""
 
 from __future__ import annotations
 
@@ -21,23 +21,29 @@ _MAX_REASON = 1_000
 
 def plugins(
     action: Annotated[
-        str | None, Argument(metavar="check", help="Check one plugin, instead of listing all.")
+        str | None, Argument(metavar="check|new", help="Check a plugin, or write a project for a new one.")
     ] = None,
-    name: Annotated[str | None, Argument(metavar="NAME", help="The plugin to check.")] = None,
+    name: Annotated[str | None, Argument(metavar="NAME", help="The name of the plugin.")] = None,
     as_json: AsJson = False,
 ) -> int:
     """List the installed subscribers.
 
-    Or check one: eventbus plugins check NAME. Exit code 1: some cannot be used, or the check found
-    something.
+    Or check one: eventbus plugins check NAME. Or write a project for a new one: eventbus plugins new NAME.
+    Exit code 1: some cannot be used, or the check found something.
     """
     if action is None:
         return _list(as_json=as_json)
-    if action != "check" or name is None:
-        raise CommandError(f"there is no eventbus plugins {action}", "eventbus plugins check NAME", USAGE)
-    from eventbus.cli.plugin_check import check  # noqa: PLC0415 - the suite is imported when it is used
+    if action not in ("check", "new") or name is None:
+        hint = "eventbus plugins check NAME, or eventbus plugins new NAME"
+        raise CommandError(f"there is no eventbus plugins {action}", hint, USAGE)
+    # Imported when they are used: the suite, above all.
+    if action == "check":
+        from eventbus.cli.plugin_check import check  # noqa: PLC0415
 
-    return check(name)
+        return check(name)
+    from eventbus.cli.plugin_project import new  # noqa: PLC0415
+
+    return new(name)
 
 
 def _list(*, as_json: bool) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,11 @@ from eventbus.history import EventLog
 from eventbus.testing import SCENARIOS
 from tests.cli.conftest import Program
 from tests.distributions import Distributions
+
+
+def find_ruff() -> str | None:
+    return shutil.which("ruff", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+
 
 SOURCE = """
 from eventbus import Event, Subscriber
@@ -250,6 +257,17 @@ def test_a_plugin_with_a_defect_fails_the_check(
         (("check", "quite_another"), 3, "hint: eventbus plugins lists the installed ones"),
         (("check",), 2, "eventbus plugins check NAME"),
         (("chek", "x"), 2, "there is no eventbus plugins chek"),
+        (("new",), 2, "eventbus plugins new NAME"),
+        (("new", "json"), 2, "the name json is taken in this environment"),
+        (("new", "event-logger"), 2, "the name event_logger is taken"),
+        (("new", "Slow Nodes"), 2, "'Slow Nodes' cannot be the name of a package"),
+        (("new", "../elsewhere"), 2, "cannot be the name of a package"),
+        (("new", "class"), 2, "cannot be the name of a package"),
+        (
+            ("new", "x" * 41),
+            2,
+            "cannot be the name of a package. hint: use small letters, digits and - or _, 40",
+        ),
     ],
 )
 def test_wrong_arguments(cli: Program, arguments: tuple[str, ...], code: int, problem: str) -> None:
@@ -257,3 +275,62 @@ def test_wrong_arguments(cli: Program, arguments: tuple[str, ...], code: int, pr
     ended = cli("plugins", *arguments)
     assert (ended.returncode, len(ended.stderr.splitlines())) == (code, 1)
     assert problem in ended.stderr
+
+
+# eventbus plugins new.
+
+
+def run(project: Path, *words: str) -> str:
+    """Run a module of Python in a project; it has to succeed."""
+    done = subprocess.run(
+        [sys.executable, "-m", *words], cwd=project, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_a_new_project_is_complete(cli: Program, somewhere: Path) -> None:
+    """`eventbus plugins new NAME` writes a project whose own tests pass, and writes over nothing."""
+    ended = cli("plugins", "new", "slow-nodes")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    written = {Path(line) for line in ended.stdout.splitlines()[:-1]}
+    project = somewhere / "slow-nodes"
+    assert written == {file.relative_to(somewhere) for file in project.rglob("*") if file.is_file()}
+    assert "2 passed" in run(
+        project, *["pytest", "-q", "-p", "no:cacheprovider", "-k"], "found or (replay and asyncio)"
+    )
+    assert cli("plugins", "new", "slow-nodes").returncode == 1
+
+
+@pytest.mark.skipif(find_ruff() is None, reason="ruff is not installed")
+@pytest.mark.parametrize("name", ["a", "slow-nodes", "x" * 40])
+def test_a_new_project_passes_its_linter(cli: Program, somewhere: Path, name: str) -> None:
+    """A new project is formatted and passes its own linter, whatever its name."""
+    assert cli("plugins", "new", name).returncode == 0
+    for words in (["check", "--no-cache"], ["format", "--check", "--no-cache"]):
+        done = subprocess.run(
+            [str(find_ruff()), *words], cwd=somewhere / name, capture_output=True, check=False
+        )
+        assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.nightly
+def test_a_new_project_is_typed(cli: Program, somewhere: Path) -> None:
+    """A new project passes all of its tests, and mypy's strict mode."""
+    assert cli("plugins", "new", "slow-nodes").returncode == 0
+    run(somewhere / "slow-nodes", *["pytest", "-q", "-p", "no:cacheprovider"])
+    pytest.importorskip("mypy")
+    run(somewhere / "slow-nodes", "mypy", "--cache-dir", str(somewhere / "cache"))
+
+
+@pytest.mark.nightly
+def test_from_nothing_to_a_checked_plugin(program: Program, somewhere: Path) -> None:
+    """A new project, installed into a directory as pip does it, is listed as ok and passes the check."""
+    assert program("plugins", "new", "slow-nodes").returncode == 0
+    project = somewhere / "slow-nodes"
+    distributions = Distributions(project / "src")
+    distributions.add("slow-nodes", {"slow_nodes": "slow_nodes:SlowNodes"})
+    path = {"PYTHONPATH": os.pathsep.join(filter(None, (str(project / "src"), os.environ.get("PYTHONPATH"))))}
+    (somewhere / "pyproject.toml").write_text("[tool.eventbus.plugins.slow_nodes]\nlimit_seconds = 3\n")
+    assert states(program("plugins", "--json", **path).stdout)["slow_nodes", "slow-nodes"]["state"] == "ok"
+    assert program("plugins", "check", "slow_nodes", **path).returncode == 0
