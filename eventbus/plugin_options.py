@@ -65,16 +65,12 @@ def arguments_of(target: Any, options: Options, given: Mapping[str, Any]) -> dic
     whole = _struct_in(types.get(_WHOLE))
     if whole is not None:
         types = {field.name: field.type for field in msgspec.structs.fields(whole)}
-    for name in given:
-        types.pop(name, None)
-    values = {
-        name: _converted(option, types.get(name, Any))
-        for name, option in options.items()
-        if _is_known(name, option, types)
-    }
-    if whole is not None and values:
-        return {**given, _WHOLE: whole(**values)}
-    return {**given, **values}
+    known = {name: option for name, option in options.items() if _is_known(name, option, types, given)}
+    values = {name: _converted(option, types.get(name, Any)) for name, option in known.items()}
+    if whole is None:
+        return {**values, **given}
+    is_needed = _parameters(target)[_WHOLE].default is inspect.Parameter.empty
+    return {**given, **({_WHOLE: _made(whole, values)} if values or is_needed else {})}
 
 
 def missing_options(target: Any, arguments: Mapping[str, Any]) -> list[str]:
@@ -126,12 +122,24 @@ def _struct_in(annotation: Any) -> type[msgspec.Struct] | None:
 # One option.
 
 
-def _is_known(name: str, option: Option, types: Mapping[str, Any]) -> bool:
-    if name in types or "**" in types:
+def _is_known(name: str, option: Option, types: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
+    if name in given:
+        reason = "eventbus itself gives it, by a setting in [tool.eventbus]"
+    elif name in types or "**" in types:
         return True
-    problem = f"{option.place} is ignored: there is no such option{did_you_mean(name, types)}"
-    warn_once(_LOGGER, printable(problem, _MAX_PROBLEM))
+    else:
+        reason = f"there is no such option{did_you_mean(name, types.keys() - given.keys())}"
+    warn_once(_LOGGER, printable(f"{option.place} is ignored: {reason}", _MAX_PROBLEM))
     return False
+
+
+def _made(struct: type[msgspec.Struct], values: dict[str, Any]) -> msgspec.Struct:
+    missing = [
+        each.name for each in msgspec.structs.fields(struct) if each.required and each.name not in values
+    ]
+    if missing:
+        raise SettingsError(f"it needs the option {', '.join(missing)}", "Set it in the table of the plugin")
+    return struct(**values)
 
 
 def _converted(option: Option, kind: Any) -> Any:

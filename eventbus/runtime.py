@@ -104,13 +104,13 @@ def build_runtime(
     return Runtime(EventBus(loaded.loaded.values()), settings, loaded.loaded, tuple(loaded.failed))
 
 
-def examine_plugins(settings: Settings) -> list[PluginState]:
+def examine_plugins(settings: Settings, found: Sequence[Plugin]) -> list[PluginState]:
     """Load all plugins that are not disabled, and return the states of all.
 
     Args:
         settings: The settings.
+        found: The installed plugins.
     """
-    found = find_plugins()
     failed = _load(settings, [plugin for plugin in found if plugin.name not in settings.left_out]).failed
     reasons = {id(each.plugin): each.reason for each in failed}
     return [_state(settings, plugin, reasons.get(id(plugin))) for plugin in found]

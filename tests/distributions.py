@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["Distributions"]
+__all__ = ["Distributions", "on_the_path"]
 
 
 class Distributions:
@@ -29,3 +32,16 @@ class Distributions:
         """Add a module to the directory."""
         (self.directory / f"{name}.py").write_text(source)
         importlib.invalidate_caches()
+
+
+@contextmanager
+def on_the_path(directory: Path) -> Generator[Distributions]:
+    """Put a directory on the path for distributions; at the end, forget the modules that are in it."""
+    path = sys.path  # the list itself: a test may put another one in its place for a while
+    path.insert(0, str(directory))
+    try:
+        yield Distributions(directory)
+    finally:
+        path.remove(str(directory))
+        for name in [path.stem for path in directory.glob("*.py")]:
+            sys.modules.pop(name, None)

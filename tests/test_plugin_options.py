@@ -144,7 +144,33 @@ def test_an_unknown_option(caplog: pytest.LogCaptureFixture, target: Any, key: s
 def test_what_eventbus_gives_is_not_replaced(caplog: pytest.LogCaptureFixture) -> None:
     """The directory of the log, for one, cannot be replaced by a plugin's table."""
     assert arguments(Plugin, {"directory": "elsewhere"}, {"directory": "log"}) == {"directory": "log"}
-    assert len(caplog.records) == 1
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        "file: [plugins.p]: directory is ignored: eventbus itself gives it, by a setting in [tool.eventbus]"
+    )
+
+
+class Required(msgspec.Struct):
+    """Settings with one that has no default."""
+
+    address: str
+    label: str = ""
+
+
+def test_required_options() -> None:
+    """An option of a Struct without a default is asked for by its name; a Struct without any is made."""
+
+    def make(settings: Required) -> Plugin:
+        return Plugin()
+
+    def make_limited(settings: Limits) -> Plugin:
+        return Plugin()
+
+    assert arguments(make, {"address": "x"}) == {"settings": Required("x")}
+    assert arguments(make_limited, {}) == {"settings": Limits()}
+    for values in ({}, {"label": "x"}):
+        with pytest.raises(SettingsError, match="it needs the option address"):
+            arguments(make, values)
 
 
 # From files and the environment.

@@ -22,7 +22,7 @@ from eventbus import Event, EventBus, NodeStarted, Overflow, PluginError
 from eventbus.history import EventLog
 from eventbus.option_entry import Option
 from eventbus.plugins import FailedPlugin, Plugin, find_plugins, load_plugins
-from tests.distributions import Distributions
+from tests.distributions import Distributions, on_the_path
 from tests.vocabulary import TooSlowError, attempts
 
 BUILT_IN = ["console_progress", "event_logger", "json_persister", "live_correlator"]
@@ -89,15 +89,10 @@ with runtime.bus as bus:
 
 
 @pytest.fixture
-def distributions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Distributions]:
-    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    before = set(sys.modules)
-    made = Distributions(tmp_path)
-    made.add_module("plugged", SOURCE)
-    yield made
-    for name in set(sys.modules) - before:
-        if name in {path.stem for path in tmp_path.glob("*.py")}:
-            del sys.modules[name]
+def distributions(tmp_path: Path) -> Iterator[Distributions]:
+    with on_the_path(tmp_path) as made:
+        made.add_module("plugged", SOURCE)
+        yield made
 
 
 def third_party() -> list[Plugin]:

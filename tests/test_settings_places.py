@@ -164,11 +164,17 @@ def outside(text: str, project: Path, elsewhere: Path) -> None:
     if text == "link":
         write(project, "")
         (project / ".session-buddy").symlink_to(elsewhere)
+    elif text == "link within":
+        write(project, "")
+        (project / ".session-buddy").mkdir()
+        (project / ".session-buddy" / "events").symlink_to(elsewhere / "events")
     else:
         write(project, f'[tool.eventbus]\ndirectory = "{text.format(elsewhere)}"\nkeep_days = 0.1\n')
 
 
-@pytest.mark.parametrize("text", ["{}", "../elsewhere", "src/../../elsewhere", "link", "~/elsewhere"])
+@pytest.mark.parametrize(
+    "text", ["{}", "../elsewhere", "src/../../elsewhere", "link", "link within", "~/elsewhere"]
+)
 @pytest.mark.parametrize("finds", [lambda: load_settings().directory, log_directory], ids=["load", "log"])
 def test_a_project_that_sends_the_log_elsewhere(
     project: Path,
@@ -183,10 +189,10 @@ def test_a_project_that_sends_the_log_elsewhere(
     elsewhere.mkdir()
     monkeypatch.setenv("HOME", str(tmp_path))
     outside(text, project, elsewhere)
-    assert {finds().resolve() for _ in range(3)} == {elsewhere}
+    assert {(finds() / "events").resolve() for _ in range(3)} == {elsewhere / "events"}
     (warning,) = warnings(caplog)
     assert str(project) in warning
-    assert f"the event log is outside of the project, in {elsewhere}" in warning
+    assert f"the event log is outside of the project, in {elsewhere / 'events'}." in warning
 
 
 @pytest.mark.parametrize("text", ["logs", "a/../logs", "."])

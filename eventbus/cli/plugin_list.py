@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from contextlib import redirect_stdout
 from typing import Annotated
 
 from eventbus.cli.arguments import Argument
@@ -47,10 +49,11 @@ def plugins(
 
 
 def _list(*, as_json: bool) -> int:
-    settings = load_settings()
-    for problem in unknown_plugins(settings, find_plugins()):
+    settings, found = load_settings(), find_plugins()
+    for problem in unknown_plugins(settings, found):
         note(problem)
-    states = examine_plugins(settings)
+    with redirect_stdout(sys.stderr):  # what a plugin prints when it is imported is not part of the list
+        states = examine_plugins(settings, found)
     show = _json_line if as_json else _line
     for state in states:
         print(show(state, max(len(printable(each.plugin.name)) for each in states)))

@@ -27,11 +27,12 @@ def is_elsewhere(directory: Path, project: Path, origin: str | None, *, say_it: 
         origin: The place of the setting, for the warning; None for a link in place of the default.
         say_it: True if the user did not choose the directory.
     """
-    if not leads_outside(directory, project):
+    segments = directory / "events"  # which may be a link as well
+    if not leads_outside(segments, project):
         return False
     if say_it:
         problem = (
-            f"{origin or project}: the event log is outside of the project, in {directory.resolve()}. "
+            f"{origin or project}: the event log is outside of the project, in {segments.resolve()}. "
             "To choose it yourself, set EVENTBUS_DIR or directory in your own config.toml"
         )
         warn_once(LOGGER, printable(problem, MAX_PROBLEM, scrubbed=False))

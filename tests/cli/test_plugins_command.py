@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 from eventbus.history import EventLog
 from eventbus.testing import SCENARIOS
 from tests.cli.conftest import Program
-from tests.distributions import Distributions
+from tests.distributions import Distributions, on_the_path
 
 
 def find_ruff() -> str | None:
@@ -72,16 +73,14 @@ REASONS = {
 
 
 @pytest.fixture
-def distributions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Distributions:
+def distributions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Distributions]:
     (tmp_path / "path").mkdir()
-    made = Distributions(tmp_path / "path")
-    made.add_module("plugged", SOURCE)
-    monkeypatch.setattr(sys, "path", [str(made.directory), *sys.path])
-    # Only for programs of their own; this process has it in `sys.path`.
-    inherited = os.environ.get("PYTHONPATH")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(made.directory), inherited))))
-    monkeypatch.delitem(sys.modules, "plugged", raising=False)
-    return made
+    with on_the_path(tmp_path / "path") as made:
+        made.add_module("plugged", SOURCE)
+        # For programs of their own; this process has it in `sys.path`.
+        inherited = os.environ.get("PYTHONPATH")
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(made.directory), inherited))))
+        yield made
 
 
 @pytest.fixture
@@ -162,6 +161,15 @@ def test_broken_plugins_are_listed_with_their_reasons(cli: Program, broken: Dist
     shown = cli("plugins").stdout
     assert "FAILED   absent" in shown
     assert f"  no_such_module:Thing: {REASONS['absent']}" in shown
+
+
+def test_a_plugin_that_prints(cli: Program, distributions: Distributions) -> None:
+    """What a plugin prints when it is imported goes to stderr: the list can be parsed."""
+    distributions.add_module("chatty", f"print('hello')\n{SOURCE}")
+    distributions.add("chatty", {"chatty": "chatty:Good"})
+    ended = cli("plugins", "--json")
+    assert states(ended.stdout)["chatty", "chatty"]["state"] == "ok"
+    assert "hello" in ended.stderr
 
 
 def test_a_wrong_option_fails_its_plugin(cli: Program, distributions: Distributions, somewhere: Path) -> None:
