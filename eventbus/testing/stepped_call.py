@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Generator
 from functools import partial
 from typing import Any
 
-from eventbus.delivery.doorbell import is_cancellation
+from eventbus.delivery.running_loop import is_cancellation
 
 __all__ = ["SteppedCall"]
 

@@ -11,8 +11,8 @@ import anyio
 
 from eventbus.bus import EventBus
 from eventbus.contracts import Subscriber
-from eventbus.delivery.doorbell import is_cancellation
 from eventbus.delivery.handlers import ensure_async
+from eventbus.delivery.running_loop import is_cancellation
 from eventbus.event_classes import event_classes
 from eventbus.events import Event, encode
 from eventbus.testing.stepped_call import SteppedCall
