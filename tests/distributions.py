@@ -37,11 +37,11 @@ class Distributions:
 @contextmanager
 def on_the_path(directory: Path) -> Generator[Distributions]:
     """Put a directory on the path for distributions; at the end, forget the modules that are in it."""
-    before = sys.path
-    sys.path = [str(directory), *before]
+    path = sys.path  # the list itself: a test may put another one in its place for a while
+    path.insert(0, str(directory))
     try:
         yield Distributions(directory)
     finally:
-        sys.path = before
+        path.remove(str(directory))
         for name in [path.stem for path in directory.glob("*.py")]:
             sys.modules.pop(name, None)

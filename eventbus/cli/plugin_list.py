@@ -9,7 +9,7 @@ from typing import Annotated
 
 from eventbus.cli.arguments import Argument
 from eventbus.cli.exit_codes import OK, PROBLEMS, USAGE, CommandError
-from eventbus.cli.log_access import note
+from eventbus.cli.notes import note
 from eventbus.cli.options import AsJson
 from eventbus.events.printable import printable
 from eventbus.plugins import find_plugins
