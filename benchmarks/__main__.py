@@ -15,6 +15,7 @@ from benchmarks import (
     oneiric_dag,
     persister,
     publish,
+    storing_delay,
 )
 from benchmarks.report import as_json, as_svg, as_text
 from benchmarks.rounds import Measured, Scale, measure
@@ -30,6 +31,7 @@ CONTESTS = [
     *contended.CONTESTS,
     *footprint.CONTESTS,
     *persister.CONTESTS,
+    *storing_delay.CONTESTS,
     *correlation.CONTESTS,
     *oneiric_dag.CONTESTS,
 ]
