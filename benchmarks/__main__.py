@@ -16,6 +16,7 @@ from benchmarks import (
     oneiric_dag,
     persister,
     publish,
+    storing_delay,
     subscribing,
 )
 from benchmarks.figures import PAGE, write_table
@@ -35,6 +36,7 @@ CONTESTS = [
     *contended.CONTESTS,
     *footprint.CONTESTS,
     *persister.CONTESTS,
+    *storing_delay.CONTESTS,
     *correlation.CONTESTS,
     *commands.CONTESTS,
     *oneiric_dag.CONTESTS,

@@ -176,7 +176,7 @@ TARGETS = [
         "persister alone / encode and write",
         "store events",
         "JsonPersister alone",
-        1 / 0.7,
+        1.8,
         _WRITE,
         tolerance=3.0,
     ),
@@ -218,6 +218,28 @@ TARGETS = [
         "JsonPersister alone, skills with an id each",
         1.5,
         "JsonPersister alone",
+    ),
+    *(
+        Target(
+            f"publish to the file, a write every {every} ms, p99, us",
+            "publish to the file, busy publisher",
+            f"a write every {every} ms",
+            50_000.0,
+            share=0.99,
+            tolerance=5.0,
+        )
+        for every in ("0.2", "1", "3")
+    ),
+    *(
+        Target(
+            f"hold of the interpreter, 64 kB of {text}, us",
+            "longest hold of the interpreter by a text of 64 kB",
+            text,
+            2_000.0,
+            share=0.99,
+            tolerance=3.0,
+        )
+        for text in ("lines of a log", "underscores", "a token among dots")
     ),
     Target(
         "publish to a log, hung disk / healthy disk", "publish to a log", "hung disk", 1.2, "healthy disk"

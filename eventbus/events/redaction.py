@@ -1,25 +1,25 @@
 """Encode events for storage: lines of JSON without secrets.
 
-Most events hold none. A filter, compiled for each class, asks every text of every event whether it is
-known, or clean at a glance; only the others are decoded and searched. Short texts that were found
-clean are remembered: the same names recur in most events.
+Most events hold none. A sieve, compiled for each class, collects the texts of a batch that are not
+known, and searches them together; only the events with a text that may hold a secret are decoded and
+scrubbed. Short texts that were found clean are remembered: the same names recur in most events.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import cache
-from itertools import groupby
+from itertools import chain, groupby
 from types import NoneType, UnionType
-from typing import Any, Literal, TypeAlias, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, Union, cast, get_args, get_origin, get_type_hints
 
 import msgspec
 
 from eventbus.events.codec import encode, encode_lines_of_small, encode_small, encode_truncated
-from eventbus.events.event import Event
+from eventbus.events.event import NO_METADATA, Event
 from eventbus.events.scrubbing import is_clean, is_secret_name, scrub, scrub_value
 from eventbus.events.size import is_oversized
 from eventbus.events.vocabulary import UnknownEvent
@@ -34,8 +34,11 @@ _MAX_KNOWN_LENGTH = 128
 _MAX_GLANCED_AT = 32
 """A mapping of more values is searched: a glance must not take longer than a search."""
 _TEXTLESS = {bool, int, float, datetime, NoneType}
+_FLAT = {*_TEXTLESS, str}
+_MAX_JOINED = 512  # characters of a text that is searched together with others
+_JOINED = 64  # texts that are searched together
 
-_Filter: TypeAlias = "Callable[[Sequence[Any]], Sequence[Event]]"
+_values_of: Callable[[dict[Any, Any]], Iterable[Any]] = cast("Any", dict).values
 
 # An id as `new_id` makes it. Every pattern in `scrubbing` needs a character that it cannot contain.
 _is_own_id = re.compile(r"[0-9a-f]{12}").fullmatch
@@ -61,9 +64,10 @@ def scrubbed_lines(events: Sequence[Event]) -> bytes:
     Batches of 32 or more are not size-checked per event, which would cost half of storing them: a
     name or a session id of hundreds of megabytes makes such a batch slow.
     """
-    if len(events) < _FEW:
-        return b"".join([scrubbed_line(event) + b"\n" for event in events])
-    unclean = {id(event) for event in _unclean(events)}
+    checked = events if len(events) >= _FEW else [event for event in events if not is_oversized(event)]
+    unclean = {id(event) for event in _unclean(checked)}
+    if len(checked) < len(events):
+        unclean |= {*map(id, events)} - {*map(id, checked)}
     if not unclean:
         return encode_lines_of_small(events)
     blocks: list[bytes] = []
@@ -96,40 +100,63 @@ def _unclean(events: Sequence[Event]) -> Sequence[Event]:
 
 def _unclean_of(kind: type[Event], events: Sequence[Event]) -> Sequence[Event]:
     try:
-        return _filter_of(kind)(events)
+        return _sieve_of(kind).unclean(events)
     except Exception:  # noqa: BLE001 - a field of the wrong type, such as a list for a name
         return events
+
+
+def _unclean_texts(texts: set[Any]) -> set[str]:
+    """Return those of the texts that may hold a secret.
+
+    Short ones are searched together: for 120 characters the calls cost as much as reading them.
+    """
+    alone = [text for text in texts if type(text) is not str or len(text) > _MAX_JOINED]
+    together = [text for text in texts if type(text) is str and len(text) <= _MAX_JOINED]
+    for start in range(0, len(together), _JOINED):
+        some = together[start : start + _JOINED]
+        if is_clean("|".join(some)):
+            _remember(some, _known)
+        else:
+            alone += some
+    return {text for text in alone if not _is_clean(text)}
 
 
 def _is_clean(text: Any) -> bool:
     """Return True if a text that is not known holds no secret; remember it if it is short."""
     if type(text) is not str or not (is_clean(text) or scrub(text) == text):
         return False
-    _remember(text, _known)
+    _remember([text], _known)
     return True
 
 
-def _remember(text: str, known: set[str]) -> None:
-    if len(text) <= _MAX_KNOWN_LENGTH:
-        if len(known) >= _MAX_KNOWN:
-            known.clear()
-        known.add(text)
+def _remember(texts: Iterable[str], known: set[str]) -> None:
+    if len(known) >= _MAX_KNOWN:
+        known.clear()
+    known.update([text for text in texts if len(text) <= _MAX_KNOWN_LENGTH])
 
 
-def _are_clean(value: Any) -> bool:
-    """Return True if a mapping or sequence is small and flat, and none of its texts holds a secret."""
+def _are_numbers(collections: Sequence[Any]) -> bool:
+    """Return True if these are small mappings of plain names to numbers, for certain."""
+    if {*map(type, collections)} != {dict} or max(map(len, collections)) > _MAX_GLANCED_AT:
+        return False
+    if not _known_names.issuperset(chain.from_iterable(collections)):
+        return False
+    return _TEXTLESS.issuperset(map(type, chain.from_iterable(map(_values_of, collections))))
+
+
+def _texts_in(value: Any) -> Sequence[str] | None:
+    """Return the texts of a mapping or sequence, if it is small and flat and its names are plain."""
+    if type(value) is str:
+        return (value,)
+    if type(value) not in (dict, list, tuple) or len(value) > _MAX_GLANCED_AT:
+        return None
     if type(value) is dict:
         named = cast("dict[object, object]", value)
-        is_plain = len(named) <= _MAX_GLANCED_AT and all(map(_is_plain_name, named))
-        return is_plain and all(map(_is_clean_value, named.values()))
-    if type(value) in (list, tuple):
-        return len(value) <= _MAX_GLANCED_AT and all(map(_is_clean_value, value))
-    return False
-
-
-def _is_clean_value(value: Any) -> bool:
-    kind = type(value)
-    return kind in _TEXTLESS or (kind is str and (value in _known or _is_clean(value)))
+        if not (_known_names.issuperset(named) or all(map(_is_plain_name, named))):
+            return None
+        return _texts_in([*named.values()])
+    items = cast("Iterable[object]", value)
+    return [each for each in items if type(each) is str] if _FLAT.issuperset(map(type, items)) else None
 
 
 def _is_plain_name(name: Any) -> bool:
@@ -137,32 +164,119 @@ def _is_plain_name(name: Any) -> bool:
         return True
     if type(name) is not str or is_secret_name(name) or not _is_clean(name):
         return False
-    _remember(name, _known_names)
+    _remember([name], _known_names)
     return True
 
 
+class _Sieve(NamedTuple):
+    """Finds the events of one class that may hold a secret.
+
+    Attributes:
+        new: Returns those events of which a field for a text holds one that is not known.
+        texts: Returns what events hold in their fields for a text.
+        others: Returns what events hold in their other fields, each with its event.
+        with_any_of: Returns those events of which a field for a text holds one of these.
+    """
+
+    new: Callable[[Sequence[Any]], Sequence[Event]]
+    texts: Callable[[Sequence[Any]], set[Any]]
+    others: Callable[[Sequence[Any]], Sequence[tuple[Event, Any]]]
+    with_any_of: Callable[[Sequence[Any], set[str]], Sequence[Event]]
+
+    def unclean(self, events: Sequence[Event]) -> Sequence[Event]:
+        """Return those of the events that may hold a secret, some of them twice."""
+        new, others = self.new(events), self.others(events)
+        texts: set[Any] = self.texts(new) if new else set()
+        unclean: list[Event] = []
+        inner: list[tuple[Event, Sequence[str]]] = []
+        if others and not _are_numbers([value for _, value in others]):
+            for event, value in others:
+                some = _texts_in(value)
+                if some is None:
+                    unclean.append(event)
+                elif some:
+                    texts.update(some)
+                    inner.append((event, some))
+        secrets = _unclean_texts(texts - _known - {None}) if texts else None
+        if secrets:
+            unclean += self.with_any_of(new, secrets)
+            unclean += [event for event, some in inner if not secrets.isdisjoint(some)]
+        return unclean
+
+
+def _each_with_itself(events: Sequence[Event]) -> Sequence[tuple[Event, Event]]:
+    return [(event, event) for event in events]
+
+
+def _each(events: Sequence[Event], _: set[str]) -> Sequence[Event]:
+    return events
+
+
+_NO_SIEVE = _Sieve(new=list, texts=set, others=_each_with_itself, with_any_of=_each)
+"""Holds back every event."""
+
+
 @cache
-def _filter_of(kind: type[Event]) -> _Filter:
-    """Return a filter for the events of a class: it returns those that may hold a secret.
+def _sieve_of(kind: type[Event]) -> _Sieve:
+    """Return the sieve of a class.
 
     It is compiled for the class: it runs for every stored event, and looking the fields up by name
     would take three times as long.
     """
     names = kind.__struct_encode_fields__
     if issubclass(kind, UnknownEvent) or any(is_secret_name(name) or scrub(name) != name for name in names):
-        return list
+        return _NO_SIEVE
     types = _types_of(kind)
-    conditions = [
-        _condition(name, types.get(name, Any)) for name in kind.__struct_fields__ if name not in _KEPT
-    ]
-    tests = [condition for condition in conditions if condition]
-    source = f"lambda events: [event for event in events if {' or '.join(tests) or 'False'}]"
+    kinds = {name: types.get(name, Any) for name in kind.__struct_fields__ if name not in _KEPT}
+    texts = [name for name, each in kinds.items() if _members_of(each) == [str]]
+    of_texts = "".join(f"{_source(name, kinds[name])}, " for name in texts)
+    of_others = "".join(
+        f"event.{name}, " for name, each in kinds.items() if _members_of(each) not in ([], [str])
+    )
+    return _Sieve(
+        _compiled(
+            kind,
+            f"events: [event for event in events if {_any(_is_new(name, kinds[name]) for name in texts)}]",
+        ),
+        _compiled(kind, f"events: {{text for event in events for text in ({of_texts})}}"),
+        _compiled(
+            kind,
+            f"events: [(event, value) for event in events for value in ({of_others}) if value is not empty "
+            "and value is not None and value != () and value != {}]",
+        ),
+        _compiled(
+            kind,
+            "events, secrets: [event for event in events if "
+            f"{_any(f'event.{name} in secrets' for name in texts)}]",
+        ),
+    )
+
+
+def _source(name: str, kind: Any) -> str:
+    """Return the source of the text that a field holds, without a fresh id."""
+    is_fresh = name == _FRESH_ID and kind is str
+    return f"(None if own_id(event.{name}) else event.{name})" if is_fresh else f"event.{name}"
+
+
+def _is_new(name: str, kind: Any) -> str:
+    """Return the source of the condition that a field holds a text which is not known."""
+    condition = f"event.{name} not in known"
+    if kind is not str:
+        return f"(event.{name} is not None and {condition})"
+    return f"({condition} and not own_id(event.{name}))" if name == _FRESH_ID else condition
+
+
+def _any(conditions: Iterable[str]) -> str:
+    return " or ".join(conditions) or "False"
+
+
+def _compiled(kind: type[Event], source: str) -> Any:
     # Compiled first: eval() of a string clears the interpreter's note that a KeyboardInterrupt is
     # ending it, so storing the last events would change the exit code. `msgspec.structs.fields`
     # evaluates strings, too.
-    code = compile(source, f"<filter of {kind.__name__}>", "eval")
-    places = {"known": _known, "own_id": _is_own_id, "is_clean": _is_clean, "are_clean": _are_clean}
-    return cast("_Filter", eval(code, places))  # noqa: S307 - of field names: identifiers
+    places = {"known": _known, "own_id": _is_own_id, "empty": NO_METADATA}
+    code = compile(f"lambda {source}", f"<sieve of {kind.__name__}>", "eval")
+    return eval(code, places)  # noqa: S307 - of field names: identifiers
 
 
 def _types_of(kind: type[Event]) -> dict[str, Any]:
@@ -172,17 +286,7 @@ def _types_of(kind: type[Event]) -> dict[str, Any]:
         return {}
 
 
-def _condition(name: str, kind: Any) -> str:
-    """Return the source of the condition under which a field must be searched; empty for never."""
-    value = f"event.{name}"
-    if name == _FRESH_ID and kind is str:
-        return f"{value} not in known and not own_id({value}) and not is_clean({value})"
-    if kind is str:
-        return f"{value} not in known and not is_clean({value})"
+def _members_of(kind: Any) -> list[Any]:
+    """Return the types that a field of this type may hold, without those that cannot hold a text."""
     members = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
-    rest = [each for each in members if each not in _TEXTLESS and get_origin(each) is not Literal]
-    if not rest:
-        return ""
-    if rest == [str]:
-        return f"{value} is not None and {value} not in known and not is_clean({value})"
-    return f"{value} is not None and {value} != () and {value} != {{}} and not are_clean({value})"
+    return [each for each in members if each not in _TEXTLESS and get_origin(each) is not Literal]

@@ -24,7 +24,14 @@ from functools import cache, lru_cache
 from typing import Any, NamedTuple, TypeAlias, cast
 
 from eventbus.events.json_safe import safe_text
-from eventbus.events.secret_shapes import finder_of, matches, may_hold_token, places_of, token_matches
+from eventbus.events.secret_shapes import (
+    any_found,
+    finders_of,
+    matches,
+    may_hold_token,
+    places_of,
+    token_matches,
+)
 
 __all__ = ["is_clean", "is_secret_name", "scrub", "scrub_value"]
 
@@ -46,7 +53,7 @@ _WORDS = (
     "cookie",
 )
 _KINDS_OF_KEY = ("api", "access", "private", "signing", "encryption", "account", "auth")
-_PIVOTS = ("ssw", "ssph", "pwd", "cre", "oken", "uthoriz", "ookie", "key")
+_PIVOTS = ("k", "w", "z", "cre", "sph")
 """Each of these names holds one of them."""
 _KEY = rf"(?:{'|'.join(_KINDS_OF_KEY)})[_-]?key"
 _SENSITIVE_WORD = rf"(?:{'|'.join(_WORDS)}|{_KEY})"
@@ -60,7 +67,6 @@ _FOLDED = {
 
 # All repetition is bounded, so that even for a hostile text the time is proportional to its length.
 _VALUE = r"""(?:"[^"]{1,4096}"?|'[^']{1,4096}'?|[^\s"',;&]{1,4096})"""
-_HOMES = ("/home/", "/Users/", "Users\\")
 _HOME_OF_ANY = r"/(?:home|Users)/[^\s/\\:;,\"'<>|]{1,64}|[A-Za-z]:\\{1,2}Users\\{1,2}[^\s/\\:;,\"'<>|]{1,64}"
 
 
@@ -210,10 +216,7 @@ def _may_hold_name(text: str) -> bool:
     """Return False if a text names no secret before a sign or in an option, for certain."""
     if not (":" in text or "=" in text or "--" in text):
         return False
-    folded = _folded(text)
-    if not any(map(folded.__contains__, _PIVOTS)):
-        return False
-    return any(each.search(folded) for each in _patterns().names)
+    return any_found(_patterns().names, _folded(text))
 
 
 def _folded(text: str) -> str:
@@ -229,13 +232,15 @@ def _without_homes(text: str) -> str:
 
 
 def _may_hold_home(text: str) -> bool:
-    return any(each in text for each in (*_HOMES, *_own_home()))
+    if "/home/" in text or ("U" in text and ("/Users/" in text or "Users\\" in text)):
+        return True
+    return any(map(text.__contains__, _own_home()))
 
 
 def _homes(text: str) -> Iterator[_Span]:
     own = _own_home()
     pattern = _home_pattern(*own)
-    starts = [start for place in (*_HOMES[:2], *own) for start in places_of(place, text)]
+    starts = [start for place in ("/home/", "/Users/", *own) for start in places_of(place, text)]
     starts += [place - 1 for place in places_of(":\\", text) if place]  # the letter of a drive
     return map(_span, matches(text, ((start, pattern) for start in sorted(starts))))
 
@@ -265,7 +270,7 @@ class _Patterns(NamedTuple):
     assigned: re.Pattern[str]
     option: re.Pattern[str]
     option_before: re.Pattern[str]
-    names: tuple[re.Pattern[str], ...]
+    names: dict[str, re.Pattern[str]]
 
 
 @cache
@@ -288,5 +293,5 @@ def _patterns() -> _Patterns:
         ),
         option=re.compile(rf"({_SENSITIVE_WORD}\s{{1,3}}){_VALUE}", re.IGNORECASE),
         option_before=re.compile(r"(?<!-)--(?!-)[\w-]{0,40}\Z"),
-        names=tuple(finder_of(pivot, [each for each in names if pivot in each]) for pivot in _PIVOTS),
+        names=finders_of(_PIVOTS, names),
     )

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import re
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any, cast
 
 import msgspec
@@ -13,7 +16,7 @@ import pytest
 from eventbus_subscribers.console_progress import ConsoleProgress
 from eventbus_subscribers.event_logger import EventLogger
 from eventbus_subscribers.json_persister import JsonPersister
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eventbus import (
@@ -34,6 +37,7 @@ from eventbus.events import codec, redaction, scrubbing, secret_shapes
 from eventbus.events.scrubbing import is_clean, scrub_value
 from eventbus.events.size import is_oversized
 from eventbus.session import new_id
+from tests.vocabulary import TooSlowError, attempts
 
 SECRETS = {
     "aws": "AKIAIOSFODNN7EXAMPLE",
@@ -224,6 +228,72 @@ def test_a_text_that_is_clean_at_a_glance_holds_no_secret(text: str) -> None:
     assert not is_clean(text) or direct(text) == text
 
 
+@settings(max_examples=50)
+@given(st.lists(texts, min_size=1, max_size=5), st.booleans())
+def test_a_batch_is_searched_as_its_texts_are(some: list[str], in_metadata: bool) -> None:
+    """Texts that are searched together are scrubbed as each is alone, in a field and in the metadata."""
+    redaction._known.clear()
+    events = [
+        NodeProgress(workflow_id="w", node_id="n", metadata={"said": text, "of": 1})
+        if in_metadata
+        else NodeProgress(workflow_id="w", node_id="n", message=text)
+        for text in some
+    ]
+    records = map(msgspec.json.decode, scrubbed_lines(events).splitlines())
+    said = [each["metadata"]["said"] if in_metadata else each["message"] for each in records]
+    assert said == [direct(text) for text in some]
+
+
+@pytest.mark.parametrize("kind", SECRETS)
+def test_a_secret_is_found_across_the_pieces_of_a_text(kind: str) -> None:
+    """A long text is searched in pieces, and a secret is found wherever one piece ends in it."""
+    border, secret = secret_shapes._PIECE, SECRETS[kind]
+    for start in range(border - len(secret) - 1, border + 2):
+        assert not is_clean(" " * start + secret + " x" * 20)
+    assert not found_in(scrub(" " * (border - 4) + secret + " x" * 20))
+
+
+HOSTILE = ["7", "_", "-", ".", "@", "k", "é", '\\"', ":AA", "eyJa.", "password=", "token ", "/home/"]
+SIZES = [20_000, pytest.param(65_000, marks=pytest.mark.nightly)]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("text", HOSTILE)
+def test_no_search_holds_the_interpreter(text: str, size: int) -> None:
+    """No call in a search, which keeps the interpreter's lock, takes longer than 2 ms, for any text."""
+    whole = f"{SECRETS['discord']} " + text * (size // len(text))
+    for attempt in attempts():
+        with attempt:
+            taken = max(_longest_call(is_clean, whole[-size:]), _longest_call(scrub, whole))
+            if taken > 0.002 * SLOW:
+                raise TooSlowError(f"{taken:.4f} s")
+
+
+SLOW = 2
+"""How much slower than an idle machine a busy one may be."""
+
+
+def _longest_call(search: Callable[[str], object], text: str) -> float:
+    """Return the processor time of the longest call of a built-in function, in seconds."""
+    began, longest = 0.0, 0.0
+
+    def note(_: FrameType, what: str, __: object) -> None:
+        nonlocal began, longest
+        if what == "c_call":
+            began = time.thread_time()
+        elif what == "c_return":
+            longest = max(longest, time.thread_time() - began)
+
+    scrub(text[:1_000])  # compiles the patterns
+    previous = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        search(text)
+    finally:
+        sys.setprofile(previous)
+    return longest
+
+
 @pytest.mark.parametrize("text", INNOCENT)
 def test_an_innocent_text_stays(text: str) -> None:
     """Names, ids, paths and messages without secrets stay unchanged."""
@@ -379,7 +449,7 @@ class Searches:
         monkeypatch.setattr(redaction, "scrub_value", self._count_value)
 
     def _count_text(self, text: str) -> bool:
-        self.texts.append(text)
+        self.texts += text.split("|")
         return is_clean(text)
 
     def _count_value(self, value: Any) -> Any:
