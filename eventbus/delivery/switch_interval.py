@@ -100,6 +100,13 @@ def _restore(key: object) -> None:
         _shorten(other, waiting)
 
 
+def _restore_stopped() -> None:
+    # Not in the thread's own function, whose variables would keep the last loop, and its bus, alive.
+    for key, (_, is_running) in tuple(_waiting.items()):
+        if not is_running():
+            restore(key)
+
+
 class _Watch:
     """Restores the interval for loops that have stopped, in a thread that ends soon after it is restored."""
 
@@ -127,9 +134,7 @@ class _Watch:
             time.sleep(LOOK_SECONDS)
             self._looked_at = elapsed_seconds()
             in_vain = 0 if _waiting else in_vain + 1
-            for key, (_, is_running) in tuple(_waiting.items()):
-                if not is_running():
-                    restore(key)
+            _restore_stopped()
         if self._thread is me:
             self.forget()
             if _waiting:  # since the last look
