@@ -15,7 +15,7 @@ import anyio
 
 __all__ = ["Surroundings", "running_tasks"]
 
-_THREADS_GRACE_SECONDS = 0.5
+_THREADS_GRACE_SECONDS = 3.0
 _FILES_GRACE_SECONDS = 0.2
 _POLL_SECONDS = 0.005
 _POOLS = ("AnyIO worker thread", "Trio thread", "asyncio_")

@@ -25,6 +25,7 @@ def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_each_defect_is_found(make: Callable[[], Subscriber[Any]], monkeypatch: pytest.MonkeyPatch) -> None:
     """A subscriber with one defect is found, with a line that says which."""
     monkeypatch.setattr("eventbus.testing.conformance._HANGS_SECONDS", 5)
+    monkeypatch.setattr("eventbus.testing.surroundings._THREADS_GRACE_SECONDS", 0.3)
     monkeypatch.setenv("CHANGED_BY_A_PLUGIN", "")
     found: list[str] = []
     for scenario in SCENARIOS:
