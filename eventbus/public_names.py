@@ -52,8 +52,8 @@ from eventbus.events.provenance import exclude_read_from
 from eventbus.events.records import SkillInvocation
 from eventbus.events.redaction import scrubbed_line, scrubbed_lines
 from eventbus.events.scrubbing import scrub
-from eventbus.fork_safety import ForkSafeLock
-from eventbus.plugin_options import FROM_USER
+from eventbus.ground.fork_safety import ForkSafeLock
+from eventbus.plugins.options import FROM_USER
 from eventbus.session import current_session_id, session_scope
 from eventbus.settings import (
     DEFAULT_DIRECTORY,

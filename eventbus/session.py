@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from eventbus.fork_safety import ForkSafeLock
-from eventbus.session_names import name_of_bytes, name_to_bytes
+from eventbus.ground.fork_safety import ForkSafeLock
+from eventbus.ground.session_names import name_of_bytes, name_to_bytes
 
 __all__ = [
     "SESSION_VARIABLE",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from eventbus.atomic_file import write_atomically
+from eventbus.ground.atomic_file import write_atomically
 
 
 def test_a_new_file_and_its_directories_are_private(tmp_path: Path) -> None:

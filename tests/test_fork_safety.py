@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from eventbus import fork_safety
-from eventbus.fork_safety import ForkSafeLock
+from eventbus.ground import fork_safety
+from eventbus.ground.fork_safety import ForkSafeLock
 from tests.vocabulary import run_in_threads
 
 

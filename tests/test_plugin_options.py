@@ -12,10 +12,10 @@ import pytest
 
 from eventbus import FROM_USER, Event, Subscriber
 from eventbus.errors import SettingsError
-from eventbus.option_entry import Option
-from eventbus.plugin_options import arguments_of, missing_options
+from eventbus.ground.option_entry import Option
+from eventbus.ground.warned_once import warn_once
+from eventbus.plugins.options import arguments_of, missing_options
 from eventbus.settings import load_settings
-from eventbus.warned_once import warn_once
 
 
 class Limits(msgspec.Struct, frozen=True):

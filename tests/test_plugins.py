@@ -19,8 +19,8 @@ import pytest
 
 import eventbus
 from eventbus import Event, EventBus, NodeStarted, Overflow, PluginError
+from eventbus.ground.option_entry import Option
 from eventbus.history import EventLog
-from eventbus.option_entry import Option
 from eventbus.plugins import FailedPlugin, Plugin, find_plugins, load_plugins
 from tests.distributions import Distributions, on_the_path
 from tests.vocabulary import TooSlowError, attempts
@@ -250,7 +250,7 @@ def test_several_plugins_that_hang_cost_one_deadline(
         distributions.add_module(f"hangs_{number}", hanging)
         distributions.add(f"a-{number}", {f"hanging_{number}": f"hangs_{number}:Thing"})
     distributions.add("b-good", {"good": "plugged:Good"})
-    monkeypatch.setattr("eventbus.plugins._PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr("eventbus.plugins.finding._PATIENCE_SECONDS", 0.01)
     began = time.monotonic()
     outcome = load_plugins(third_party(), timeout=0.3)
     took = time.monotonic() - began

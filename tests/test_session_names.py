@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from eventbus import Event, EventBus, NodeCompleted, SkillsWorkflowCorrelator, decode, encode
 from eventbus.events import UnknownEvent
+from eventbus.ground.session_names import name_of_argument, name_of_bytes, name_to_bytes, spell, unspell
 from eventbus.history import EventLog
 from eventbus.history.session_history import SessionHistory
 from eventbus.session import SESSION_VARIABLE, current_session_id, set_session_of_process
-from eventbus.session_names import name_of_argument, name_of_bytes, name_to_bytes, spell, unspell
 from tests.history.followed import take
 
 ENCODINGS = ["utf-8", "latin-1", "ascii"]  # of file names in a locale

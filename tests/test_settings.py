@@ -10,9 +10,9 @@ import pytest
 from eventbus import Event, EventBusError
 from eventbus.errors import SettingsError
 from eventbus.events.printable import printable
+from eventbus.ground.warned_once import warn_once
 from eventbus.runtime import build_runtime
 from eventbus.settings import Settings, load_settings
-from eventbus.warned_once import warn_once
 
 
 def project(directory: Path, text: str) -> Path:

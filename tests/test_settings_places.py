@@ -11,9 +11,9 @@ import pytest
 
 from eventbus import Event, log_directory
 from eventbus.errors import SettingsError
+from eventbus.ground.warned_once import warn_once
 from eventbus.runtime import build_runtime
 from eventbus.settings import Settings, load_settings
-from eventbus.warned_once import warn_once
 
 
 @pytest.fixture

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from eventbus.detached_skills.skill_uses import SkillUse
     from eventbus.history.skill_segments import SkillSegments
     from eventbus.integrations.claude_code import Observation
     from eventbus.settings import Settings
-    from eventbus.skill_uses import SkillUse
 
 __all__ = ["export_session", "run_hook"]
 
@@ -130,8 +130,8 @@ def _append(seen: Observation, settings: Settings) -> None:
 
 
 def _store(settings: Settings, writer_id: str, events: list[Any]) -> None:
-    from eventbus.appending import appending  # noqa: PLC0415
     from eventbus.cli.gitignore import create_ignored_directory  # noqa: PLC0415
+    from eventbus.detached_skills.appending import appending  # noqa: PLC0415
 
     create_ignored_directory(settings.directory)
     with appending(settings, writer_id) as appender:
@@ -140,9 +140,9 @@ def _store(settings: Settings, writer_id: str, events: list[Any]) -> None:
 
 def _latest_uses(segments: SkillSegments, tag: str) -> list[SkillUse]:
     """Return an agent's latest uses of skills, the latest first: all that may be open."""
+    from eventbus.detached_skills.skill_uses import use_of  # noqa: PLC0415
     from eventbus.events import SkillStarted  # noqa: PLC0415
     from eventbus.history.skill_segments import events_with  # noqa: PLC0415
-    from eventbus.skill_uses import use_of  # noqa: PLC0415
 
     found: dict[str, list[Any]] = {}
     starts: list[tuple[int, int, str]] = []
@@ -179,7 +179,7 @@ def export_session(env_file: str, session_id: str, environment: Mapping[str, str
         if not _IS_SET.search(content):
             import shlex  # noqa: PLC0415
 
-            from eventbus.session_names import name_to_bytes  # noqa: PLC0415
+            from eventbus.ground.session_names import name_to_bytes  # noqa: PLC0415
 
             line = name_to_bytes(f"export {_SESSION_VARIABLE}={shlex.quote(session_id)}\n")
             os.write(descriptor, b"\n" + line if content and not content.endswith(b"\n") else line)

@@ -17,9 +17,9 @@ from eventbus.cli.log_access import DamageNotes, note, open_log
 from eventbus.cli.options import LogDirectory, choice, parse_time
 from eventbus.cli.output_reader import while_output_is_read
 from eventbus.events import Event, UnknownEvent, event_types
+from eventbus.ground.session_names import name_of_argument
 from eventbus.history import EventLog, Record
 from eventbus.history.export_formats import cloud_event, csv_header, csv_line
-from eventbus.session_names import name_of_argument
 
 __all__ = ["cat"]
 

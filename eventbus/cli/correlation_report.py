@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from eventbus.atomic_file import write_atomically
 from eventbus.cli.arguments import Option
 from eventbus.cli.exit_codes import NOT_FOUND, OK, PROBLEMS, USAGE, CommandError
 from eventbus.cli.humanize import loss
@@ -14,6 +13,7 @@ from eventbus.cli.options import AsJson, LogDirectory, OneSession
 from eventbus.cli.session_access import find_session, open_history
 from eventbus.cli.session_json import session_line
 from eventbus.correlation.session_report import report_lines
+from eventbus.ground.atomic_file import write_atomically
 from eventbus.history.session_history import SessionHistory
 from eventbus.views import SessionView
 

@@ -23,7 +23,7 @@ from eventbus.cli.exit_codes import NOT_FOUND, OK, PROBLEMS, CommandError
 from eventbus.cli.gitignore import create_ignored_directory
 from eventbus.cli.on_termination import on_termination
 from eventbus.cli.options import LogDirectory, Progress, SessionId, settings_with
-from eventbus.detached_skills import session_of_terminal
+from eventbus.detached_skills.skills import session_of_terminal
 from eventbus.integrations.crackerjack import end_executing, observe_crackerjack
 from eventbus.runtime import build_runtime
 from eventbus.session import current_session_id, set_session_of_process

@@ -8,13 +8,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias, get_args
 
-from eventbus.atomic_file import write_atomically
 from eventbus.cli.arguments import Option
 from eventbus.cli.exit_codes import OK, PROBLEMS, USAGE, CommandError
 from eventbus.cli.log_access import note
 from eventbus.cli.options import LogDirectory, OneSession, choice
 from eventbus.cli.session_access import find_session, open_history
 from eventbus.correlation import CorrelatedSession
+from eventbus.ground.atomic_file import write_atomically
 from eventbus.history import legacy_formats as formats
 from eventbus.history.session_history import SessionHistory
 from eventbus.views import SessionView

@@ -14,11 +14,11 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-from eventbus.atomic_file import write_atomically
 from eventbus.cli.agent_hook import run_hook
 from eventbus.cli.arguments import Option
 from eventbus.cli.exit_codes import OK, PROBLEMS, USAGE, CommandError
 from eventbus.cli.hook_settings import SettingsTextError, hooks_of, with_hooks, without_hooks
+from eventbus.ground.atomic_file import write_atomically
 from eventbus.integrations.claude_code import HOOK_EVENTS
 
 __all__ = ["claude_code"]

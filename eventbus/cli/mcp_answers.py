@@ -21,9 +21,9 @@ from eventbus.correlation import CorrelatedSession
 from eventbus.events import NodeCompleted, encode
 from eventbus.events.outcomes import outcome_of
 from eventbus.events.printable import printable
+from eventbus.ground.session_names import spell
 from eventbus.history import EventLog
 from eventbus.history.session_history import SessionHistory
-from eventbus.session_names import spell
 from eventbus.views import NodeView, RunView, SessionView, SkillView
 
 __all__ = ["Failure", "LogAnswers", "NodeAnswer", "RunAnswer", "SessionAnswer", "SessionLine", "SlowNode"]

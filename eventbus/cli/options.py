@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeAlias, get_args
 
 from eventbus.cli.arguments import Argument, Option
-from eventbus.session_names import name_of_argument
+from eventbus.ground.session_names import name_of_argument
 from eventbus.settings import ProgressMode, Settings, load_settings
 
 __all__ = [

@@ -26,13 +26,13 @@ from eventbus.cli.log_access import note
 from eventbus.cli.options import LogDirectory, Progress, SessionId, settings_with
 from eventbus.cli.standard_streams import settle_streams
 from eventbus.contracts import EventSink
-from eventbus.detached_skills import session_of_terminal
+from eventbus.detached_skills.skills import session_of_terminal
 from eventbus.errors import PluginError
 from eventbus.events import Event, WorkflowCompleted, WorkflowStarted, WorkflowStatus
+from eventbus.ground.session_names import name_to_bytes
 from eventbus.history import EventLog
 from eventbus.runtime import build_runtime
 from eventbus.session import SESSION_VARIABLE, current_session_id, new_id, session_scope
-from eventbus.session_names import name_to_bytes
 from eventbus.settings import Settings
 
 __all__ = ["run"]

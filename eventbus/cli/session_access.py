@@ -9,8 +9,8 @@ from pathlib import Path
 from eventbus.cli.exit_codes import NOT_FOUND, PROBLEMS, USAGE, CommandError, SkippedDamageError
 from eventbus.cli.log_access import DamageNotes, open_log
 from eventbus.events.printable import printable
+from eventbus.ground.session_names import spell, unspell
 from eventbus.history.session_history import SessionHistory
-from eventbus.session_names import spell, unspell
 
 __all__ = ["find_session", "open_history"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from eventbus.correlation import CorrelatedSession
-from eventbus.session_names import spell
+from eventbus.ground.session_names import spell
 
 __all__ = ["session_line"]
 

@@ -17,7 +17,7 @@ from eventbus.cli.session_access import open_history
 from eventbus.cli.session_json import session_line
 from eventbus.correlation import CorrelatedSession
 from eventbus.events.printable import printable
-from eventbus.session_names import spell
+from eventbus.ground.session_names import spell
 
 __all__ = ["sessions"]
 

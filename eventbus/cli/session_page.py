@@ -19,7 +19,7 @@ from eventbus.cli.timeline import EventLines
 from eventbus.correlation import CorrelatedSession
 from eventbus.events import Event
 from eventbus.events.printable import printable
-from eventbus.session_names import spell
+from eventbus.ground.session_names import spell
 from eventbus.views import NodeView, RunView, SessionView, SkillView
 from eventbus.views.session_view import ViewOutcome
 

@@ -25,7 +25,7 @@ from rich.text import Text
 from eventbus.cli.humanize import duration, elapsed, quantity, when
 from eventbus.correlation import CorrelatedSession
 from eventbus.events.printable import printable
-from eventbus.session_names import spell
+from eventbus.ground.session_names import spell
 from eventbus.views import HookView, NodeView, RunView, SessionView, SkillView
 from eventbus.views.session_view import ViewOutcome
 

@@ -13,8 +13,8 @@ from eventbus.cli.session_access import find_session, open_history
 from eventbus.cli.session_screen import session_lines
 from eventbus.cli.timeline import timeline
 from eventbus.events import encode
+from eventbus.ground.session_names import name_of_argument
 from eventbus.history.session_history import SessionHistory
-from eventbus.session_names import name_of_argument
 from eventbus.views import SessionView
 
 __all__ = ["show"]

@@ -15,7 +15,6 @@ from typing import Annotated, Any
 
 import msgspec
 
-from eventbus.appending import Appender, appending
 from eventbus.cli.arguments import Argument, Option
 from eventbus.cli.child_process import blocked_signals, start_child, wait_for_child
 from eventbus.cli.exit_codes import NOT_FOUND, OK, PROBLEMS, USAGE, CommandError
@@ -23,15 +22,16 @@ from eventbus.cli.gitignore import create_ignored_directory
 from eventbus.cli.humanize import duration
 from eventbus.cli.notes import note
 from eventbus.cli.options import AsJson, LogDirectory, SessionId, settings_with
-from eventbus.detached_skills import DetachedSkills, session_of_terminal, tag_of_invocation
+from eventbus.detached_skills.appending import Appender, appending
+from eventbus.detached_skills.skill_uses import SkillUse, completion, new_start
+from eventbus.detached_skills.skills import DetachedSkills, session_of_terminal, tag_of_invocation
 from eventbus.events import Event, SkillCompleted, SkillStarted
 from eventbus.events.json_safe import safe_text
 from eventbus.events.printable import printable
+from eventbus.ground.session_names import name_to_bytes, spell
 from eventbus.history.skill_segments import SkillSegments
 from eventbus.session import SESSION_VARIABLE, current_session_id, new_id, session_scope
-from eventbus.session_names import name_to_bytes, spell
 from eventbus.settings import Settings
-from eventbus.skill_uses import SkillUse, completion, new_start
 
 __all__ = ["abandon", "complete", "follow_up", "list_open", "run", "start"]
 

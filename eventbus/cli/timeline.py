@@ -29,7 +29,7 @@ from eventbus.events import (
 )
 from eventbus.events.outcomes import OUTCOME_VERBS, outcome_of
 from eventbus.events.printable import printable
-from eventbus.session_names import spell
+from eventbus.ground.session_names import spell
 
 __all__ = ["EventLines", "timeline"]
 

@@ -26,9 +26,9 @@ from eventbus.cli.timeline import EventLines
 from eventbus.cli.watched_session import WatchedSession
 from eventbus.correlation import CorrelatedSession
 from eventbus.events import Event, SkillStarted, WorkflowStarted
+from eventbus.ground.session_names import name_of_argument
 from eventbus.history import EventLog, Record
 from eventbus.history.session_history import SessionHistory
-from eventbus.session_names import name_of_argument
 
 __all__ = ["watch"]
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from eventbus.correlation.correlated_session import CorrelatedSession
 from eventbus.events.printable import printable
-from eventbus.session_names import spell
+from eventbus.ground.session_names import spell
 
 __all__ = [
     "Pattern",

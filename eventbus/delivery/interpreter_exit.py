@@ -25,7 +25,7 @@ from weakref import WeakSet
 
 from eventbus.delivery.deadline import CLOSE_TIMEOUT_SECONDS, Deadline
 from eventbus.delivery.latch import Latch
-from eventbus.fork_safety import at_end_of_worker_process
+from eventbus.ground.fork_safety import at_end_of_worker_process
 
 __all__ = ["before_early_close", "close_at_exit"]
 

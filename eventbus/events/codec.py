@@ -23,7 +23,7 @@ from eventbus.events.event import Event, cache_until_next_class, classes_by_wire
 from eventbus.events.json_safe import json_safe, safe_text
 from eventbus.events.size import MAX_EVENT_BYTES, is_oversized
 from eventbus.events.vocabulary import UnknownEvent
-from eventbus.session_names import may_be_spelled, spell, unspell
+from eventbus.ground.session_names import may_be_spelled, spell, unspell
 
 __all__ = [
     "Header",

@@ -26,7 +26,7 @@ from eventbus.events.vocabulary import (
     WorkflowEvent,
     WorkflowStarted,
 )
-from eventbus.session_names import unspell
+from eventbus.ground.session_names import unspell
 
 __all__ = ["invocation_of_record", "skill_events", "workflow_events"]
 

@@ -6,7 +6,7 @@ have the same key, and several buckets (see `eventbus.correlation`) are known fr
 
 Links between sessions are events of their session, and have one key more, under which all of them are found.
 
-A key is text that can be stored: its ids are spelled (see `eventbus.session_names`).
+A key is text that can be stored: its ids are spelled (see `eventbus.ground.session_names`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 from eventbus.correlation import UNATTRIBUTED
-from eventbus.session_names import spell, unspell
+from eventbus.ground.session_names import spell, unspell
 
 __all__ = ["LINKS", "has_several_sessions", "partition_key", "partition_key_of_session", "session_id_of"]
 

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from eventbus.correlation.correlated_session import CorrelatedSession
-from eventbus.session_names import spell, unspell
+from eventbus.ground.session_names import spell, unspell
 
 __all__ = [
     "DATABASE_ERRORS",

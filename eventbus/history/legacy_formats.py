@@ -23,15 +23,15 @@ from typing import Any, cast
 
 import msgspec
 
-from eventbus.atomic_file import write_atomically
 from eventbus.correlation import CorrelatedSession
 from eventbus.errors import DecodeError
 from eventbus.events import WorkflowEvent
 from eventbus.events.json_safe import json_safe, safe_text
 from eventbus.events.legacy_records import invocation_of_record, workflow_events
 from eventbus.events.records import SkillInvocation, skill_invocation_record, workflow_event_record
+from eventbus.ground.atomic_file import write_atomically
+from eventbus.ground.session_names import spell, unspell
 from eventbus.history.grouping import partition_key_of_session, session_id_of
-from eventbus.session_names import spell, unspell
 from eventbus.trackers.skill_metrics import SkillMetrics
 
 __all__ = [

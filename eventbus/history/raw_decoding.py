@@ -31,9 +31,9 @@ from eventbus.events import (
     WorkflowStarted,
 )
 from eventbus.events.codec import decoders
+from eventbus.ground.session_names import may_be_spelled
 from eventbus.history.record_lines import is_utf8
 from eventbus.history.stored_lines import Block
-from eventbus.session_names import may_be_spelled
 
 __all__ = ["count_lost", "decode_raw", "raw_types"]
 

@@ -22,6 +22,7 @@ from eventbus.errors import DecodeError
 from eventbus.events import Event, UnknownEvent, decode
 from eventbus.events.codec import decode_unknown, header_decoder
 from eventbus.events.event import classes_by_wire_name
+from eventbus.ground.session_names import may_be_spelled
 from eventbus.history.record_lines import (
     canonical_numbers,
     end_of_object,
@@ -35,7 +36,6 @@ from eventbus.history.segment_files import SegmentFile
 from eventbus.history.selection import Selection
 from eventbus.history.stored_lines import Block, Damage
 from eventbus.session import session_scope
-from eventbus.session_names import may_be_spelled
 
 __all__ = ["OnDamage", "Reader", "Record", "time_of_event", "time_of_record"]
 

@@ -18,6 +18,7 @@ from eventbus.correlation import CorrelatedSession, Correlation
 from eventbus.correlation.links import SessionLinks
 from eventbus.events import Event, SessionLinked, SkillCompleted, SkillEvent, SkillStarted, WorkflowEvent
 from eventbus.events.outcomes import is_detached
+from eventbus.ground.session_names import spell, unspell
 from eventbus.history.extents import PartitionReader
 from eventbus.history.grouping import LINKS, partition_key, partition_key_of_session
 from eventbus.history.index import INDEX_NAME, ForeignIndexError, Index
@@ -27,7 +28,6 @@ from eventbus.history.log import EventLog
 from eventbus.history.reading import time_of_event
 from eventbus.history.stored_lines import Damage
 from eventbus.history.unfinished import LiveWriters, all_unfinished, unfinished
-from eventbus.session_names import spell, unspell
 
 __all__ = ["SessionHistory"]
 

@@ -22,10 +22,10 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
+from eventbus.detached_skills.skill_uses import SkillUse, completion, new_start, of_use
 from eventbus.events import SessionLinked, SkillEvent, SkillFollowedUp
 from eventbus.events.outcomes import DETACHED
 from eventbus.integrations.shell_actions import actions_in
-from eventbus.skill_uses import SkillUse, completion, new_start, of_use
 
 __all__ = ["HOOK_EVENTS", "Observation", "events_for", "link_to_job", "observe", "starts_job"]
 

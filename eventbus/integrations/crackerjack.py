@@ -25,7 +25,7 @@ from typing import Any, cast
 from eventbus.contracts import EventSink
 from eventbus.errors import IntegrationError
 from eventbus.events import SessionLinked
-from eventbus.fork_safety import ForkSafeLock
+from eventbus.ground.fork_safety import ForkSafeLock
 from eventbus.integrations.known_oneiric import WORKFLOWS
 from eventbus.integrations.observed_dag import ObservedDag, dag_here, end_executing
 from eventbus.integrations.observed_run import run_details

@@ -13,7 +13,7 @@ from typing import Any
 
 from eventbus.contracts import EventSink
 from eventbus.events import NodeStatus, WorkflowStatus
-from eventbus.fork_safety import ForkSafeLock
+from eventbus.ground.fork_safety import ForkSafeLock
 from eventbus.integrations.known_oneiric import HOOKS, known_dag
 from eventbus.integrations.observed_dag import ChainedHook
 from eventbus.integrations.observed_run import ObservedRun

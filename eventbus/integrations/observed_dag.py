@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from eventbus.delivery.rate_limited_log import RateLimitedLog
-from eventbus.fork_safety import ForkSafeLock
+from eventbus.ground.fork_safety import ForkSafeLock
 from eventbus.integrations.known_oneiric import Graph, Task, node_in_log_context
 from eventbus.integrations.observed_run import ObservedRun
 from eventbus.session import session_scope

@@ -24,7 +24,7 @@ from typing import Any
 
 from eventbus.contracts import EventSink
 from eventbus.errors import IntegrationError
-from eventbus.fork_safety import ForkSafeLock
+from eventbus.ground.fork_safety import ForkSafeLock
 from eventbus.integrations.dag_hooks import dag_hooks
 from eventbus.integrations.known_oneiric import (
     EXECUTE,

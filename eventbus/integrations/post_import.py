@@ -17,7 +17,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, TypeAlias
 
-from eventbus.fork_safety import ForkSafeLock
+from eventbus.ground.fork_safety import ForkSafeLock
 
 __all__ = ["is_imported", "when_imported"]
 

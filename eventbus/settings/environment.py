@@ -6,10 +6,10 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from eventbus.events.printable import printable
+from eventbus.ground.similar_names import nearest_name
+from eventbus.ground.warned_once import warn_once
 from eventbus.session import SESSION_VARIABLE
 from eventbus.settings.tables import KEYS, LOGGER, MAX_PROBLEM, Table
-from eventbus.similar_names import nearest_name
-from eventbus.warned_once import warn_once
 
 __all__ = ["environment_table", "warn_of_misspelt"]
 

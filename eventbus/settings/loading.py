@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from eventbus.errors import SettingsError
-from eventbus.option_entry import Option
+from eventbus.ground.option_entry import Option
 from eventbus.settings.environment import environment_table, warn_of_misspelt
 from eventbus.settings.files import nearest_file, project_table, user_table
 from eventbus.settings.project_trust import RETENTION, is_elsewhere

@@ -11,12 +11,12 @@ import msgspec
 
 from eventbus.errors import SettingsError
 from eventbus.events.printable import printable
+from eventbus.ground.warned_once import warn_once
 from eventbus.settings.environment import environment_table
 from eventbus.settings.files import nearest_file, project_table, user_table
 from eventbus.settings.project_trust import is_elsewhere
 from eventbus.settings.tables import LOGGER, MAX_PROBLEM, Table
 from eventbus.settings.values import DEFAULT_DIRECTORY
-from eventbus.warned_once import warn_once
 
 __all__ = ["log_directory"]
 

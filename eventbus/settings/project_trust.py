@@ -8,9 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from eventbus.events.printable import printable
-from eventbus.option_entry import leads_outside
+from eventbus.ground.option_entry import leads_outside
+from eventbus.ground.warned_once import warn_once
 from eventbus.settings.tables import LOGGER, MAX_PROBLEM
-from eventbus.warned_once import warn_once
 
 __all__ = ["RETENTION", "is_elsewhere"]
 

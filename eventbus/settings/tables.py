@@ -10,10 +10,10 @@ import msgspec
 
 from eventbus.errors import SettingsError
 from eventbus.events.printable import printable
-from eventbus.option_entry import Option, as_path
+from eventbus.ground.option_entry import Option, as_path
+from eventbus.ground.similar_names import did_you_mean
+from eventbus.ground.warned_once import warn_once
 from eventbus.settings.values import Settings
-from eventbus.similar_names import did_you_mean
-from eventbus.warned_once import warn_once
 
 __all__ = ["KEYS", "LOGGER", "MAX_PROBLEM", "Table"]
 

@@ -8,8 +8,8 @@ from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
-from eventbus.option_entry import Option
-from eventbus.similar_names import form_of
+from eventbus.ground.option_entry import Option
+from eventbus.ground.similar_names import form_of
 
 __all__ = [
     "DEFAULT_DIRECTORY",

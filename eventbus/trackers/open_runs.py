@@ -9,7 +9,7 @@ from collections import OrderedDict
 from contextvars import ContextVar
 from typing import TypeVar
 
-from eventbus.fork_safety import ForkSafeLock
+from eventbus.ground.fork_safety import ForkSafeLock
 from eventbus.session import current_session_id, new_id
 from eventbus.trackers.workflow_runs import Attempts, NodeKey, Run
 

@@ -20,11 +20,11 @@ from typing import Any
 
 import msgspec
 
-from eventbus.atomic_file import write_atomically
 from eventbus.contracts import EventSink
 from eventbus.events import SkillStarted
 from eventbus.events.records import SkillInvocation, skill_invocation
-from eventbus.fork_safety import ForkSafeLock
+from eventbus.ground.atomic_file import write_atomically
+from eventbus.ground.fork_safety import ForkSafeLock
 from eventbus.trackers.guards import GuardedSink, as_text
 from eventbus.trackers.skill_metrics import MAX_KINDS, OTHER, SkillMetrics, render_report, summarize
 from eventbus.trackers.tracked_skill import Invocation, SkillCompleter, TrackedSkill

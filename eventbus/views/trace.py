@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from eventbus.events.printable import printable
-from eventbus.session_names import spell
+from eventbus.ground.session_names import spell
 from eventbus.views.session_view import NodeView, RunView, SessionView, SkillView, ViewOutcome
 
 __all__ = ["trace_parts"]

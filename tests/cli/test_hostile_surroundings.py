@@ -13,8 +13,8 @@ import pytest
 from eventbus_subscribers import JsonPersister
 
 from eventbus import EventBus, NodeCompleted
+from eventbus.ground.session_names import spell
 from eventbus.history import EventLog
-from eventbus.session_names import spell
 from tests.cli.conftest import Program
 
 

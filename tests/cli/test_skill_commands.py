@@ -18,7 +18,7 @@ import pytest
 from eventbus_subscribers import JsonPersister, LiveCorrelator
 from eventbus_subscribers.direct_writer import DirectWriter
 
-import eventbus.skill_uses
+import eventbus.detached_skills.skill_uses
 from eventbus import (
     Event,
     EventBus,
@@ -30,7 +30,7 @@ from eventbus import (
     WorkflowStarted,
 )
 from eventbus.correlation import CorrelatedSession
-from eventbus.detached_skills import DetachedSkills, session_of_terminal, tag_of_invocation
+from eventbus.detached_skills.skills import DetachedSkills, session_of_terminal, tag_of_invocation
 from eventbus.history import EventLog
 from eventbus.history.session_history import SessionHistory
 from eventbus.history.stored_lines import StoredLines
@@ -205,9 +205,9 @@ def test_a_clock_that_was_set_back(
         def now(cls, tz: Any = None) -> Any:
             return datetime.now(tz) - timedelta(hours=1)
 
-    monkeypatch.setattr(eventbus.skill_uses, "datetime", Earlier)
+    monkeypatch.setattr(eventbus.detached_skills.skill_uses, "datetime", Earlier)
     if not same_boot:
-        monkeypatch.setattr(eventbus.skill_uses, "pid_space", lambda: "another")
+        monkeypatch.setattr(eventbus.detached_skills.skill_uses, "pid_space", lambda: "another")
     assert cli("skill", "complete", id_).returncode == 0
     (ended,) = stored(log, SkillCompleted)
     assert (ended.duration_seconds > 0) if same_boot else (ended.duration_seconds == 0)
@@ -417,7 +417,7 @@ def test_the_skill_of_another_terminal(
 ) -> None:
     """An open skill of another terminal, or from before a reboot, is no session of this one."""
     begun(cli, "docs", "--session", "s")
-    monkeypatch.setattr(eventbus.skill_uses, other, lambda: 0)
+    monkeypatch.setattr(eventbus.detached_skills.skill_uses, other, lambda: 0)
     assert session_of_terminal(Settings(directory=log)) is None
 
 

@@ -12,9 +12,9 @@ import msgspec
 from hypothesis import settings
 
 from eventbus import Event, NodeProgress, encode
-from eventbus.atomic_file import write_atomically
 from eventbus.events import WorkflowEvent
 from eventbus.events.records import SkillInvocation
+from eventbus.ground.atomic_file import write_atomically
 from eventbus.history.legacy_formats import skill_metrics_parts, workflow_events_parts
 
 Segments: TypeAlias = "Callable[..., Path]"

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventbus.atomic_file import write_atomically
 from eventbus.correlation import CorrelatedSession, Correlation
 from eventbus.errors import DecodeError
 from eventbus.events import NodeCompleted, NodeStarted, SkillCompleted, SkillStarted, WorkflowStarted, encode
 from eventbus.events.legacy_records import skill_events
 from eventbus.events.records import SkillInvocation
+from eventbus.ground.atomic_file import write_atomically
 from eventbus.history.legacy_formats import (
     correlation_parts,
     invocations_of,

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eventbus.detached_skills.skill_uses import SkillUse, use_of
 from eventbus.events import SkillCompleted, SkillEvent, SkillFollowedUp, SkillStarted, encode
 from eventbus.integrations.claude_code import HOOK_EVENTS, Observation, events_for, link_to_job, observe
 from eventbus.integrations.shell_actions import actions_in
-from eventbus.skill_uses import SkillUse, use_of
 
 ALLOWED = ("crackerjack", "crackerjack run", "git commit", "git push", "gh pr")
 COMMON: dict[str, Any] = {

@@ -15,12 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from eventbus.appending import appending
-from eventbus.events import SkillEvent, SkillFollowedUp, SkillStarted
-from eventbus.events.outcomes import DETACHED
-from eventbus.history.skill_segments import SkillSegments, digest, events_with
-from eventbus.settings import Settings
-from eventbus.skill_uses import (
+from eventbus.detached_skills.appending import appending
+from eventbus.detached_skills.skill_uses import (
     SkillUse,
     completion,
     is_of_this_terminal,
@@ -29,6 +25,10 @@ from eventbus.skill_uses import (
     of_use,
     use_of,
 )
+from eventbus.events import SkillEvent, SkillFollowedUp, SkillStarted
+from eventbus.events.outcomes import DETACHED
+from eventbus.history.skill_segments import SkillSegments, digest, events_with
+from eventbus.settings import Settings
 
 __all__ = ["DetachedSkills", "session_of_terminal", "tag_of_invocation"]
 

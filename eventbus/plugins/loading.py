@@ -14,7 +14,7 @@ from eventbus.delivery.handlers import check_options, check_subscriber
 from eventbus.errors import PluginError, SettingsError
 from eventbus.event_classes import event_classes
 from eventbus.events.printable import printable
-from eventbus.plugin_options import Options, arguments_of, missing_options
+from eventbus.plugins.options import Options, arguments_of, missing_options
 
 __all__ = ["GROUP", "Loading"]
 

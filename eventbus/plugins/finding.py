@@ -4,7 +4,7 @@
     slow_nodes = "my_package.slow_nodes:SlowNodes"
 
 An entry point names a `Subscriber` class, or a function that makes a subscriber. Its table in the settings
-becomes its arguments (`plugin_options`). A plugin that cannot be loaded is reported with its reason, and
+becomes its arguments (`options`). A plugin that cannot be loaded is reported with its reason, and
 affects no other plugin.
 """
 
@@ -21,8 +21,8 @@ from typing import Any
 
 from eventbus.contracts import Subscriber
 from eventbus.errors import PluginError
-from eventbus.plugin_loading import GROUP, Loading
-from eventbus.plugin_options import Options
+from eventbus.plugins.loading import GROUP, Loading
+from eventbus.plugins.options import Options
 
 __all__ = ["GROUP", "LOAD_SECONDS", "FailedPlugin", "LoadedPlugins", "Plugin", "find_plugins", "load_plugins"]
 

@@ -29,9 +29,9 @@ from eventbus.delivery.callables import function_of, signature_of
 from eventbus.errors import SettingsError
 from eventbus.events.printable import printable
 from eventbus.events.type_hints import resolved
-from eventbus.option_entry import Option, as_path, leads_outside
-from eventbus.similar_names import did_you_mean
-from eventbus.warned_once import warn_once
+from eventbus.ground.option_entry import Option, as_path, leads_outside
+from eventbus.ground.similar_names import did_you_mean
+from eventbus.ground.warned_once import warn_once
 
 __all__ = ["FROM_USER", "Options", "arguments_of", "missing_options"]
 

@@ -1,0 +1,1 @@
+"""The ground: it imports nothing else of `eventbus`."""
