@@ -1,8 +1,9 @@
 """Decode lines to events: a block at once if all its lines are ordinary, line by line otherwise.
 
-Reading never fills in the reader's session or clock: an event that was written without a session
-has none, and one written without a time gets the time of the event before it, or of its segment's
-start.
+Reading adds nothing of the reader's: an event that was written without a session has none, one written
+without a time gets that of its segment's start, and one without the id of its skill invocation an id that
+its line gives it. So an event is the same however much is read before it. Rejected: the time of the
+event before it, which depends on what is read.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, TypeAlias, Union, cast
 
@@ -19,7 +21,7 @@ import msgspec
 from msgspec.structs import force_setattr
 
 from eventbus.errors import DecodeError
-from eventbus.events import Event, UnknownEvent, decode
+from eventbus.events import Event, SkillEvent, UnknownEvent, decode
 from eventbus.events.codec import decode_unknown, header_decoder
 from eventbus.events.event import classes_by_wire_name
 from eventbus.ground.session_names import may_be_spelled
@@ -49,6 +51,7 @@ _PLACEHOLDER = "\0reading"  # the current session while a block is decoded; not 
 _session_of = operator.attrgetter("session_id")
 _RECORD = re.compile(rb'\{"seq":\d{1,18},"event_type":"')
 _HEADER_TYPE = "segment_started"
+_SKILL, _INVOCATION = b'"skill_name":', b'"invocation_id":'
 _MAX_PLACES = 1_000  # of damage that are reported one by one
 
 
@@ -96,12 +99,11 @@ class Reader:
         damaged: How many places without a record there were.
     """
 
-    __slots__ = ("_latest", "_merged_damage", "_on_damage", "damaged", "segment", "seq")
+    __slots__ = ("_merged_damage", "_on_damage", "damaged", "segment", "seq")
 
     def __init__(self, segment: SegmentFile, on_damage: OnDamage) -> None:
         self.segment: SegmentFile = segment
         self._on_damage = on_damage
-        self._latest = segment.start
         self.damaged: int = 0
         self._merged_damage: Damage | None = None
         self.seq: int = 0
@@ -139,6 +141,8 @@ class Reader:
         data = block.data
         if decoder is None or block.is_tail or not data or not is_utf8(data) or may_be_spelled(data):
             return None
+        if data.count(_SKILL) > data.count(_INVOCATION):  # a new id is the default of an event without one
+            return None
         began = datetime.now(UTC)
         try:
             with session_scope(_PLACEHOLDER):  # the default of an event whose line has no session
@@ -147,11 +151,8 @@ class Reader:
             return None
         if len(events) != data.count(b"\n") or _PLACEHOLDER in map(_session_of, events):
             return None
-        latest = max(map(time_of_event, events))
-        if latest >= began:  # the current time is the default of an event whose line has no time
-            return None
-        self._latest = latest
-        return events
+        # The current time is the default of an event whose line has no time.
+        return None if max(map(time_of_event, events)) >= began else events
 
     def _records_at_once(self, block: Block, lines: list[tuple[int, bytes]]) -> list[Record] | None:
         events = self._decode_at_once(block)
@@ -228,8 +229,9 @@ class Reader:
             # The line may be intact, and its class may have other fields now: nothing is dropped.
             event = _decode_as_unknown(line)
         if event.timestamp >= began and not _has_time(line):
-            force_setattr(event, "timestamp", self._latest)
-        self._latest = event.timestamp
+            force_setattr(event, "timestamp", self.segment.start)
+        if isinstance(event, SkillEvent) and _INVOCATION not in line:
+            force_setattr(event, "invocation_id", blake2b(line, digest_size=16).hexdigest())
         return event
 
     def _salvage(self, offset: int, line: bytes, reason: str | None) -> Iterator[Record]:

@@ -29,6 +29,7 @@ from eventbus import (
     session_scope,
 )
 from eventbus.history import EventLog, Record
+from eventbus.history.session_history import SessionHistory
 from tests.history.log_examples import START, Segments, fewer_examples, progress, segment_path, stored
 
 
@@ -207,7 +208,7 @@ def test_an_invalid_filter_raises_at_once(mixed: EventLog) -> None:
 def test_reading_never_fills_in_the_readers_session_or_clock(
     tmp_path: Path, segment: Segments, with_unknown: bool
 ) -> None:
-    """An event without a time gets that of the event before it, or of its segment's start."""
+    """An event without a time gets that of its segment's start, also after an event with one."""
     ordinary = b'"event_type":"pattern_detected","pattern":"p","message":"m"}\n'
     timed = b'"timestamp":"2026-01-03T00:00:00Z",' + ordinary
     unknown = b'{"seq":5,"event_type":"of_the_future","x":1}\n'
@@ -216,7 +217,7 @@ def test_reading_never_fills_in_the_readers_session_or_clock(
         events = list(EventLog(tmp_path))
     assert {event.session_id for event in events} == {None}
     written = datetime(2026, 1, 3, tzinfo=UTC)
-    assert [event.timestamp for event in events] == [START, written, written] + [written] * with_unknown
+    assert [event.timestamp for event in events] == [START, written, START] + [START] * with_unknown
 
 
 @pytest.mark.parametrize("missing", [b'"session_id":"s",', b'"timestamp":"2026-01-02T03:04:06Z",'])
@@ -231,6 +232,25 @@ def test_a_missing_field_in_an_otherwise_ordinary_block(
         (event,) = EventLog(tmp_path)
     assert event.session_id == (None if b"session" in missing else "s")
     assert event.timestamp == (START if b"timestamp" in missing else START + timedelta(seconds=1))
+
+
+@pytest.mark.parametrize("with_unknown", [False, True])
+def test_an_event_is_the_same_at_each_read(tmp_path: Path, segment: Segments, with_unknown: bool) -> None:
+    """An event without a time, or a skill's without its id, does not depend on what is read with it."""
+    head = b'"session_id":"%c","timestamp":"2026-01-0%cT00:00:00Z",'
+    skill = head % (b"s", b"3") + b'"event_type":"skill_started","skill_name":"k"}\n'
+    bare = b'"event_type":"workflow_started","session_id":"s","workflow_id":"w","run_id":"r"}\n'
+    other = head % (b"t", b"4") + b'"event_type":"workflow_started","workflow_id":"w"}\n'
+    unknown = b'{"seq":4,"event_type":"of_the_future","x":1}\n'
+    segment(b'{"seq":1,' + skill + b'{"seq":2,' + other + b'{"seq":3,' + bare + unknown * with_unknown)
+    log = EventLog(tmp_path)
+    whole = [event for event in log if event.session_id == "s"]
+    assert list(log.events(session_id="s")) == whole == [event for event in log if event.session_id == "s"]
+    with SessionHistory(log) as history:
+        assert history.events("s") == whole
+        session = history.session("s")
+        assert session is not None
+        assert (session.skills, session.workflows) == (1, 1)
 
 
 def test_an_event_in_the_future_keeps_its_time(tmp_path: Path, segment: Segments) -> None:
