@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any
@@ -14,6 +13,7 @@ from eventbus.correlation.bounded_memory import BoundedMap, add_name, remember
 from eventbus.correlation.overlap import Interval
 from eventbus.correlation.span import FAR_FUTURE, Span, before, finite_seconds
 from eventbus.events import SkillCompleted, SkillFollowedUp, SkillStarted
+from eventbus.events.follow_ups import missing_actions
 from eventbus.events.outcomes import is_detached, skill_outcome
 from eventbus.events.records import skill_invocation, skill_invocation_record
 
@@ -174,16 +174,6 @@ def skill_records(captured: list[Captured]) -> list[dict[str, Any]]:
     """Return the records of captured invocations, in the order in which they were first seen."""
     in_order = sorted(captured, key=lambda each: each[0])
     return [_record(started, ended, follow_ups) for _, started, ended, follow_ups in in_order]
-
-
-def missing_actions(actions: Iterable[str], known: Iterable[str]) -> list[str]:
-    """Return the actions that are not among the known ones, each as often as it is more often there."""
-    left, missing = Counter(known), list[str]()
-    for action in actions:
-        left[action] -= 1
-        if left[action] < 0:
-            missing.append(action)
-    return missing
 
 
 def _record(

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeVar
 
-from eventbus.correlation.skill_fold import missing_actions
 from eventbus.events import SkillCompleted, SkillEvent, SkillFollowedUp, SkillStarted
+from eventbus.events.follow_ups import missing_actions
 from eventbus.history.writer_lock import pid_space
 from eventbus.session import new_id
 

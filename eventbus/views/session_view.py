@@ -15,7 +15,6 @@ import msgspec
 
 from eventbus.correlation.correlated_session import CorrelatedSession
 from eventbus.correlation.inferred_runs import AttemptKey, InferredRuns, RunKey
-from eventbus.correlation.skill_fold import missing_actions
 from eventbus.correlation.span import before, finite_seconds
 from eventbus.events import (
     Event,
@@ -32,6 +31,7 @@ from eventbus.events import (
     WorkflowEvent,
     WorkflowStarted,
 )
+from eventbus.events.follow_ups import missing_actions
 from eventbus.events.outcomes import Outcome, is_detached, outcome_of
 
 __all__ = ["HookView", "NodeView", "RunView", "SessionView", "SkillView", "ViewOutcome"]

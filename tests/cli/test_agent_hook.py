@@ -368,9 +368,13 @@ def environment(tmp_path: Path, compiled: dict[str, str]) -> dict[str, str]:
 
 def piped(report: object, **variables: str) -> float:
     """Run the command in a process of its own; return its processor time in seconds."""
+    return _processor_seconds("-m", "eventbus", "hook", "claude-code", report=report, **variables)
+
+
+def _processor_seconds(*arguments: str, report: object, **variables: str) -> float:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
-        [sys.executable, "-m", "eventbus", "hook", "claude-code"],
+        [sys.executable, *arguments],
         input=json.dumps(report).encode(), env=variables, capture_output=True, timeout=60, check=False,
     )  # fmt: skip
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -378,7 +382,8 @@ def piped(report: object, **variables: str) -> float:
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-MAX_SECONDS = 0.15
+MAX_SECONDS, IDLE_SECONDS = 0.15, 0.013
+"""Of a hook; and of Python itself on an idle machine of the kind this was measured on."""
 
 
 @pytest.mark.alone
@@ -395,17 +400,19 @@ def test_a_hook_is_quick(hook: Hook, log: Path, environment: dict[str, str]) -> 
     for attempt in attempts():
         with attempt:
             for report in (PRE, STOP):
+                bare = min(_processor_seconds("-c", "pass", report=report, **environment) for _ in range(3))
                 seconds = min(piped(report, **environment) for _ in range(3))
-                if seconds > MAX_SECONDS:
+                if seconds > MAX_SECONDS * max(1.0, bare / IDLE_SECONDS):  # a busy core is slower
                     raise TooSlowError(f"{seconds * 1e3:.0f} ms of processor time")
 
 
-def test_a_hook_imports_neither_typer_nor_a_loop(log: Path, environment: dict[str, str]) -> None:
+def test_a_hook_imports_no_bus_no_loop_and_no_index(log: Path, environment: dict[str, str]) -> None:
     """A hook imports nothing that only other commands need."""
     script = (
         "import sys, io; sys.stdin = io.TextIOWrapper(io.BytesIO(sys.argv[1].encode()))\n"
         "from eventbus.cli import main; main(['hook', 'claude-code'])\n"
-        "print([name for name in ('typer', 'rich', 'asyncio', 'sqlite3') if name in sys.modules])"
+        "rooms = ['eventbus.' + name for name in ('bus', 'delivery', 'correlation', 'cli.app')]\n"
+        "print([name for name in ('rich', 'anyio', 'asyncio', 'sqlite3', *rooms) if name in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, json.dumps(PRE)],
