@@ -21,7 +21,7 @@ from eventbus.errors import PluginError
 from eventbus.events.printable import printable
 from eventbus.ground.similar_names import did_you_mean, form_of
 from eventbus.ground.warned_once import warn_once
-from eventbus.plugins import FailedPlugin, LoadedPlugins, Plugin, find_plugins, load_plugins
+from eventbus.plugins.finding import FailedPlugin, LoadedPlugins, Plugin, find_plugins, load_plugins
 from eventbus.settings import Settings, load_settings
 
 __all__ = ["PluginState", "Runtime", "build_runtime", "examine_plugins", "load_plugin", "unknown_plugins"]

@@ -21,7 +21,7 @@ import eventbus
 from eventbus import Event, EventBus, NodeStarted, Overflow, PluginError
 from eventbus.ground.option_entry import Option
 from eventbus.history import EventLog
-from eventbus.plugins import FailedPlugin, Plugin, find_plugins, load_plugins
+from eventbus.plugins.finding import FailedPlugin, Plugin, find_plugins, load_plugins
 from tests.distributions import Distributions, on_the_path
 from tests.vocabulary import TooSlowError, attempts
 

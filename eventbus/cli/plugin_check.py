@@ -14,7 +14,7 @@ from eventbus.cli.exit_codes import NOT_FOUND, OK, PROBLEMS, CommandError
 from eventbus.errors import PluginError
 from eventbus.events.printable import printable
 from eventbus.ground.similar_names import nearest_name
-from eventbus.plugins import Plugin, find_plugins
+from eventbus.plugins.finding import Plugin, find_plugins
 from eventbus.runtime import load_plugin
 from eventbus.settings import Settings, load_settings
 from eventbus.testing import SCENARIOS, available_backends, check_subscriber

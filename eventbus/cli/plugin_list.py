@@ -12,7 +12,7 @@ from eventbus.cli.exit_codes import OK, PROBLEMS, USAGE, CommandError
 from eventbus.cli.notes import note
 from eventbus.cli.options import AsJson
 from eventbus.events.printable import printable
-from eventbus.plugins import find_plugins
+from eventbus.plugins.finding import find_plugins
 from eventbus.runtime import PluginState, examine_plugins, unknown_plugins
 from eventbus.settings import load_settings
 

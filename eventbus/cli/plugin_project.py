@@ -11,7 +11,7 @@ from string import Template
 from eventbus import __version__
 from eventbus.cli.exit_codes import OK, PROBLEMS, USAGE, CommandError
 from eventbus.events.printable import printable
-from eventbus.plugins import find_plugins
+from eventbus.plugins.finding import find_plugins
 
 __all__ = ["new"]
 
