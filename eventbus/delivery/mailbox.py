@@ -196,8 +196,8 @@ class Mailbox:
         self.lost = max(self._lost_at_close, self.lost)
 
     def _overflow(self, put: _Put) -> None:
-        # From here on the consumer locks. It cannot be in the middle of a `popleft`: that is one
-        # call, and a thread is not interrupted between looking `take` up and calling it.
+        # From here on the consumer locks. It cannot be in the middle of a `popleft`: that is one call.
+        # Since Python 3.14 it may be between looking `take` up and calling it, and a gap one event off.
         self.take = self._take_locked
         is_oldest = self.overflow is Overflow.DROP_OLDEST
         cut = self._cut
@@ -281,6 +281,10 @@ class Mailbox:
 
     def _take_when_intact(self) -> Callable[[], Entry]:
         """Return the `take` of a mailbox without a gap."""
+        if self.overflow is Overflow.WAIT:
+            # Since Python 3.14 a thread may be interrupted between looking `take` up and calling it: a
+            # publisher that began to wait then would never be notified.
+            return self._take_locked
         return cast("Callable[[], Entry]", self._queue.popleft)
 
     def _take_locked(self) -> Entry:
