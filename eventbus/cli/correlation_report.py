@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Annotated
 
 from eventbus.cli.arguments import Option
-from eventbus.cli.exit_codes import NOT_FOUND, OK, PROBLEMS, USAGE, CommandError
+from eventbus.cli.exit_codes import OK, PROBLEMS, USAGE, CommandError
 from eventbus.cli.humanize import loss
 from eventbus.cli.log_access import note
 from eventbus.cli.options import AsJson, LogDirectory, OneSession
-from eventbus.cli.session_access import find_session, open_history
+from eventbus.cli.session_access import chosen_session, open_history
 from eventbus.cli.session_json import session_line
 from eventbus.correlation.session_report import report_lines
 from eventbus.ground.atomic_file import write_atomically
@@ -31,11 +31,10 @@ def report(
 ) -> int:
     """Print the correlation report, the latest session first."""
     with open_history(directory) as history:
-        name = None if session is None else find_session(history, session)
         if page is None:
-            _print(history, name, as_json=as_json)
+            _print(history, session, as_json=as_json)
         else:
-            _write_page(history, name, page)
+            _write_page(history, session, page)
     return OK
 
 
@@ -43,8 +42,7 @@ def _print(history: SessionHistory, name: str | None, *, as_json: bool) -> None:
     if name is None:
         sessions, count = history.figures(), history.count()
     else:
-        found = history.figures_of(name)
-        sessions, count = iter([found] if found else []), 1
+        sessions, count = iter([chosen_session(history, name)]), 1
     notes = [loss(lost, as_sentence=True)] if (lost := history.events_lost()) else []
     for line in map(session_line, sessions) if as_json else report_lines(sessions, notes, count=count):
         print(line)
@@ -61,9 +59,7 @@ def _write_page(history: SessionHistory, name: str | None, file: Path) -> None:
             "install it with: pip install 'eventbus[html]'",
             USAGE,
         ) from error
-    figures = next(history.figures(), None) if name is None else history.figures_of(name)
-    if figures is None:
-        raise CommandError("there is no session in this log", "record one with: eventbus demo", NOT_FOUND)
+    figures = chosen_session(history, name)
     events = history.events(figures.session_id)
     view = SessionView.of(events, figures)
     try:

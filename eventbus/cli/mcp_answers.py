@@ -15,7 +15,7 @@ from statistics import median
 from typing import TypeVar
 
 from eventbus.cli.exit_codes import NOT_FOUND, CommandError
-from eventbus.cli.session_access import find_session
+from eventbus.cli.session_access import chosen_session, find_session
 from eventbus.cli.session_screen import Look, verdict
 from eventbus.correlation import CorrelatedSession
 from eventbus.events import NodeCompleted, encode
@@ -225,18 +225,10 @@ def _line(session: CorrelatedSession) -> SessionLine:
 
 
 def _session(history: SessionHistory, name: str | None) -> SessionAnswer:
-    if name is None:
-        latest = next(history.figures(), None)
-        if latest is None:
-            raise CommandError("there is no session in this log", "record one with: eventbus demo", NOT_FOUND)
-        name = latest.session_id
-    name = find_session(history, name)
-    figures = history.figures_of(name)
-    if figures is None:
-        raise CommandError(f"no session is called {printable(name)!r}", "list them with sessions", NOT_FOUND)
-    view = SessionView.of(history.events(name), figures)
+    figures = chosen_session(history, name)
+    view = SessionView.of(history.events(figures.session_id), figures)
     return SessionAnswer(
-        session_id=printable(spell(name), scrubbed=False),
+        session_id=printable(spell(figures.session_id), scrubbed=False),
         outcome=figures.outcome,
         verdict=verdict(view, figures, Look()),
         began=figures.start_time,

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from eventbus.cli.exit_codes import NOT_FOUND, PROBLEMS, USAGE, CommandError, SkippedDamageError
 from eventbus.cli.log_access import DamageNotes, open_log
+from eventbus.correlation import CorrelatedSession
 from eventbus.events.printable import printable
 from eventbus.ground.session_names import spell, unspell
 from eventbus.history.session_history import SessionHistory
 
-__all__ = ["find_session", "open_history"]
+__all__ = ["chosen_session", "find_session", "open_history"]
 
 _MAX_LISTED = 5
 
@@ -41,6 +42,18 @@ def open_history(directory: Path | None) -> Generator[SessionHistory]:
     notes.finish()
     if notes.count:
         raise SkippedDamageError
+
+
+def chosen_session(history: SessionHistory, name: str | None) -> CorrelatedSession:
+    """Return the session that `find_session` finds, or the latest without a name; without its records.
+
+    Raises:
+        CommandError: There is none, or there are several.
+    """
+    found = next(history.figures(), None) if name is None else history.figures_of(find_session(history, name))
+    if found is None:
+        raise CommandError("there is no session in this log", "record one with: eventbus demo", NOT_FOUND)
+    return found
 
 
 def find_session(history: SessionHistory, name: str) -> str:

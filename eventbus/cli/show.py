@@ -6,10 +6,10 @@ import shlex
 from typing import Annotated
 
 from eventbus.cli.arguments import Argument, Option
-from eventbus.cli.exit_codes import NOT_FOUND, OK, CommandError
+from eventbus.cli.exit_codes import OK
 from eventbus.cli.options import AsJson, LogDirectory
 from eventbus.cli.screen_output import print_lines, stdout_look
-from eventbus.cli.session_access import find_session, open_history
+from eventbus.cli.session_access import chosen_session, open_history
 from eventbus.cli.session_screen import session_lines
 from eventbus.cli.timeline import timeline
 from eventbus.events import encode
@@ -38,25 +38,18 @@ def show(
 ) -> int:
     """Show one session: what ran, how long, and what failed."""
     with open_history(directory) as history:
-        name = _latest(history) if session is None else find_session(history, session)
-        figures, events = history.figures_of(name), history.events(name)
+        figures = chosen_session(history, session)
+        name, events = figures.session_id, history.events(figures.session_id)
         if as_json:
             for event in events:
                 print(encode(event).decode())
-        elif figures is not None and list_events:
+        elif list_events:
             for line in timeline(figures, events):
                 print(line)
-        elif figures is not None:
+        else:
             view = SessionView.of(events, figures)
             print_lines(session_lines(view, figures, stdout_look()), _next_steps(history, name))
     return OK
-
-
-def _latest(history: SessionHistory) -> str:
-    latest = next(history.figures(), None)
-    if latest is None:
-        raise CommandError("there is no session in this log", "record one with: eventbus demo", NOT_FOUND)
-    return latest.session_id
 
 
 def _next_steps(history: SessionHistory, name: str) -> str:
