@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Annotated
 
 from eventbus.cli.arguments import Option
-from eventbus.cli.exit_codes import OK, PROBLEMS, USAGE, CommandError
+from eventbus.cli.exit_codes import OK, USAGE, CommandError
 from eventbus.cli.humanize import loss
-from eventbus.cli.log_access import note
 from eventbus.cli.options import AsJson, LogDirectory, OneSession
+from eventbus.cli.output_file import write_output
 from eventbus.cli.session_access import chosen_session, open_history
 from eventbus.cli.session_json import session_line
 from eventbus.correlation.session_report import report_lines
-from eventbus.ground.atomic_file import write_atomically
 from eventbus.history.session_history import SessionHistory
 from eventbus.views import SessionView
 
@@ -62,12 +61,4 @@ def _write_page(history: SessionHistory, name: str | None, file: Path) -> None:
     figures = chosen_session(history, name)
     events = history.events(figures.session_id)
     view = SessionView.of(events, figures)
-    try:
-        write_atomically(file, session_page(view, figures, events).encode())
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise CommandError(
-            f"{file} cannot be written: {error.strerror or error}", "choose another file", PROBLEMS
-        ) from error
-    note(f"wrote {file}")
+    write_output(file, [session_page(view, figures, events).encode()])

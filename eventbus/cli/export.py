@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Annotated, Literal, TypeAlias, get_args
 
 from eventbus.cli.arguments import Option
-from eventbus.cli.exit_codes import OK, PROBLEMS, USAGE, CommandError
-from eventbus.cli.log_access import note
+from eventbus.cli.exit_codes import OK, USAGE, CommandError
 from eventbus.cli.options import LogDirectory, OneSession, choice
+from eventbus.cli.output_file import write_output
 from eventbus.cli.session_access import find_session, open_history
 from eventbus.correlation import CorrelatedSession
-from eventbus.ground.atomic_file import write_atomically
 from eventbus.history import legacy_formats as formats
 from eventbus.history.session_history import SessionHistory
 from eventbus.views import SessionView
@@ -63,7 +62,7 @@ def export(
             sys.stdout.flush()
             sys.stdout.buffer.writelines(parts)
         else:
-            _write(output, parts)
+            write_output(output, parts)
     return OK
 
 
@@ -100,16 +99,3 @@ def _compressed(parts: Iterable[bytes]) -> Iterator[bytes]:
     for part in parts:
         yield compressor.compress(part)
     yield compressor.flush()
-
-
-def _write(output: Path, parts: Iterable[bytes]) -> None:
-    try:
-        write_atomically(output, parts)
-    except BrokenPipeError:  # a FIFO whose reader has left, as in `main`
-        raise
-    except OSError as error:
-        reason = error.strerror or error
-        raise CommandError(
-            f"{output} cannot be written: {reason}", "choose another file", PROBLEMS
-        ) from error
-    note(f"wrote {output}")
