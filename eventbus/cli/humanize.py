@@ -5,7 +5,9 @@ from __future__ import annotations
 from contextlib import suppress
 from datetime import datetime
 
-__all__ = ["duration", "elapsed", "local_time", "loss", "quantity", "when"]
+from eventbus.events.printable import printable
+
+__all__ = ["duration", "elapsed", "local_time", "loss", "of_attempt", "quantity", "when"]
 
 _MINUTE, _HOUR = 60, 3_600
 _WEEK = 7  # days
@@ -65,3 +67,8 @@ def loss(count: int, *, as_sentence: bool = False) -> str:
     """Return how many events are missing in a log: as a sentence, or to stand behind the word "lost"."""
     verb = (" was lost" if count == 1 else " were lost") if as_sentence else ""
     return f"{quantity(count, 'event')}{verb} before they were stored: the figures may be too low"
+
+
+def of_attempt(node_id: str, attempt: int) -> str:
+    """Return the name of an attempt at a node."""
+    return printable(node_id) if attempt == 1 else f"{printable(node_id)}, attempt {attempt}"

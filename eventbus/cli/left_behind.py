@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from itertools import starmap
 from typing import NamedTuple
 
+from eventbus.cli.humanize import of_attempt
 from eventbus.correlation import CorrelatedFigures, OpenItems
 from eventbus.events import Event, NodeProgress, SkillEvent, WorkflowEvent
 from eventbus.events.printable import printable
 
-__all__ = ["LeftBehind", "left_behind", "of_attempt"]
+__all__ = ["LeftBehind", "left_behind"]
 
 
 class LeftBehind(NamedTuple):
@@ -37,11 +38,6 @@ def left_behind(session_id: str, events: Sequence[Event]) -> LeftBehind:
         *_hooks(events),
     ]
     return LeftBehind(begun, list(map(printable, items.not_run)))
-
-
-def of_attempt(node_id: str, attempt: int) -> str:
-    """Return the name of an attempt at a node."""
-    return printable(node_id) if attempt == 1 else f"{printable(node_id)}, attempt {attempt}"
 
 
 def _skills(items: OpenItems, events: Sequence[Event]) -> Iterator[str]:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from jinja2 import Environment, StrictUndefined
 
-from eventbus.cli.humanize import duration, local_time, quantity
+from eventbus.cli.humanize import duration, local_time, of_attempt, quantity
 from eventbus.cli.session_screen import Look, tally, verdict
 from eventbus.cli.timeline import EventLines
 from eventbus.correlation import CorrelatedSession
@@ -91,7 +91,14 @@ def _rows(view: SessionView) -> Iterator[_Row]:
     for run in view.runs.values():
         yield _Row(printable(run.workflow_id), run.outcome, run.began, run.seconds, 0, _run_details(run))
         for node in run.nodes():
-            yield _Row(_node_name(node), node.outcome, node.began, node.seconds, 1, _node_details(node))
+            yield _Row(
+                of_attempt(node.node_id, node.attempt),
+                node.outcome,
+                node.began,
+                node.seconds,
+                1,
+                _node_details(node),
+            )
 
 
 def _skill_name(skill: SkillView) -> str:
@@ -108,10 +115,6 @@ def _run_details(run: RunView) -> str:
     return ", ".join(filter(None, (code, _text(run.error_type))))
 
 
-def _node_name(node: NodeView) -> str:
-    return printable(node.node_id) + (f", attempt {node.attempt}" if node.attempt != 1 else "")
-
-
 def _node_details(node: NodeView) -> str:
     failed = len(node.hooks_that("failed"))
     hooks = f"{len(node.hooks)} hooks, {failed} failed" if node.hooks else ""
@@ -125,7 +128,7 @@ def _failure(node: NodeView) -> dict[str, str]:
         for hook in node.hooks_that("failed")
     ]
     return {
-        "name": _node_name(node),
+        "name": of_attempt(node.node_id, node.attempt),
         "outcome": node.outcome,
         "error": _text(node.error_type),
         "hooks": ", ".join(hooks),

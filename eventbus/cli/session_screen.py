@@ -22,7 +22,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
-from eventbus.cli.humanize import duration, elapsed, quantity, when
+from eventbus.cli.humanize import duration, elapsed, of_attempt, quantity, when
 from eventbus.correlation import CorrelatedSession
 from eventbus.events.printable import printable
 from eventbus.ground.session_names import spell
@@ -202,11 +202,13 @@ def tally(view: SessionView, session: CorrelatedSession) -> str:
 def _node_rows(run: RunView, look: Look) -> Iterator[Text]:
     begun = [each for each in run.nodes() if each.outcome != "not run"]
     begun.sort(key=lambda each: _ORDER.index(each.outcome))
-    room = max((cell_len(_node_name(each)) for each in begun), default=0)
+    room = max((cell_len(of_attempt(each.node_id, each.attempt)) for each in begun), default=0)
     whole = _seconds(run, look)
     for node in begun:
         end = _error(node.error_type) or (_progress(node) if node.outcome == "open" else "")
-        yield _row(look, node.outcome, _node_name(node), _seconds(node, look), end, room, whole)
+        yield _row(
+            look, node.outcome, of_attempt(node.node_id, node.attempt), _seconds(node, look), end, room, whole
+        )
         yield from _hook_lines(node, look)
         if node.error_message:
             yield from _folded(
@@ -299,12 +301,6 @@ def _run_name(run: RunView) -> str:
 def _run_end(run: RunView) -> str:
     code = f"exit code {run.exit_code}" if run.exit_code else ""
     return ", ".join(each for each in (code, _error(run.error_type)) if each)
-
-
-def _node_name(node: NodeView) -> str:
-    return (
-        printable(node.node_id) if node.attempt == 1 else f"{printable(node.node_id)}, attempt {node.attempt}"
-    )
 
 
 def _error(error_type: str | None) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
-from eventbus.cli.humanize import duration, elapsed, local_time
-from eventbus.cli.left_behind import left_behind, of_attempt
+from eventbus.cli.humanize import duration, elapsed, local_time, of_attempt
+from eventbus.cli.left_behind import left_behind
 from eventbus.correlation import CorrelatedSession
 from eventbus.correlation.session_report import hooks_text, outcome_text, shortcomings
 from eventbus.events import (
