@@ -11,7 +11,7 @@ from typing import Annotated
 
 from eventbus.cli.arguments import Option
 from eventbus.cli.exit_codes import OK
-from eventbus.cli.humanize import elapsed, local_time
+from eventbus.cli.humanize import OUTCOME_STYLES, elapsed, local_time
 from eventbus.cli.options import AsJson, LogDirectory, count
 from eventbus.cli.session_access import open_history
 from eventbus.cli.session_json import session_line
@@ -28,14 +28,6 @@ _GAP = 2
 _COLUMNS: tuple[str, ...] = ("session", "began", "took", "skills", "runs", "nodes", "failed", "outcome")
 _LEFT = ("session", "began", "outcome")
 _FIRST_TO_GO = ("skills", "nodes", "runs", "failed", "took", "began", "session")
-_STYLES: dict[str, str] = {
-    "succeeded": "green",
-    "failed": "red",
-    "cancelled": "yellow",
-    "skipped": "dim",
-    "open": "yellow",
-    "unfinished": "red",
-}
 _Row = dict[str, str]
 _Line = list[tuple[str, str]]
 """Texts, each with its style."""
@@ -127,7 +119,7 @@ def _line(row: _Row, widths: dict[str, int], *, is_header: bool) -> _Line:
     before = "".join([cell + " " * _GAP for cell in others])
     if is_header:
         return [(before + outcome, "bold")]
-    return [(before, ""), (outcome, _STYLES.get(outcome, ""))]
+    return [(before, ""), (outcome, OUTCOME_STYLES.get(outcome, ""))]
 
 
 def _cell(name: str, text: str, size: int) -> str:

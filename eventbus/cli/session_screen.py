@@ -22,7 +22,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
-from eventbus.cli.humanize import duration, elapsed, of_attempt, quantity, when
+from eventbus.cli.humanize import OUTCOME_STYLES, duration, elapsed, of_attempt, quantity, when
 from eventbus.correlation import CorrelatedSession
 from eventbus.events.printable import printable
 from eventbus.ground.session_names import spell
@@ -38,15 +38,6 @@ _MAX_MESSAGE = 500
 _INDENT = 10  # the column of the marks
 _MAX_TITLE = 120
 _UNLIMITED = 1_000_000
-_STYLES = {
-    "succeeded": "green",
-    "failed": "red",
-    "cancelled": "yellow",
-    "open": "yellow",
-    "unfinished": "red",
-    "skipped": "dim",
-    "not run": "dim",
-}
 
 _GAP = 2
 _MAX_NAMES = 5
@@ -126,7 +117,7 @@ def _verdict(view: SessionView, session: CorrelatedSession, look: Look) -> Itera
     place = f"session {name} · {when(session.start_time, look.now)} · {skills}"
     if not look.has_unicode:
         place = place.replace(" · ", ", ")
-    style = _STYLES.get(session.outcome, "")
+    style = OUTCOME_STYLES.get(session.outcome, "")
     if cell_len(title) + cell_len(place) + 4 <= min(look.width, _MAX_TITLE):
         yield Text.assemble((title, style), "    ", (place, "dim"))
     else:
@@ -230,7 +221,7 @@ def _row(  # noqa: PLR0917 - the columns, in their order
 ) -> Text:
     """Return a row: how long it took, its mark and name, its share of its run, and its error."""
     head = f"{'-' if seconds is None else duration(seconds):>8}  "
-    line = Text.assemble(head, (look.mark(outcome), _STYLES[outcome]), " ")
+    line = Text.assemble(head, (look.mark(outcome), OUTCOME_STYLES[outcome]), " ")
     left = max(look.width - line.cell_len, 1)
     share = _share(look, seconds, whole)
     room = min(room, _MAX_NAME, max(left - len(share), 1)) if look.columns else room
@@ -239,7 +230,7 @@ def _row(  # noqa: PLR0917 - the columns, in their order
     line.append(name + (" " * (room - cell_len(name)) + share if share else ""))
     left = look.width - line.cell_len - _GAP
     if end and left > _GAP:
-        line.append(f"  {_shortened(end, left, look.ellipsis)}", _STYLES[outcome])
+        line.append(f"  {_shortened(end, left, look.ellipsis)}", OUTCOME_STYLES[outcome])
     line.truncate(look.width)
     return line
 
@@ -311,7 +302,7 @@ def _folded(look: Look, text: str, *, role: str = "", indent: int = 2, lead: str
     """Generate a text folded to the width, with an indent or a lead before its first line."""
     lead = (lead or " " * indent)[: look.width // 2]
     room = max(1, look.width - len(lead))
-    for number, part in enumerate(Text(text, _STYLES.get(role, role)).wrap(_CONSOLE, room)):
+    for number, part in enumerate(Text(text, OUTCOME_STYLES.get(role, role)).wrap(_CONSOLE, room)):
         part.rstrip()
         yield Text.assemble(lead if number == 0 else " " * len(lead), part)
 
