@@ -417,7 +417,8 @@ def test_the_skill_of_another_terminal(
 ) -> None:
     """An open skill of another terminal, or from before a reboot, is no session of this one."""
     begun(cli, "docs", "--session", "s")
-    monkeypatch.setattr(eventbus.detached_skills.skill_uses, other, lambda: 0)
+    # 0 would be no other terminal where the session's leader is outside this process namespace.
+    monkeypatch.setattr(eventbus.detached_skills.skill_uses, other, lambda: -1)
     assert session_of_terminal(Settings(directory=log)) is None
 
 
