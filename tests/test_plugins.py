@@ -19,6 +19,7 @@ import pytest
 
 import eventbus
 from eventbus import Event, EventBus, NodeStarted, Overflow, PluginError
+from eventbus.ground.distribution import DISTRIBUTION
 from eventbus.ground.option_entry import Option
 from eventbus.history import EventLog
 from eventbus.plugins.finding import FailedPlugin, Plugin, find_plugins, load_plugins
@@ -96,7 +97,7 @@ def distributions(tmp_path: Path) -> Iterator[Distributions]:
 
 
 def third_party() -> list[Plugin]:
-    return [plugin for plugin in find_plugins() if plugin.distribution != "eventbus"]
+    return [plugin for plugin in find_plugins() if plugin.distribution != DISTRIBUTION]
 
 
 def reasons(failed: list[FailedPlugin]) -> dict[str, str]:
@@ -105,7 +106,7 @@ def reasons(failed: list[FailedPlugin]) -> dict[str, str]:
 
 def test_the_built_in_subscribers_are_found_as_plugins_and_load() -> None:
     """The built-in subscribers are found through the same group as others, and can be loaded."""
-    own = [plugin for plugin in find_plugins() if plugin.distribution == "eventbus"]
+    own = [plugin for plugin in find_plugins() if plugin.distribution == DISTRIBUTION]
     assert [plugin.name for plugin in own] == BUILT_IN
     outcome = load_plugins(own)
     assert not outcome.failed
@@ -263,11 +264,13 @@ def test_several_plugins_that_hang_cost_one_deadline(
 def test_the_version_that_a_broken_plugin_asks_for(distributions: Distributions) -> None:
     """A plugin that cannot be imported and requires versions of eventbus is reported with both versions."""
     distributions.add_module("newer", "from eventbus import SomethingOfVersion9\n")
-    distributions.add("newer", {"newer": "newer:Thing"}, requires="eventbus[cli] (>=9)")
+    distributions.add("newer", {"newer": "newer:Thing"}, requires="anyio_eventbus[cli] (>=9)")
     (failed,) = load_plugins(third_party()).failed
-    installed = importlib.metadata.version("eventbus")
+    installed = importlib.metadata.version(DISTRIBUTION)
     assert failed.reason.startswith("ImportError: cannot import name 'SomethingOfVersion9'")
-    assert failed.reason.endswith(f" (it requires eventbus[cli]>=9; eventbus {installed} is installed)")
+    assert failed.reason.endswith(
+        f" (it requires anyio_eventbus[cli]>=9; anyio-eventbus {installed} is installed)"
+    )
 
 
 def test_a_plugin_has_the_version_of_its_distribution(distributions: Distributions) -> None:
@@ -303,7 +306,9 @@ def test_no_package_takes_the_place_of_a_built_in_subscriber(distributions: Dist
     outcome = load_plugins()
     assert type(outcome.loaded["json_persister"]).__name__ == "JsonPersister"
     assert reasons(outcome.failed) == {
-        "json_persister": "the name is taken by eventbus_subscribers.json_persister:JsonPersister of eventbus"
+        "json_persister": (
+            "the name is taken by eventbus_subscribers.json_persister:JsonPersister of anyio-eventbus"
+        )
     }
 
 

@@ -70,18 +70,12 @@ def _run(arguments: Sequence[str]) -> int:
     if list(arguments) == ["--version"]:  # shells and editors ask for it: without the rest of the program
         print(f"eventbus {__version__}")
         return OK
-    try:
-        from eventbus.cli.app import run  # noqa: PLC0415 - `--version` does without it
+    # `--version` does without these.
+    from eventbus.cli.app import run  # noqa: PLC0415
+    from eventbus.cli.extras import from_extra  # noqa: PLC0415
 
+    with from_extra("cli", "rich", wanted_by="a coloured screen"):
         return run(arguments)
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] != "rich":
-            raise
-        raise CommandError(
-            "colours need rich, which is not installed",
-            "install it with: pip install 'eventbus[cli]'",
-            USAGE,
-        ) from error
 
 
 def _fail(problem: str, hint: str, exit_code: int) -> int:

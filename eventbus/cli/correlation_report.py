@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 from eventbus.cli.arguments import Option
-from eventbus.cli.exit_codes import OK, USAGE, CommandError
+from eventbus.cli.exit_codes import OK
+from eventbus.cli.extras import from_extra
 from eventbus.cli.humanize import loss
 from eventbus.cli.options import AsJson, LogDirectory, OneSession
 from eventbus.cli.output_file import write_output
@@ -48,16 +49,8 @@ def _print(history: SessionHistory, name: str | None, *, as_json: bool) -> None:
 
 
 def _write_page(history: SessionHistory, name: str | None, file: Path) -> None:
-    try:
+    with from_extra("html", "jinja2", "markupsafe", wanted_by="a page"):
         from eventbus.cli.session_page import session_page  # noqa: PLC0415 - jinja2 is an extra
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] not in ("jinja2", "markupsafe"):
-            raise
-        raise CommandError(
-            f"a page needs {error.name}, which is not installed",
-            "install it with: pip install 'eventbus[html]'",
-            USAGE,
-        ) from error
     figures = chosen_session(history, name)
     events = history.events(figures.session_id)
     view = SessionView.of(events, figures)

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 
 import anyio
 
-from eventbus.cli.exit_codes import OK, USAGE, CommandError
+from eventbus.cli.exit_codes import OK
+from eventbus.cli.extras import from_extra
 from eventbus.cli.free_descriptors import check_free_descriptors
 from eventbus.cli.log_access import DamageNotes, open_log
 from eventbus.cli.options import LogDirectory
@@ -21,16 +22,8 @@ def mcp(directory: LogDirectory = None) -> int:
 
     It speaks on stdin and stdout, and only reads. Register it with: claude mcp add eventbus -- eventbus mcp
     """
-    try:
+    with from_extra("mcp", "mcp", "pydantic", wanted_by="this command"):
         from eventbus.cli.mcp_server import serve  # noqa: PLC0415 - its package is an extra
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] not in ("mcp", "pydantic"):
-            raise
-        raise CommandError(
-            f"this command needs {error.name}, which is not installed",
-            "install it with: pip install 'eventbus[mcp]'",
-            USAGE,
-        ) from error
     with _ended_by_signals():
         check_free_descriptors()
         anyio.run(serve, open_log(directory, DamageNotes(), must_exist=False))

@@ -64,7 +64,7 @@ def _line(state: PluginState, width: int) -> str:
     plugin = state.plugin
     word = "FAILED" if state.state == "failed" else state.state
     origin = printable(f"{plugin.distribution} {plugin.version}".rstrip())
-    line = f"{word:<9}{printable(plugin.name):<{width + 2}}{origin:<18}{_explanation(state)}"
+    line = f"{word:<9}{printable(plugin.name):<{width + 2}}{origin:<22}{_explanation(state)}"
     return line.rstrip()
 
 

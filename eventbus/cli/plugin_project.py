@@ -11,6 +11,7 @@ from string import Template
 from eventbus import __version__
 from eventbus.cli.exit_codes import OK, PROBLEMS, USAGE, CommandError
 from eventbus.events.printable import printable
+from eventbus.ground.distribution import DISTRIBUTION
 from eventbus.plugins.finding import find_plugins
 
 __all__ = ["new"]
@@ -29,7 +30,7 @@ version = "0.1.0"
 description = "A subscriber of eventbus"
 readme = "README.md"
 requires-python = ">=3.11"
-dependencies = ["eventbus>=$version"]
+dependencies = ["$eventbus>=$version"]
 
 [project.entry-points."eventbus.subscribers"]
 $package = "$package:$cls"
@@ -158,6 +159,7 @@ def new(name: str) -> int:
         )
     words = {
         "cls": "".join(part.capitalize() for part in package.split("_")),
+        "eventbus": DISTRIBUTION,
         "distribution": package.replace("_", "-"),
         "package": package,
         "version": __version__,

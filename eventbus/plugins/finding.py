@@ -19,8 +19,10 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from eventbus import __version__
 from eventbus.contracts import Subscriber
 from eventbus.errors import PluginError
+from eventbus.ground.distribution import DISTRIBUTION
 from eventbus.plugins.loading import GROUP, Loading
 from eventbus.plugins.options import Options
 
@@ -31,7 +33,6 @@ LOAD_SECONDS = 5.0
 
 _PATIENCE_SECONDS = 0.25
 
-_OWN_DISTRIBUTION = "eventbus"
 _OWN_PACKAGE = "eventbus_subscribers"
 _BUILT_IN = {
     "console_progress": "eventbus_subscribers.console_progress:ConsoleProgress",
@@ -53,7 +54,7 @@ class Plugin:
         distribution: The name of the distribution.
         target: Its place, as ``module:attribute``.
         version: The version of the distribution; empty if it is unknown.
-        requires: The versions of eventbus that the distribution asks for, as ``eventbus>=2``; empty if any.
+        requires: The versions of eventbus that it asks for, as ``anyio-eventbus>=2``; empty if any.
     """
 
     name: str
@@ -126,8 +127,8 @@ def find_plugins() -> list[Plugin]:
         if plugins:
             # A distribution may be on the path twice; Python imports the first one.
             found.setdefault(plugins[0].distribution, plugins)
-    if _OWN_DISTRIBUTION not in found and _is_there(_OWN_PACKAGE):
-        found[_OWN_DISTRIBUTION] = [Plugin(name, _OWN_DISTRIBUTION, at) for name, at in _BUILT_IN.items()]
+    if DISTRIBUTION not in found and _is_there(_OWN_PACKAGE):
+        found[DISTRIBUTION] = [Plugin(name, DISTRIBUTION, at) for name, at in _BUILT_IN.items()]
     return sorted((plugin for plugins in found.values() for plugin in plugins), key=_rank)
 
 
@@ -177,8 +178,7 @@ def _with_requirement(plugin: Plugin, error: PluginError) -> str:
     may_be_version = isinstance(error.__cause__, (ImportError, AttributeError, TypeError))
     if not (plugin.requires and may_be_version):
         return str(error)
-    installed = importlib.metadata.version(_OWN_DISTRIBUTION)
-    return f"{error} (it requires {plugin.requires}; eventbus {installed} is installed)"
+    return f"{error} (it requires {plugin.requires}; {DISTRIBUTION} {__version__} is installed)"
 
 
 def _plugins_of(distribution: importlib.metadata.Distribution) -> list[Plugin]:
@@ -186,7 +186,7 @@ def _plugins_of(distribution: importlib.metadata.Distribution) -> list[Plugin]:
         points = distribution.entry_points.select(group=GROUP)
         if not points:
             return []
-        name = re.sub(r"[-_.]+", "-", str(distribution.metadata["Name"])).lower()
+        name = _normalised(str(distribution.metadata["Name"]))
         version, requires = str(distribution.metadata["Version"] or ""), _requirement(distribution)
         return [Plugin(point.name, name, point.value, version, requires) for point in points]
     except Exception as error:  # noqa: BLE001 - broken metadata affects its own distribution only
@@ -198,9 +198,14 @@ def _requirement(distribution: importlib.metadata.Distribution) -> str:
     """Return the requirement of a distribution on versions of eventbus, without its other parts."""
     for line in distribution.requires or ():
         requirement = line.partition(";")[0].replace(" ", "").replace("(", "").replace(")", "")
-        if re.fullmatch(r"eventbus(\[.*\])?[<>=!~].*", requirement):
+        name = re.split(r"[\[<>=!~]", requirement, maxsplit=1)[0]
+        if name != requirement and _normalised(name) == DISTRIBUTION:
             return requirement
     return ""
+
+
+def _normalised(distribution: str) -> str:
+    return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
 def _is_there(package: str) -> bool:
@@ -213,4 +218,4 @@ def _is_there(package: str) -> bool:
 def _rank(plugin: Plugin) -> tuple[bool, str, str]:
     # Built-in plugins first: of two with the same name the first is loaded, so no installed package
     # replaces a built-in one.
-    return plugin.distribution != _OWN_DISTRIBUTION, plugin.distribution, plugin.name
+    return plugin.distribution != DISTRIBUTION, plugin.distribution, plugin.name

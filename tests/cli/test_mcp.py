@@ -201,4 +201,4 @@ def test_without_its_package_it_says_what_to_install(cli: Program, monkeypatch: 
         monkeypatch.setitem(sys.modules, name, None)
     done = cli("mcp")
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
-    assert "pip install 'eventbus[mcp]'" in done.stderr
+    assert "pip install 'anyio-eventbus[mcp]'" in done.stderr

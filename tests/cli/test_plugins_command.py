@@ -61,7 +61,9 @@ REASONS = {
     "exits": "SystemExit: 7",
     "exits_early": "SystemExit: 4",
     "handles_nothing": "SubscriberError: HandlesNothing overrides neither handle nor handle_batch",
-    "json_persister": "the name is taken by eventbus_subscribers.json_persister:JsonPersister of eventbus",
+    "json_persister": (
+        "the name is taken by eventbus_subscribers.json_persister:JsonPersister of anyio-eventbus"
+    ),
     "misspelt": "AttributeError: module 'plugged' has no attribute 'Goood'",
     "needs_more": "it needs the option address",
     "newer": "ImportError: cannot import name 'SomethingOfVersion9'",
@@ -105,7 +107,9 @@ def broken(distributions: Distributions) -> Distributions:
         "syntax": "syntax_error:Thing",
     }
     for name, target in targets.items():
-        distributions.add(f"of-{name}", {name: target}, requires="eventbus>=9" if name == "newer" else "")
+        distributions.add(
+            f"of-{name}", {name: target}, requires="anyio-eventbus>=9" if name == "newer" else ""
+        )
     return distributions
 
 
@@ -120,7 +124,7 @@ def test_plugins_are_listed_with_their_state(cli: Program) -> None:
     lines = {line.split()[1]: line for line in ended.stdout.splitlines()}
     assert (ended.returncode, ended.stderr) == (0, "")
     assert lines["json_persister"].split()[0] == "ok"
-    assert lines["json_persister"].split()[2] == "eventbus"
+    assert lines["json_persister"].split()[2] == "anyio-eventbus"
     assert lines["event_logger"].split()[0] == "disabled"
     assert (
         'off by default; to enable it: enabled = ["event_logger"] in [tool.eventbus]' in lines["event_logger"]
@@ -131,9 +135,12 @@ def test_a_disabled_plugin_says_where(cli: Program) -> None:
     """A plugin that the settings disable is listed with their place, and an enabled one is ok."""
     ended = cli("plugins", "--json", EVENTBUS_DISABLED="live_correlator", EVENTBUS_ENABLED="event_logger")
     found = states(ended.stdout)
-    assert found["live_correlator", "eventbus"]["reason"] == "disabled by the environment: EVENTBUS_DISABLED"
-    assert found["live_correlator", "eventbus"]["enable"] == "take it out of that list"
-    assert found["event_logger", "eventbus"]["state"] == "ok"
+    assert (
+        found["live_correlator", "anyio-eventbus"]["reason"]
+        == "disabled by the environment: EVENTBUS_DISABLED"
+    )
+    assert found["live_correlator", "anyio-eventbus"]["enable"] == "take it out of that list"
+    assert found["event_logger", "anyio-eventbus"]["state"] == "ok"
 
 
 def test_unknown_plugins_are_noted(cli: Program) -> None:
@@ -155,9 +162,9 @@ def test_broken_plugins_are_listed_with_their_reasons(cli: Program, broken: Dist
     for name, reason in REASONS.items():
         assert found[name, f"of-{name.replace('_', '-')}"]["reason"].startswith(reason)
     assert found["newer", "of-newer"]["reason"].endswith(
-        " (it requires eventbus>=9; eventbus 0.1.0 is installed)"
+        " (it requires anyio-eventbus>=9; anyio-eventbus 0.1.0 is installed)"
     )
-    assert found["good", "of-good"]["state"] == found["json_persister", "eventbus"]["state"] == "ok"
+    assert found["good", "of-good"]["state"] == found["json_persister", "anyio-eventbus"]["state"] == "ok"
     shown = cli("plugins").stdout
     assert "FAILED   absent" in shown
     assert f"  no_such_module:Thing: {REASONS['absent']}" in shown

@@ -20,6 +20,7 @@ from benchmarks.stored_log import write_log
 from eventbus import EventBus, NodeCompleted
 from eventbus.cli import main
 from eventbus.cli.app import COMMANDS
+from eventbus.ground.distribution import DISTRIBUTION
 
 Program: TypeAlias = "Callable[..., subprocess.CompletedProcess[str]]"
 
@@ -36,7 +37,7 @@ def one_line_error(ended: subprocess.CompletedProcess[str]) -> str:
 def test_the_version_is_the_distributions(program: Program) -> None:
     """`python -m eventbus --version` prints the installed version on stdout."""
     ended = program("--version")
-    assert (ended.returncode, ended.stdout) == (0, f"eventbus {importlib.metadata.version('eventbus')}\n")
+    assert (ended.returncode, ended.stdout) == (0, f"eventbus {importlib.metadata.version(DISTRIBUTION)}\n")
 
 
 def test_the_version_needs_nothing_else() -> None:
@@ -133,8 +134,8 @@ def test_without_the_extra_the_error_says_what_to_install(
     ended = cli("sessions", "--dir", tmp_path / "log", FORCE_COLOR="1")
     assert ended.returncode == 2
     assert one_line_error(ended) == (
-        "error: colours need rich, which is not installed. "
-        "hint: install it with: pip install 'eventbus[cli]'\n"
+        "error: a coloured screen needs rich, which is not installed. "
+        "hint: install it with: pip install 'anyio-eventbus[cli]'\n"
     )
 
 

@@ -133,5 +133,5 @@ def test_without_its_package_it_says_what_to_install(
     monkeypatch.delitem(sys.modules, "eventbus.cli.session_page", raising=False)
     monkeypatch.setitem(sys.modules, "jinja2", None)
     done = cli("report", "--html", tmp_path / "page.html", "--dir", log_of(tmp_path, *FAILED))
-    assert (done.returncode, "pip install 'eventbus[html]'" in done.stderr) == (2, True)
+    assert (done.returncode, "pip install 'anyio-eventbus[html]'" in done.stderr) == (2, True)
     assert not (tmp_path / "page.html").exists()
