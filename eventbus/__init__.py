@@ -8,6 +8,8 @@ author needs to read `eventbus.contracts` only.
 TYPE_CHECKING = False  # type checkers know the name; importing `typing` costs more than the rest
 
 __version__ = "0.1.0"
+__distribution__ = "anyio-eventbus"
+"""The name to install; the package index has another `event-bus`. No other package `eventbus` has this."""
 
 if TYPE_CHECKING:
     from eventbus.public_names import *  # noqa: F403 - its `__all__` says what

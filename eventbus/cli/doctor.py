@@ -6,17 +6,20 @@ import sqlite3
 import stat
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 
+import eventbus
 from eventbus.cli.arguments import Option
 from eventbus.cli.exit_codes import DAMAGED, OK, PROBLEMS
 from eventbus.cli.humanize import quantity
 from eventbus.cli.log_access import DamageNotes, note, open_log
 from eventbus.cli.options import AsJson, LogDirectory
 from eventbus.events.printable import printable
+from eventbus.ground.distribution import DISTRIBUTION, other_owners
 from eventbus.history import EventLog, Problem, SegmentFile
 from eventbus.history.index import INDEX_NAME
 from eventbus.history.index_state import index_state
@@ -45,7 +48,7 @@ def doctor(
     if repair:
         _repair(log, show)
     kinds: set[str] = set()
-    for problem in log.check():
+    for problem in chain(_package_problems(), log.check()):
         kinds.add(problem.kind)
         show(problem, False)
     index = index_state(log)
@@ -59,6 +62,18 @@ def doctor(
         segments = quantity(len(log.segments()), "segment")
         print(printable(f"ok: {segments} in {log.directory}; the index is {index.condition}", _MAX_LINE))
     return DAMAGED if "damage" in kinds else PROBLEMS if kinds else OK
+
+
+def _package_problems() -> list[Problem]:
+    return [
+        Problem(
+            kind="package",
+            path=Path(eventbus.__file__).parent,
+            message=f"{owner} installs a package `eventbus`, too: pip uninstall {owner}, "
+            f"then: pip install --force-reinstall {DISTRIBUTION}",
+        )
+        for owner in other_owners()
+    ]
 
 
 def _index_problem(log: EventLog, message: str) -> Problem:

@@ -19,7 +19,15 @@ from eventbus.history.stored_lines import Block, Damage, StoredLines
 __all__ = ["Problem", "ProblemKind", "check"]
 
 ProblemKind: TypeAlias = Literal[
-    "permissions", "foreign file", "no header", "schema version", "damage", "torn tail", "gap", "index"
+    "permissions",
+    "foreign file",
+    "no header",
+    "schema version",
+    "damage",
+    "torn tail",
+    "gap",
+    "index",
+    "package",
 ]
 """The kind of a problem; only ``damage`` makes a written record unreadable."""
 

@@ -22,7 +22,7 @@ from typing import Any
 from eventbus import __version__
 from eventbus.contracts import Subscriber
 from eventbus.errors import PluginError
-from eventbus.ground.distribution import DISTRIBUTION
+from eventbus.ground.distribution import DISTRIBUTION, without_variants
 from eventbus.plugins.loading import GROUP, Loading
 from eventbus.plugins.options import Options
 
@@ -186,7 +186,7 @@ def _plugins_of(distribution: importlib.metadata.Distribution) -> list[Plugin]:
         points = distribution.entry_points.select(group=GROUP)
         if not points:
             return []
-        name = _normalised(str(distribution.metadata["Name"]))
+        name = without_variants(str(distribution.metadata["Name"]))
         version, requires = str(distribution.metadata["Version"] or ""), _requirement(distribution)
         return [Plugin(point.name, name, point.value, version, requires) for point in points]
     except Exception as error:  # noqa: BLE001 - broken metadata affects its own distribution only
@@ -199,13 +199,9 @@ def _requirement(distribution: importlib.metadata.Distribution) -> str:
     for line in distribution.requires or ():
         requirement = line.partition(";")[0].replace(" ", "").replace("(", "").replace(")", "")
         name = re.split(r"[\[<>=!~]", requirement, maxsplit=1)[0]
-        if name != requirement and _normalised(name) == DISTRIBUTION:
+        if name != requirement and without_variants(name) == DISTRIBUTION:
             return requirement
     return ""
-
-
-def _normalised(distribution: str) -> str:
-    return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
 def _is_there(package: str) -> bool:
