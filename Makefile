@@ -14,7 +14,7 @@ WORKERS ?= 2
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo test test-lowest test-oneiric test-oneiric-newest test-crackerjack \
-	test-crackerjack-newest coverage lint format bench bench-here bench-short nightly clean
+	test-crackerjack-newest coverage lint format package bench bench-here bench-short nightly clean
 .DELETE_ON_ERROR:
 
 help:
@@ -24,6 +24,7 @@ help:
 	@echo "make test-oneiric run those that need the real Oneiric; make test-crackerjack: the real crackerjack;"
 	@echo "                  each for Python 3.13, and with -newest behind its name for Python 3.14"
 	@echo "make lint         check format, style, types and imports"
+	@echo "make package      build the distribution into dist/, check it, and try it on each Python that is found"
 	@echo "make bench        run the benchmarks; make bench-short: in a minute"
 	@echo "make nightly      run the slow tests, with the larger figures"
 	@echo "make clean        remove all that these made"
@@ -80,6 +81,15 @@ format: $(VENV)/.with-linters
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
+# Built twice and compared; then installed by its name in fresh environments.
+package: .venv-package/.with-packagers
+	.venv-package/bin/zizmor --offline --no-progress .github
+	.venv-package/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	.venv-package/bin/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
+	.ci/package .venv-package/bin/python dist
+	EVENTBUS_DIST="$(CURDIR)/dist" PYTHON_3_13="$(PYTHON_3_13)" PYTHON_3_14="$(PYTHON_3_14)" \
+		.venv-package/bin/python -m pytest --noconftest -m nightly tests/test_package.py $(PYTEST_OPTIONS)
+
 # In an environment of its own: one of the peers needs old versions of the tests' packages.
 bench:
 	$(MAKE) --no-print-directory VENV=$(VENV)-bench bench-here
@@ -125,6 +135,11 @@ $(VENV)/.with-linters: $(VENV)/.with-tests
 	.venv-lowest/bin/python -m pip install --quiet uv
 	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest --resolution lowest-direct \
 		--editable '.[cli]' --group test
+	@touch $@
+
+.venv-package/.with-packagers: pyproject.toml
+	@$(MAKE) --no-print-directory VENV=.venv-package .venv-package/.with-cli
+	.venv-package/bin/python -m pip install --quiet --group package
 	@touch $@
 
 # A name on the PATH may be a shim with nothing behind it.

@@ -19,7 +19,7 @@ import eventbus
 from benchmarks.stored_log import write_log
 from eventbus import EventBus, NodeCompleted
 from eventbus.cli import main
-from eventbus.cli.app import COMMANDS
+from eventbus.cli.app import COMMANDS, GROUPS
 from eventbus.ground.distribution import DISTRIBUTION
 
 Program: TypeAlias = "Callable[..., subprocess.CompletedProcess[str]]"
@@ -70,6 +70,21 @@ def test_the_list_of_commands_is_true(cli: Program) -> None:
         first, *_ = (command.load().__doc__ or "").split("\n")
         assert first == command.summary
         assert re.search(rf"^  {command.name} +{re.escape(first)}$", listed, re.MULTILINE)
+
+
+HELPED = [
+    [],
+    *([each.name] for each in (*COMMANDS, *GROUPS) if each.name != "crackerjack"),  # that is its own help
+    *([group.name, each.name] for group in GROUPS for each in group.commands),
+]
+
+
+@pytest.mark.parametrize("words", HELPED, ids=" ".join)
+def test_every_command_has_help(cli: Program, words: list[str]) -> None:
+    """`--help` of each command is printed on stdout, with the lowest versions of the dependencies, too."""
+    ended = cli(*words, "--help")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.startswith(" ".join(["usage: eventbus", *words]))
 
 
 def test_a_command_imports_no_other(tmp_path: Path) -> None:
