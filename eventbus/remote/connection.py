@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from eventbus.remote.remote_settings import RemoteSettings
 
-__all__ = ["connect", "is_encrypted", "jetstream", "remote_error"]
+__all__ = ["check_usable", "connect", "is_encrypted", "jetstream", "remote_error"]
 
 _CONNECT_SECONDS = 5
 _CLOSE_SECONDS = 1.0
@@ -60,6 +60,17 @@ async def connect(
         yield nats
     finally:
         await _close(nats)
+
+
+def check_usable(settings: RemoteSettings) -> None:
+    """Find out what no later attempt would change, without a connection.
+
+    Raises:
+        RemoteError: nats-py is not installed, or a server would be reached in clear text.
+    """
+    _new_client()
+    for url in settings.urls:
+        is_encrypted(url, settings)
 
 
 def is_encrypted(url: SplitResult, settings: RemoteSettings) -> bool:

@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from contextvars import Context
 from typing import Any, TypeVar
 
+from eventbus.delivery.alarm import move_on_after
 from eventbus.delivery.doorbell import Waiter
 from eventbus.events.printable import printable
 
@@ -35,6 +36,7 @@ class NatsLoop:
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ending: asyncio.Event | None = None
+        self._ended: Future[None] = Future()
 
     def start(self) -> None:
         """Start the thread, and wait until its loop runs.
@@ -43,6 +45,7 @@ class NatsLoop:
             RuntimeError: No thread can be started.
         """
         is_running = threading.Event()
+        self._ended = Future()
         # A daemon: a server that hangs must not keep the program from ending.
         self._thread = threading.Thread(target=self._serve, args=(is_running,), name=self._name, daemon=True)
         self._thread.start()
@@ -95,10 +98,20 @@ class NatsLoop:
         if self._thread is not None:
             self._thread.join(timeout)
 
+    async def wait_ended(self, timeout: float) -> None:
+        """Wait until the loop has ended, but not longer than a timeout in seconds, under asyncio or trio."""
+        waiter = Waiter()
+        self._ended.add_done_callback(lambda _: waiter.notify())
+        with move_on_after(timeout, shield=True):
+            await waiter.wait()
+
     def _serve(self, is_running: threading.Event) -> None:
-        # Not the loop of the program's policy: nats-py is known to work with this one.
-        with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
-            runner.run(self._main(is_running))
+        try:
+            # Not the loop of the program's policy: nats-py is known to work with this one.
+            with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+                runner.run(self._main(is_running))
+        finally:
+            self._ended.set_result(None)
 
     async def _main(self, is_running: threading.Event) -> None:
         self._loop = asyncio.get_running_loop()

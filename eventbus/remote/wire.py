@@ -12,10 +12,12 @@ from eventbus.history.record_lines import record_number
 if TYPE_CHECKING:
     from eventbus.history import Record
 
-__all__ = ["HOST_HEADER", "ID_HEADER", "RecordId", "line_of", "payload_of"]
+__all__ = ["HOST_HEADER", "ID_HEADER", "LEFT_OUT_HEADER", "RecordId", "line_of", "payload_of"]
 
 ID_HEADER = "Nats-Msg-Id"
 HOST_HEADER = "Eventbus-Host"
+LEFT_OUT_HEADER = "Eventbus-Left-Out"
+"""How many records of the same writer directly before this one are of types that are not shipped."""
 
 _ID = re.compile(r"([0-9A-Za-z]{1,32})-(\d{1,10})-(\d{1,18})", re.ASCII)
 
