@@ -74,7 +74,7 @@ def test_derived_events_stay(server: NatsServer, tmp_path: Path) -> None:
         for event in (
             SkillStarted(session_id="s", skill_name="a"),
             WorkflowStarted(session_id="s", workflow_id="ci"),
-            SessionLinked(session_id="s", linked_session_id="t"),
+            SessionLinked(session_id="s", other="t"),
             Tick(n=1),
         ):
             bus.publish(event)
