@@ -8,6 +8,7 @@
     ├── DecodeError         bytes that are not an event
     ├── SettingsError       a setting cannot be used
     ├── PluginError         a plugin could not be found or loaded
+    ├── RemoteError         a server could not be reached, or refuses
     └── IntegrationError    an observed library is missing, or is not as expected
 
 `EventBus.publish` raises none of them: it returns False, or raises `TypeError` for a value that is
@@ -22,6 +23,7 @@ __all__ = [
     "EventBusError",
     "IntegrationError",
     "PluginError",
+    "RemoteError",
     "SettingsError",
     "StreamStateError",
     "SubscriberError",
@@ -76,6 +78,24 @@ class PluginError(EventBusError):
 
     Attributes:
         problem: What is wrong.
+        hint: What to do about it; empty if that is obvious.
+    """
+
+    def __init__(self, problem: str, hint: str = "") -> None:
+        super().__init__(problem, hint)  # what a copy is made from
+        self.problem = problem
+        self.hint = hint
+
+    def __str__(self) -> str:
+        """Return both, as two sentences."""
+        return f"{self.problem}. {self.hint}" if self.hint else self.problem
+
+
+class RemoteError(EventBusError):
+    """The server that joins the logs of several hosts could not be reached, or refuses.
+
+    Attributes:
+        problem: What is wrong, as one line without secrets.
         hint: What to do about it; empty if that is obvious.
     """
 

@@ -17,6 +17,7 @@ from eventbus.errors import (
     EventBusError,
     IntegrationError,
     PluginError,
+    RemoteError,
     SettingsError,
     StreamStateError,
     SubscriberError,
@@ -48,7 +49,7 @@ from eventbus.events import (
 )
 from eventbus.events.outcomes import OUTCOME_VERBS, Outcome, outcome_of
 from eventbus.events.printable import printable
-from eventbus.events.provenance import exclude_read_from
+from eventbus.events.provenance import exclude_read_from, is_new_here, is_remote, mark_as_remote
 from eventbus.events.records import SkillInvocation
 from eventbus.events.redaction import scrubbed_line, scrubbed_lines
 from eventbus.events.scrubbing import scrub
@@ -110,6 +111,7 @@ __all__ = [
     "PluginError",
     "ProgressMode",
     "RateLimitedLog",
+    "RemoteError",
     "SessionCoordinator",
     "SessionCorrelated",
     "SessionLinked",
@@ -147,7 +149,10 @@ __all__ = [
     "event_types",
     "exclude_read_from",
     "get_tracker",
+    "is_new_here",
+    "is_remote",
     "log_directory",
+    "mark_as_remote",
     "outcome_of",
     "printable",
     "scrub",

@@ -16,11 +16,16 @@ __all__ = ["environment_table", "warn_of_misspelt"]
 _OPTION = "EVENTBUS_PLUGINS__"
 """The beginning of ``EVENTBUS_PLUGINS__SLOW_NODES__LIMIT_SECONDS``; two underscores, as names contain one."""
 
+_NATS = "EVENTBUS_NATS_"
+"""The beginning of ``EVENTBUS_NATS_URL``."""
+
 _VARIABLES = {key: f"EVENTBUS_{key.upper()}" for key in KEYS} | {
     "directory": "EVENTBUS_DIR",
     "plugins": _OPTION,
+    "nats": _NATS,
 }
-_BY_NAME = {key: variable for key, variable in _VARIABLES.items() if key != "plugins"} | {
+_TABLES = ("plugins", "nats")
+_BY_NAME = {key: variable for key, variable in _VARIABLES.items() if key not in _TABLES} | {
     "dir": "EVENTBUS_DIR"
 }
 _KNOWN = frozenset({*_BY_NAME.values(), SESSION_VARIABLE})
@@ -33,6 +38,12 @@ def environment_table(environment: Mapping[str, str], keys: Collection[str] = tu
     entries = {key: _value(key, text) for key, text in texts.items() if text}
     if "plugins" in keys:
         entries["plugins"] = _options(environment)
+    if "nats" in keys:
+        entries["nats"] = {
+            variable.removeprefix(_NATS).lower(): text
+            for variable, text in environment.items()
+            if variable.startswith(_NATS) and text
+        }
     return Table("the environment", entries, variables=_VARIABLES)
 
 
@@ -40,7 +51,7 @@ def warn_of_misspelt(environment: Mapping[str, str]) -> None:
     """Log one warning for each variable whose name is nearly that of a setting: it has no effect."""
     for variable in environment:
         prefix, _, name = variable.partition("EVENTBUS_")
-        if prefix or variable in _KNOWN or variable.startswith(_OPTION):
+        if prefix or variable in _KNOWN or variable.startswith((_OPTION, _NATS)):
             continue
         nearest = nearest_name(name, _BY_NAME)
         if nearest:

@@ -81,6 +81,7 @@ class _Layers:
         self._of_project: set[str] = {"directory"}  # the keys that only the project, or nobody, has set
         self._choices: dict[str, str] = {}  # of each plugin that is named, its list
         self._plugins: dict[str, dict[str, Option]] = {}
+        self._nats: dict[str, Option] = {}
 
     def add(self, table: Table) -> None:
         """Put the settings of a place on top."""
@@ -91,6 +92,8 @@ class _Layers:
             elif key == "plugins":
                 for plugin, options in value.items():
                     self._plugins.setdefault(plugin, {}).update(options)
+            elif key == "nats":
+                self._nats.update(value)
             else:
                 self._values[key] = value
                 self._origins[key] = table.origin(key)
@@ -108,6 +111,7 @@ class _Layers:
             disabled=self._chosen("disabled"),
             enabled=self._chosen("enabled"),
             plugins=self._plugins,
+            nats=self._nats,
             origins=self._origins,
         )
 

@@ -28,13 +28,17 @@ KEYS = {
     "keep_bytes": "a number that is not negative",
     "follow_up_actions": "a list of commands such as 'git commit', each without arguments",
     "plugins": "a table for each plugin",
+    "nats": "a table",
 }
 """The keys, and what to give them."""
 
 LOGGER = "eventbus.settings"
 MAX_PROBLEM = 1_000
 
-_TYPES = {field.name: field.type for field in msgspec.structs.fields(Settings)} | {"plugins": dict[str, Any]}
+_TYPES = {field.name: field.type for field in msgspec.structs.fields(Settings)} | {
+    "plugins": dict[str, Any],
+    "nats": dict[str, Any],
+}
 
 
 class Table(msgspec.Struct, frozen=True):
@@ -88,24 +92,26 @@ class Table(msgspec.Struct, frozen=True):
             raise SettingsError(
                 f"{self.origin(key)}: {error}", f"Give {self._shown(key)} {KEYS[key]}"
             ) from error
-        return self._options(found) if key == "plugins" else found
+        if key == "plugins":
+            return {plugin: self._options(table, key, str(plugin)) for plugin, table in found.items()}
+        return self._options(found, key) if key == "nats" else found
 
-    def _options(self, tables: Mapping[str, object]) -> dict[str, dict[str, Option]]:
-        return {plugin: self._options_of(plugin, table) for plugin, table in tables.items()}
-
-    def _options_of(self, plugin: str, table: object) -> dict[str, Option]:
+    def _options(self, table: object, *names: str) -> dict[str, Option]:
         if not isinstance(table, dict):
-            raise SettingsError(f"{self.origin('plugins')}.{plugin} is not a table", "Make it a table")
+            raise SettingsError(
+                f"{self.origin(names[0])}.{'.'.join(names[1:])} is not a table", "Make it a table"
+            )
         is_text = self.variables is not None
         return {
-            str(key): Option(value, self._origin_of_option(plugin, str(key)), is_text, self.project)
+            str(key): Option(value, self._origin_of_option(names, str(key)), is_text, self.project)
             for key, value in table.items()
         }
 
-    def _origin_of_option(self, plugin: str, key: str) -> str:
+    def _origin_of_option(self, names: tuple[str, ...], key: str) -> str:
         if self.variables is not None:
-            return f"{self.place}: {self.variables['plugins']}{plugin.upper()}__{key.upper()}"
-        header = ".".join(filter(None, (self.header, "plugins", plugin)))
+            prefix = self.variables[names[0]]
+            return f"{self.place}: {prefix}{'__'.join((*names[1:], key)).upper()}"
+        header = ".".join(filter(None, (self.header, *names)))
         return f"{self.place}: [{header}]: {key}"
 
     def _shown(self, key: str) -> str:

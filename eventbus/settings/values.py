@@ -76,6 +76,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         follow_up_actions: The commands of an agent, by their first words, that are recorded as follow-up
             actions of its skills. Nothing else of a command is.
         plugins: The options of plugins, by the name of the plugin and the name of the option.
+        nats: The options of `eventbus.remote`, by their names.
         origins: The place of each setting that was read, for messages, by its key; of a name in
             `disabled` or `enabled`, by ``plugins.NAME``.
     """
@@ -90,6 +91,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     keep_bytes: Annotated[int, msgspec.Meta(ge=0)] = DEFAULT_KEEP_BYTES
     follow_up_actions: tuple[str, ...] = DEFAULT_FOLLOW_UP_ACTIONS
     plugins: Mapping[str, Mapping[str, Option]] = {}
+    nats: Mapping[str, Option] = {}
     origins: Mapping[str, str] = {}
 
     @property

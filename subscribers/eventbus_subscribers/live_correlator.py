@@ -9,7 +9,7 @@ with EventBus([live]) as bus:
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from eventbus import (
     CorrelatedSession,
@@ -25,6 +25,8 @@ from eventbus import (
     WorkflowEvent,
     correlation_report,
     detect_patterns,
+    is_remote,
+    mark_as_remote,
 )
 
 __all__ = ["LiveCorrelator"]
@@ -36,7 +38,7 @@ class LiveCorrelator(Subscriber[SkillEvent | WorkflowEvent | SessionLinked | Eve
     For a session with both a skill and a workflow it publishes `SessionCorrelated` each time a skill
     or a run begins or ends, or another session is linked to it, not for each node; and `PatternDetected`
     once per session and pattern. Events without a session are kept apart, and nothing is published about
-    them.
+    them. A finding that a remote event led to is remote, too.
 
     Its methods may be called from any thread, while it runs and afterwards, and return copies.
 
@@ -119,17 +121,22 @@ class LiveCorrelator(Subscriber[SkillEvent | WorkflowEvent | SessionLinked | Eve
                 figures = self._correlation.figures(session_id)
         # Published without the lock: a tap runs in this thread, and may ask for a session.
         if session_id and figures is not None and figures.skills and figures.workflows:
-            self._publish(session_id, figures)
+            self._publish(session_id, figures, is_from_elsewhere=is_remote(event))
 
-    def _publish(self, session_id: str, figures: CorrelatedSession) -> None:
+    def _publish(self, session_id: str, figures: CorrelatedSession, *, is_from_elsewhere: bool) -> None:
         if self._bus is None:
             return
-        self._bus.publish(_correlated(session_id, figures))
+        for finding in self._findings(session_id, figures):
+            # The host where the event happened finds the same: each other host would store a copy.
+            self._bus.publish(mark_as_remote(finding) if is_from_elsewhere else finding)
+
+    def _findings(
+        self, session_id: str, figures: CorrelatedSession
+    ) -> Iterator[SessionCorrelated | PatternDetected]:
+        yield _correlated(session_id, figures)
         for pattern in detect_patterns(figures):
             if self._is_new(session_id, pattern.name):
-                self._bus.publish(
-                    PatternDetected(session_id=session_id, pattern=pattern.name, message=pattern.message)
-                )
+                yield PatternDetected(session_id=session_id, pattern=pattern.name, message=pattern.message)
 
     def _is_new(self, session_id: str, pattern: str) -> bool:
         key = (session_id, pattern)

@@ -1,0 +1,154 @@
+"""Forwarder: ship a log to the server while a block of a program runs.
+
+    with Forwarder(), EventBus([JsonPersister()]) as bus:
+        ...
+
+The forwarder reads the log's files, in a thread of its own. Publishers and persisters do not know of it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from concurrent.futures import Future
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from eventbus.delivery.alarm import move_on_after
+from eventbus.delivery.doorbell import Waiter
+from eventbus.remote.connection import check_usable
+from eventbus.remote.forwarding import ForwarderStatistics, Forwarding
+from eventbus.remote.nats_loop import NatsLoop
+from eventbus.remote.remote_settings import load_remote_settings
+from eventbus.settings import log_directory
+
+if TYPE_CHECKING:
+    from eventbus.remote.remote_settings import RemoteSettings
+
+__all__ = ["Forwarder", "ForwarderStatistics"]
+
+_LOOK_SECONDS = 0.05
+_END_SECONDS = 2.0
+
+
+class Forwarder:
+    """Ships a log while its ``with`` or ``async with`` block runs, under asyncio, trio or neither.
+
+    Leaving the block ships what the log holds by then, for at most `close_timeout` seconds; the rest is
+    shipped by the next forwarder of this log. Enter it before the bus, so that the bus is closed first.
+    Nothing is raised because of the server: what hinders the forwarder is logged, at most every 20 s.
+
+    Args:
+        directory: The log's directory; by default `eventbus.log_directory()`.
+        settings: The server; by default the settings in force.
+        close_timeout: How many seconds leaving the block may take.
+
+    Raises:
+        SettingsError: No server is set, or a setting is wrong.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str] | None = None,
+        settings: RemoteSettings | None = None,
+        *,
+        close_timeout: float = 5.0,
+    ) -> None:
+        self._settings = settings or load_remote_settings()
+        directory = Path(os.path.abspath(log_directory(directory)))  # noqa: PTH100 - as the persister does
+        self._forwarding = Forwarding(directory, self._settings)
+        self._close_timeout = close_timeout
+        self._loop = NatsLoop("eventbus-forwarder-nats")
+        self._run: Future[None] | None = None
+        self._pid = 0
+
+    def statistics(self) -> ForwarderStatistics:
+        """Return what was done so far; from any thread, also afterwards."""
+        return self._forwarding.statistics()
+
+    def start(self) -> None:
+        """Begin to ship; entering the block does it.
+
+        Raises:
+            RemoteError: nats-py is not installed, or the server is to be reached in clear text.
+        """
+        check_usable(self._settings)
+        self._pid = os.getpid()
+        self._loop.start()
+        self._run = self._loop.begin(self._forwarding.run)
+
+    def finish(self, patience: float | None = None, timeout: float | None = None) -> bool:
+        """Ship what the log holds by now, and end; return True if nothing is left.
+
+        Args:
+            patience: Give up after this many seconds without an acknowledgement.
+            timeout: Give up after this many seconds in all.
+        """
+        run = self._run
+        if run is None or self._pid != os.getpid():  # a forked child has no such thread
+            return False
+        self._forwarding.finish()
+        _wait(run, self._forwarding, patience, timeout)
+        is_done = self._begin_end(run)
+        self._loop.join(_END_SECONDS)
+        return is_done
+
+    def __enter__(self) -> Self:
+        """Begin to ship."""
+        self.start()
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Ship the rest, for a while, and end."""
+        self.finish(timeout=self._close_timeout)
+
+    async def __aenter__(self) -> Self:
+        """Begin to ship."""
+        self.start()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Ship the rest, for a while, and end; a cancellation ends it at once."""
+        run = self._run
+        if run is None or self._pid != os.getpid():
+            return
+        self._forwarding.finish()
+        waiter = Waiter()
+        run.add_done_callback(lambda _: waiter.notify())
+        try:
+            with move_on_after(self._close_timeout):
+                await waiter.wait()
+        finally:
+            self._begin_end(run)
+            await self._loop.wait_ended(_END_SECONDS)
+
+    def _begin_end(self, run: Future[None]) -> bool:
+        is_done = run.done() and not run.cancelled() and run.exception() is None
+        run.cancel()
+        self._loop.end()
+        self._run = None
+        return is_done
+
+
+def _wait(run: Future[None], forwarding: Forwarding, patience: float | None, timeout: float | None) -> None:
+    began = moved_at = time.monotonic()
+    shipped = -1
+    while not run.done():
+        now = time.monotonic()
+        before, shipped = shipped, forwarding.statistics().shipped
+        moved_at = now if shipped != before else moved_at
+        if timeout is not None and now - began > timeout:
+            return
+        if patience is not None and now - moved_at > patience:
+            return
+        try:
+            run.result(_LOOK_SECONDS)
+        except TimeoutError:
+            continue
+        except Exception:  # noqa: BLE001 - a defect of ours; `finish` returns False
+            return
