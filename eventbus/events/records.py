@@ -97,6 +97,7 @@ def skill_invocation_record(invocation: SkillInvocation) -> dict[str, Any]:
     }
 
 
+_BLANKS: tuple[Any, ...] = (None, "", [], {})
 _HEADER = frozenset({"event_type", "workflow_id", "node_id", "timestamp", "session_id", "metadata"})
 
 
@@ -109,7 +110,7 @@ def workflow_event_record(event: WorkflowEvent) -> dict[str, Any]:
     """
     # From the wire form, in which every value is JSON-safe and a copy.
     wire: dict[str, Any] = msgspec.json.decode(encode(event))
-    details = {name: value for name, value in wire.items() if name not in _HEADER and not _is_blank(value)}
+    details = {name: value for name, value in wire.items() if value not in _BLANKS and name not in _HEADER}
     return {
         "event_type": wire["event_type"],
         "workflow_id": wire["workflow_id"],
@@ -118,7 +119,3 @@ def workflow_event_record(event: WorkflowEvent) -> dict[str, Any]:
         "session_id": wire["session_id"],
         "metadata": {**wire["metadata"], **details},
     }
-
-
-def _is_blank(value: Any) -> bool:
-    return value is None or value in ("", [], {})
