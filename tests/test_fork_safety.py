@@ -106,7 +106,6 @@ def test_exceptions_at_random_moments_leave_the_lock_free() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning")
 def test_a_forked_child_can_enter_a_lock_that_a_thread_of_its_parent_held() -> None:
     """The thread that held it does not exist in the child and could never release it there."""
     lock = ForkSafeLock()

@@ -183,15 +183,28 @@ def _with_requirement(plugin: Plugin, error: PluginError) -> str:
 
 def _plugins_of(distribution: importlib.metadata.Distribution) -> list[Plugin]:
     try:
-        points = distribution.entry_points.select(group=GROUP)
+        points = _entry_points(distribution)
         if not points:
             return []
         name = without_variants(str(distribution.metadata["Name"]))
         version, requires = str(distribution.metadata["Version"] or ""), _requirement(distribution)
-        return [Plugin(point.name, name, point.value, version, requires) for point in points]
+        return [Plugin(point, name, target, version, requires) for point, target in points]
     except Exception as error:  # noqa: BLE001 - broken metadata affects its own distribution only
         _logger.debug("the metadata of a distribution cannot be read: %s", type(error).__name__)
         return []
+
+
+def _entry_points(distribution: importlib.metadata.Distribution) -> list[tuple[str, str]]:
+    """Return the names and targets of a distribution's plugins, malformed targets included."""
+    try:
+        return [(point.name, point.value) for point in distribution.entry_points.select(group=GROUP)]
+    except ValueError:  # since Python 3.15 one malformed target hides all of the distribution
+        from configparser import ConfigParser  # noqa: PLC0415 - otherwise it is not needed
+
+        parser = ConfigParser(delimiters=("=",), strict=False, interpolation=None)
+        parser.optionxform = str  # type: ignore[assignment,method-assign]
+        parser.read_string(distribution.read_text("entry_points.txt") or "")
+        return parser.items(GROUP) if parser.has_section(GROUP) else []
 
 
 def _requirement(distribution: importlib.metadata.Distribution) -> str:

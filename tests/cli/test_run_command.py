@@ -168,7 +168,6 @@ def test_signals_are_passed_on(tmp_path: Path, name: str) -> None:
         assert running.wait(30) == 7
 
 
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_ctrl_c_in_a_terminal_reaches_the_command_once(tmp_path: Path) -> None:
     """The terminal interrupts both processes; the command receives one SIGINT, and decides how to end."""
     script = (

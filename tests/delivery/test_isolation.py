@@ -534,11 +534,9 @@ def _output_of_fork(child: Callable[[], object]) -> str:
 
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-ignores_fork = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning")
 
 
 @needs_fork
-@ignores_fork
 def test_a_forked_child_says_once_that_nobody_runs_the_bus(caplog: pytest.LogCaptureFixture) -> None:
     """A child that publishes into a bus which only its parent runs is told so, once; the events
     are queued.
@@ -557,7 +555,6 @@ def test_a_forked_child_says_once_that_nobody_runs_the_bus(caplog: pytest.LogCap
 
 
 @needs_fork
-@ignores_fork
 def test_a_forked_child_may_leave_the_block_of_its_parents_bus() -> None:
     """Leaving the block there closes the child's bus, at once."""
     with EventBus([ignore]) as bus:
@@ -581,7 +578,6 @@ def _publish_in_a_child(writer: Any) -> None:
 
 
 @needs_fork
-@ignores_fork
 def test_a_forked_child_of_multiprocessing_drains_before_it_ends() -> None:
     """Such a child ends without `atexit`; the buses that it has entered are drained nevertheless."""
     context = multiprocessing.get_context("fork")
