@@ -102,7 +102,9 @@ class Position:
         from nats.js.errors import NotFoundError  # noqa: PLC0415 - an extra
 
         try:
-            stored: Any = await jetstream(nats, self._settings).get_msg(self._settings.stream, shipped.last_seq)
+            stored: Any = await jetstream(nats, self._settings).get_msg(
+                self._settings.stream, shipped.last_seq
+            )
         except NotFoundError:  # it is too old for the stream, or somebody deleted it
             return True
         except Exception as error:

@@ -121,10 +121,10 @@ def _lines(directory: Path) -> list[bytes]:
 @pytest.mark.anyio
 async def test_a_forwarder_in_the_program(server: NatsServer, tmp_path: Path) -> None:
     """A `Forwarder` ships while its block runs, and the rest when it is left, under asyncio and trio."""
-    async with Forwarder(tmp_path, server.settings) as forwarder:
-        async with EventBus([JsonPersister(tmp_path)]) as bus:
-            for n in range(100):
-                bus.publish(node(n))
+    forwarder = Forwarder(tmp_path, server.settings)
+    async with forwarder, EventBus([JsonPersister(tmp_path)]) as bus:
+        for n in range(100):
+            bus.publish(node(n))
     assert forwarder.statistics().is_complete
     assert_shipped(server, tmp_path)
 
