@@ -342,6 +342,7 @@ def test_a_segment_without_further_records_is_shipped(tmp_path: Path) -> None:
         file.truncate(len(b'{"event_type":"segment_started"}\n'))
     with first.open("ab") as file:
         file.write(b'damage\n{"seq":2,"event_')
+    written_at = time.time() - 40 * DAY
     for path in (first, second):
-        os.utime(path, (time.time() - 40 * DAY,) * 2)
+        os.utime(path, (written_at, written_at))
     assert len(prune(tmp_path, older_than=timedelta(days=30))) == 2

@@ -113,12 +113,17 @@ def test_until_it_is_terminated(server: NatsServer, tmp_path: Path) -> None:
     for number, ending in enumerate((signal.SIGTERM, signal.SIGKILL, signal.SIGINT)):
         process = start(server, tmp_path)
         write_log(tmp_path / "log", 500, 500 * number)
-        wait_until(lambda number=number: server.count() == 500 * (number + 1))
+        wait_for_messages(server, 500 * (number + 1))
         process.send_signal(ending)
         assert process.wait(10) in (-ending, 128 + ending)
         _, err = process.communicate()
         assert "Traceback" not in err
     assert_shipped(server, tmp_path / "log")
+
+
+def wait_for_messages(server: NatsServer, count: int) -> None:
+    """Wait until the stream has this many messages."""
+    wait_until(lambda: server.count() == count)
 
 
 def start(server: NatsServer, directory: Path) -> subprocess.Popen[str]:
