@@ -11,7 +11,7 @@ from types import FrameType
 from eventbus import __version__
 from eventbus.cli.exit_codes import OK, PROBLEMS, USAGE, CommandError, defect, error_line
 from eventbus.cli.standard_streams import make_streams_sound, settle_streams
-from eventbus.errors import PluginError, SettingsError
+from eventbus.errors import PluginError, RemoteError, SettingsError
 
 __all__ = ["main"]
 
@@ -55,6 +55,8 @@ def _ended(arguments: Sequence[str]) -> int:
             return _fail(error.problem, error.hint, error.exit_code)
         except (PluginError, SettingsError) as error:
             return _fail(error.problem, error.hint, USAGE)
+        except RemoteError as error:
+            return _fail(error.problem, error.hint, PROBLEMS)
         except KeyboardInterrupt:
             return 128 + (received[0] if received else signal.SIGINT)
         except BrokenPipeError:

@@ -69,6 +69,7 @@ COMMANDS = (
     Command("prune", "Remove old segments of the event log."),
     Command("report", "Print the correlation report, the latest session first.", "correlation_report"),
     Command("sessions", "List the sessions of the log, the latest first.", "session_list"),
+    Command("ship", "Ship the event log to a server, for other machines to read.", "ship_command"),
     Command("show", "Show one session: what ran, how long, and what failed."),
     Command("stats", "Print how much the log holds, and its totals.", "log_statistics"),
 )

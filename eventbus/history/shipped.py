@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from eventbus.history.reading import Reader
-from eventbus.history.segment_files import SegmentFile
+from eventbus.history.segment_files import segment_at
 from eventbus.history.selection import Selection
 from eventbus.history.stored_lines import Block, Damage, StoredLines
 
@@ -61,8 +61,8 @@ def read_shipped(directory: Path) -> Shipped | None:
     return msgspec.json.decode(data, type=Shipped)
 
 
-def unshipped_test(directory: Path) -> Callable[[SegmentFile], bool]:
-    """Return a function that returns True for a segment with records that are not shipped yet.
+def unshipped_test(directory: Path) -> Callable[[Path], bool]:
+    """Return a function that returns True for the path of a segment with records that are not shipped yet.
 
     In a log that is not shipped it returns False for all. A damaged file counts as one that says that
     nothing is shipped.
@@ -72,12 +72,14 @@ def unshipped_test(directory: Path) -> Callable[[SegmentFile], bool]:
     except (OSError, ValueError):
         shipped = Shipped(stream="")
     if shipped is None:
-        return lambda segment: False  # noqa: ARG005
-    return lambda segment: _has_records_behind(segment, shipped.segments.get(segment.path.name, 0))
+        return lambda path: False  # noqa: ARG005
+    segments = shipped.segments
+    return lambda path: _has_records_behind(path, segments.get(path.name, 0))
 
 
-def _has_records_behind(segment: SegmentFile, end: int) -> bool:
-    if end >= segment.size:
+def _has_records_behind(path: Path, end: int) -> bool:
+    segment = segment_at(str(path))
+    if segment is None or end >= segment.size:
         return False
     reader, lines = Reader(segment, _ignore), StoredLines(segment.path, end)
     try:

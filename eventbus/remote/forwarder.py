@@ -17,16 +17,17 @@ from typing import TYPE_CHECKING, Self
 
 from eventbus.delivery.alarm import move_on_after
 from eventbus.delivery.doorbell import Waiter
-from eventbus.remote.connection import check_usable
+from eventbus.remote.connection import check_usable, connect
 from eventbus.remote.forwarding import ForwarderStatistics, Forwarding
 from eventbus.remote.nats_loop import NatsLoop
 from eventbus.remote.remote_settings import load_remote_settings
+from eventbus.remote.stream import create_stream
 from eventbus.settings import log_directory
 
 if TYPE_CHECKING:
     from eventbus.remote.remote_settings import RemoteSettings
 
-__all__ = ["Forwarder", "ForwarderStatistics"]
+__all__ = ["Forwarder", "ForwarderStatistics", "make_stream"]
 
 _LOOK_SECONDS = 0.05
 _END_SECONDS = 2.0
@@ -133,6 +134,26 @@ class Forwarder:
         self._loop.end()
         self._run = None
         return is_done
+
+
+def make_stream(settings: RemoteSettings) -> bool:
+    """Make the stream at the server; return False if there is one of that name, which is left as it is.
+
+    Raises:
+        RemoteError: The server cannot be reached, or refuses.
+    """
+
+    async def make() -> bool:
+        async with connect(settings) as nats:
+            return await create_stream(nats, settings)
+
+    loop = NatsLoop()
+    loop.start()
+    try:
+        return loop.begin(make).result()
+    finally:
+        loop.end()
+        loop.join(_END_SECONDS)
 
 
 def _wait(run: Future[None], forwarding: Forwarding, patience: float | None, timeout: float | None) -> None:

@@ -55,7 +55,7 @@ class ForwarderStatistics(msgspec.Struct, frozen=True, kw_only=True):
         refused: How many events were too large for the server, and are left out.
         pending: How many events were read and are not acknowledged yet.
         connections: How many connections were made.
-        is_complete: True if, at the last look, everything in the log was acknowledged.
+        is_complete: True if, at the last look, everything in the log was in the stream.
         problem: What hinders it now, as one line; empty if nothing does.
     """
 
@@ -103,7 +103,7 @@ class Forwarding:
             refused=before.refused + shipper.refused,
             connections=before.connections + shipper.connections,
             pending=len(shipper),
-            is_complete=self._is_at_end and not len(shipper),
+            is_complete=self._is_at_end and shipper.is_checked and not len(shipper),
             problem=self._problem,
         )
 

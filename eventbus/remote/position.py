@@ -110,7 +110,8 @@ class Position:
         except Exception as error:
             problem = f"cannot read the stream {self._settings.stream} at"
             raise remote_error(self._settings, problem, error) from error
-        return (stored.headers or {}).get(ID_HEADER) == shipped.last_id
+        headers: dict[str, str] = stored.headers or {}
+        return headers.get(ID_HEADER) == shipped.last_id
 
     def content(self) -> bytes:
         """Return what is to be saved."""

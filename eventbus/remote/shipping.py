@@ -86,6 +86,7 @@ class Shipper:
             stream's number of its message, 0 if it has none.
 
     Attributes:
+        is_checked: True if a stream was reached that contains what was acknowledged.
         shipped: How many messages were acknowledged.
         duplicates: How many of these the stream contained already.
         refused: How many messages were too large for the server, and left out.
@@ -111,6 +112,7 @@ class Shipper:
         self._has_trouble = anyio.Event()
         self._moved_at = 0.0
         self._last_seq = 0
+        self.is_checked: bool = False
         self.shipped: int = 0
         self.duplicates: int = 0
         self.refused: int = 0
@@ -129,8 +131,8 @@ class Shipper:
         self._has_more.set()
 
     async def wait_until_empty(self) -> None:
-        """Wait until everything that was taken is acknowledged."""
-        while len(self):
+        """Wait until everything that was taken is acknowledged, and the stream was checked, even for nothing."""
+        while len(self) or not self.is_checked:
             self._has_room = anyio.Event()
             await self._has_room.wait()
 
@@ -149,6 +151,8 @@ class Shipper:
         async with connect(self._settings, name="eventbus ship", on_lost=self._note_loss) as nats:
             self.connections += 1
             await self._check(nats)
+            self.is_checked = True
+            self._has_room.set()
             inbox = nats.new_inbox()
             untyped: Any = nats  # nats-py's annotations are incomplete
             await untyped.subscribe(f"{inbox}.*", cb=self._take_reply)

@@ -14,12 +14,14 @@ from types import SimpleNamespace
 from typing import cast
 
 import anyio
+import msgspec
 import pytest
 from eventbus_subscribers.json_persister import JsonPersister
 from eventbus_subscribers.segment import Segment
 
 from eventbus import EventBus, NodeProgress
-from eventbus.history import prune
+from eventbus.history import PrunedSegment, prune
+from eventbus.history.shipped import Shipped, shipped_file
 
 DAY = 86_400.0
 DEAD = 4_194_305  # more than any process's id
@@ -279,3 +281,68 @@ def test_a_segment_whose_status_cannot_be_read_does_not_stop_the_others(
         patch.setattr(Path, "stat", stat)
         pruned = prune(tmp_path, older_than=timedelta(days=1))
     assert [each.path for each in pruned] == [paths[1]]
+
+
+# A log that is shipped to a server.
+
+
+def shipped_log(directory: Path) -> tuple[Path, Path]:
+    """Make a log of two old segments, of which only the first is shipped."""
+    paths: list[Path] = []
+    for number, days in ((1, 50), (2, 40)):
+        path = segment(directory, number, days=days)
+        lines = (b'{"event_type":"segment_started"}\n', b'{"seq":1,"event_type":"event"}\n')
+        path.write_bytes(b"".join(lines))
+        written_at = time.time() - days * DAY
+        os.utime(path, (written_at, written_at))
+        paths.append(path)
+    shipped = Shipped(stream="EVENTBUS", segments={paths[0].name: paths[0].stat().st_size - 1})
+    shipped_file(directory).write_bytes(msgspec.json.encode(shipped))
+    return paths[0], paths[1]
+
+
+def test_unshipped_segments_stay(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A segment that is not shipped yet is kept up to twice the limits, and then removed with a warning."""
+    first, second = shipped_log(tmp_path)
+    kept: list[PrunedSegment] = []
+    assert [each.path for each in prune(tmp_path, older_than=timedelta(days=30), on_kept=kept.append)] == [
+        first
+    ]
+    assert [(each.path, each.is_shipped) for each in kept] == [(second, False)]
+    assert [each.path for each in prune(tmp_path, max_bytes=40)] == []
+    assert not caplog.records
+    removed = prune(tmp_path, max_bytes=10)
+    assert [(each.path, each.is_shipped) for each in removed] == [(second, False)]
+    assert [each.getMessage() for each in caplog.records] == [
+        f"removed 1 segments ({removed[0].size} bytes) that were not shipped yet"
+    ]
+
+
+def test_unshipped_segments_get_too_old(tmp_path: Path) -> None:
+    """A segment that is not shipped is removed when it is twice as old as the limit."""
+    shipped_log(tmp_path)
+    assert len(prune(tmp_path, older_than=timedelta(days=21))) == 1
+    assert [each.is_shipped for each in prune(tmp_path, older_than=timedelta(days=19))] == [False]
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b'{"stream":"EVENTBUS"}'])
+def test_a_position_that_says_nothing(content: bytes, tmp_path: Path) -> None:
+    """A position that is damaged, or says that nothing is shipped, spares all segments."""
+    shipped_log(tmp_path)
+    shipped_file(tmp_path).write_bytes(content)
+    assert prune(tmp_path, older_than=timedelta(days=30)) == []
+    shipped_file(tmp_path).unlink()
+    assert len(prune(tmp_path, older_than=timedelta(days=30))) == 2
+
+
+def test_a_segment_without_further_records_is_shipped(tmp_path: Path) -> None:
+    """A torn tail, damage and a header are nothing to be shipped."""
+    first, second = shipped_log(tmp_path)
+    with second.open("r+b") as file:
+        file.truncate(len(b'{"event_type":"segment_started"}\n'))
+    with first.open("ab") as file:
+        file.write(b'damage\n{"seq":2,"event_')
+    written_at = time.time() - 40 * DAY
+    for path in (first, second):
+        os.utime(path, (written_at, written_at))
+    assert len(prune(tmp_path, older_than=timedelta(days=30))) == 2

@@ -52,7 +52,13 @@ def assert_shipped(server: NatsServer, *directories: Path) -> None:
     wanted: dict[str, list[tuple[str, bytes]]] = {}
     for directory in directories:
         wanted |= expected(directory)
-    assert found(server.stored()) == wanted
+    stored = found(server.stored())
+    assert _ids(stored) == _ids(wanted), f"the stream holds {_ids(stored)}, the log {_ids(wanted)}"
+    assert stored == wanted
+
+
+def _ids(records: dict[str, list[tuple[str, bytes]]]) -> dict[str, list[int]]:
+    return {writer: [RecordId.parsed(each).seq for each, _ in found] for writer, found in records.items()}
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> None:

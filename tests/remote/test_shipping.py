@@ -37,6 +37,11 @@ def ship(directory: Path, settings: RemoteSettings) -> Forwarder:
     return forwarder
 
 
+def wait_for_shipped(forwarder: Forwarder, count: int) -> None:
+    """Wait until this many events are acknowledged."""
+    wait_until(lambda: forwarder.statistics().shipped >= count)
+
+
 # Without faults.
 
 
@@ -48,9 +53,9 @@ def test_a_log_is_shipped(server: NatsServer, tmp_path: Path) -> None:
     assert (statistics.shipped, statistics.duplicates, statistics.pending) == (3_000, 0, 0)
     assert statistics.is_complete
     assert_shipped(server, tmp_path)
-    first = server.stored()[0]
-    assert first.subject == "eventbus.s0.node_started"
-    assert first.headers["Eventbus-Host"]
+    message = server.stored()[0]
+    assert message.subject == "eventbus.s0.node_started"
+    assert message.headers["Eventbus-Host"]
 
 
 def test_the_position_is_kept(server: NatsServer, tmp_path: Path) -> None:
@@ -121,10 +126,10 @@ def _lines(directory: Path) -> list[bytes]:
 @pytest.mark.anyio
 async def test_a_forwarder_in_the_program(server: NatsServer, tmp_path: Path) -> None:
     """A `Forwarder` ships while its block runs, and the rest when it is left, under asyncio and trio."""
-    async with Forwarder(tmp_path, server.settings) as forwarder:
-        async with EventBus([JsonPersister(tmp_path)]) as bus:
-            for n in range(100):
-                bus.publish(node(n))
+    forwarder = Forwarder(tmp_path, server.settings)
+    async with forwarder, EventBus([JsonPersister(tmp_path)]) as bus:
+        for n in range(100):
+            bus.publish(node(n))
     assert forwarder.statistics().is_complete
     assert_shipped(server, tmp_path)
 
@@ -149,7 +154,7 @@ def test_the_server_is_killed(mortal_server: NatsServer, tmp_path: Path) -> None
     with Forwarder(tmp_path, server.settings, close_timeout=PATIENCE_SECONDS) as forwarder:
         for first in (0, 2_000, 4_000):
             write_log(tmp_path, 2_000, first)
-            wait_until(lambda first=first: forwarder.statistics().shipped > first)
+            wait_for_shipped(forwarder, first + 1)
             server.restart()
     assert forwarder.statistics().is_complete
     assert forwarder.statistics().connections > 1
@@ -162,12 +167,12 @@ def test_the_server_hangs(mortal_server: NatsServer, tmp_path: Path) -> None:
     settings = msgspec.structs.replace(server.settings, ack_seconds=0.2)
     with Forwarder(tmp_path, settings, close_timeout=PATIENCE_SECONDS) as forwarder:
         write_log(tmp_path, 10)
-        wait_until(lambda: forwarder.statistics().shipped == 10)
+        wait_for_shipped(forwarder, 10)
         server.pause()
         write_log(tmp_path, 2_000, 10)
         wait_until(lambda: "no acknowledgement for 0.2 s" in forwarder.statistics().problem)
         server.resume()
-        wait_until(lambda: forwarder.statistics().shipped >= 2_010)
+        wait_for_shipped(forwarder, 2_010)
     assert_shipped(server, tmp_path)
 
 
@@ -273,7 +278,7 @@ def test_the_stream_is_replaced_meanwhile(server: NatsServer, tmp_path: Path) ->
     """A forwarder that runs notices it with the next event."""
     with Forwarder(tmp_path, server.settings, close_timeout=PATIENCE_SECONDS) as forwarder:
         write_log(tmp_path, 100)
-        wait_until(lambda: forwarder.statistics().shipped == 100)
+        wait_for_shipped(forwarder, 100)
         server.make_stream()
         write_log(tmp_path, 10, 100)
     assert forwarder.statistics().is_complete
