@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import re
 import signal
 import subprocess
 import sys
@@ -19,7 +18,7 @@ import eventbus
 from benchmarks.stored_log import write_log
 from eventbus import EventBus, NodeCompleted
 from eventbus.cli import main
-from eventbus.cli.app import COMMANDS
+from eventbus.cli.command_table import COMMANDS
 
 Program: TypeAlias = "Callable[..., subprocess.CompletedProcess[str]]"
 
@@ -62,15 +61,6 @@ def test_the_version_needs_nothing_else() -> None:
     assert not {"argparse", "logging", "pathlib", "re", "typing"} & {*imported.split()}
 
 
-def test_the_list_of_commands_is_true(cli: Program) -> None:
-    """Each command can be imported, and its line in the list is the first sentence of its help."""
-    listed = cli("--help", COLUMNS="100").stdout
-    for command in COMMANDS:
-        first, *_ = (command.load().__doc__ or "").split("\n")
-        assert first == command.summary
-        assert re.search(rf"^  {command.name} +{re.escape(first)}$", listed, re.MULTILINE)
-
-
 def test_a_command_imports_no_other(tmp_path: Path) -> None:
     """A command runs without the modules of the other commands, and without `eventbus.public_names`."""
     script = (
@@ -85,15 +75,6 @@ def test_a_command_imports_no_other(tmp_path: Path) -> None:
     assert "eventbus.cli.log_statistics" in imported
     others = {f"eventbus.cli.{each.module or each.name}" for each in COMMANDS if each.name != "stats"}
     assert not imported & {*others, "eventbus.public_names", "rich.console"}
-
-
-def test_help_lists_the_commands_and_is_also_the_error_without_a_command(cli: Program) -> None:
-    """`--help` is printed on stdout; without a command help is printed on stderr, and the exit code is 2."""
-    asked, unasked = cli("--help"), cli()
-    assert (asked.returncode, asked.stderr) == (0, "")
-    assert "demo" in asked.stdout
-    assert "plugins" in asked.stdout
-    assert (unasked.returncode, unasked.stdout, unasked.stderr) == (2, "", asked.stdout)
 
 
 @pytest.mark.parametrize(
