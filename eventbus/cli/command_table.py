@@ -221,6 +221,20 @@ SECTIONS: Mapping[str, tuple[Command | Group, ...]] = {
             own_ends={"1": "some cannot be used, or the check found something"},
         ),
         Command(
+            "config",
+            "Print every setting, its value, and the place that decided it.",
+            "config_command",
+            examples=("eventbus config", "eventbus config --json | jq -r 'select(.from != \"default\")'"),
+            own_ends={"1": "there are problems: the lines with !"},
+        ),
+        Command(
+            "schema",
+            "Print the JSON Schema of the lines of an event log.",
+            "schema_command",
+            examples=("eventbus schema > lines.schema.json", "eventbus schema node_completed"),
+            own_ends={"3": "there is no event type TYPE"},
+        ),
+        Command(
             "doctor",
             "Check the event log, and list its problems.",
             examples=("eventbus doctor", "eventbus doctor --repair"),

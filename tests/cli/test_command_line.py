@@ -82,7 +82,7 @@ def test_the_examples_can_be_typed(name: str) -> None:
     command = EVERY[name]
     for example in command.examples:
         words = shlex.split(re.sub(r"^id=\$\((.*)\)$", r"\1", example))
-        words = words[: min(words.index(each) if each in words else len(words) for each in ("|", "&&"))]
+        words = words[: min(words.index(each) if each in words else len(words) for each in ("|", "&&", ">"))]
         assert words[0] == "eventbus" or name == "mcp"
         if name == "mcp":
             continue
