@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import sys
 from collections.abc import Generator, Sequence
@@ -62,7 +63,7 @@ def _ended(arguments: Sequence[str]) -> int:
         except BrokenPipeError:
             return _BROKEN_PIPE
         except OSError as error:  # of the output, too: a full disk, a closed descriptor
-            code = _fail(str(error), "", PROBLEMS)
+            code = _fail(str(error), _remedy(error), PROBLEMS)
         except Exception as error:  # noqa: BLE001 - a defect, of ours or of a plugin
             code = _fail(defect(error), "please report this line", PROBLEMS)
         return code
@@ -78,6 +79,17 @@ def _run(arguments: Sequence[str]) -> int:
 
     with from_extra("cli", "rich", wanted_by="a coloured screen"):
         return run(arguments)
+
+
+def _remedy(error: OSError) -> str:
+    """Return what to do about an error of the system that no command has turned into its own."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "free some space, and try again"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "check the permissions"
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return "raise the number of files that may be open: ulimit -n"
+    return "check the file that it names, or where the output goes"
 
 
 def _fail(problem: str, hint: str, exit_code: int) -> int:

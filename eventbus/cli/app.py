@@ -1,106 +1,18 @@
-"""The program: its commands, and how it runs one of them."""
+"""The program: find the command that is meant, parse its words, and run it."""
 
 from __future__ import annotations
 
-import importlib
-import sys
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
 
 from eventbus import __version__
 from eventbus.cli.arguments import Parser
-from eventbus.cli.exit_codes import DAMAGED, OK, USAGE, SkippedDamageError
+from eventbus.cli.command_table import SECTIONS, Command, Group
+from eventbus.cli.exit_codes import DAMAGED, OK, USAGE, CommandError, SkippedDamageError
+from eventbus.ground.similar_names import nearest_name
 
-__all__ = ["COMMANDS", "GROUPS", "Command", "Group", "run"]
+__all__ = ["command_parser", "run"]
 
-
-class Command(NamedTuple):
-    """A command of the program: a function of its name, in a module that is imported when it runs.
-
-    Attributes:
-        name: The word to type.
-        summary: The first sentence of its help, for the list of commands.
-        module: The module of `eventbus.cli` with the function, if not of the same name.
-        passes_options_on: True if options that it does not know are arguments for another program.
-        function: The function, if not of the same name.
-    """
-
-    name: str
-    summary: str
-    module: str | None = None
-    passes_options_on: bool = False
-    function: str | None = None
-
-    def load(self) -> Callable[..., int]:
-        """Return the function."""
-        module = importlib.import_module(f"eventbus.cli.{self.module or self.name}")
-        return getattr(module, self.function or self.name)  # type: ignore[no-any-return]
-
-
-class Group(NamedTuple):
-    """Commands that begin with the same word.
-
-    Attributes:
-        name: The word to type before theirs.
-        summary: What they are for.
-        commands: The commands.
-    """
-
-    name: str
-    summary: str
-    commands: tuple[Command, ...]
-
-
-COMMANDS = (
-    Command("demo", "Check a Python project with a small workflow, shown live."),
-    Command("run", "Run a command, and record it as a workflow run.", "run_command"),
-    Command(
-        "crackerjack",
-        "Run crackerjack, unmodified, and record what it does.",
-        "crackerjack_command",
-        passes_options_on=True,
-    ),
-    Command("watch", "Watch a session until it ends."),
-    Command("mcp", "Answer agents' questions about the log, by the Model Context Protocol.", "mcp_command"),
-    Command("plugins", "List the installed subscribers.", "plugin_list"),
-    Command("cat", "Print the stored events in order, one per line."),
-    Command("doctor", "Check the event log, and list its problems."),
-    Command("export", "Export sessions in the formats of other programs."),
-    Command("prune", "Remove old segments of the event log."),
-    Command("report", "Print the correlation report, the latest session first.", "correlation_report"),
-    Command("sessions", "List the sessions of the log, the latest first.", "session_list"),
-    Command("ship", "Ship the event log to a server, for other machines to read.", "ship_command"),
-    Command("show", "Show one session: what ran, how long, and what failed."),
-    Command("stats", "Print how much the log holds, and its totals.", "log_statistics"),
-)
-GROUPS = (
-    Group(
-        "skill",
-        "Track a skill from a shell: start it, follow it up, end it.",
-        (
-            Command("start", "Begin a skill, and print the id of this use of it.", "skill_commands"),
-            Command(
-                "follow-up", "Add an action that was taken next.", "skill_commands", function="follow_up"
-            ),
-            Command("complete", "End a skill as completed.", "skill_commands"),
-            Command("abandon", "End a skill as not completed.", "skill_commands"),
-            Command("run", "Run a command as a use of a skill.", "skill_commands"),
-            Command("list", "List the skills that are open.", "skill_commands", function="list_open"),
-        ),
-    ),
-    Group(
-        "hook",
-        "Observe the skills of an agent through its hooks.",
-        (
-            Command(
-                "claude-code",
-                "Record the skills that Claude Code uses.",
-                "hook_command",
-                function="claude_code",
-            ),
-        ),
-    ),
-)
+_SUMMARY = "Observe skills and workflows as they run, and correlate them by session."
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -113,55 +25,79 @@ def run(arguments: Sequence[str]) -> int:
         CommandError: The arguments are wrong, or the command cannot do its work.
         SettingsError: A setting is wrong.
     """
-    summary = "Observe skills and workflows as they run, and correlate them by session."
-    return _choose("eventbus", summary, (*COMMANDS, *GROUPS), arguments)
+    parser = _program("eventbus", _SUMMARY, SECTIONS, "[-h] [--version] COMMAND ...")
+    parser.add_argument("--version", action="version", version=f"eventbus {__version__}")
+    return _choose(parser, [each for section in SECTIONS.values() for each in section], arguments)
 
 
-def _choose(name: str, summary: str, choices: Sequence[Command | Group], arguments: Sequence[str]) -> int:
-    """Run one of several commands, or of the commands of a group."""
+def _choose(parser: Parser, choices: Sequence[Command | Group], arguments: Sequence[str]) -> int:
+    """Run one of several commands, or of the commands of a group; without a word print what there is."""
     place = next((place for place, word in enumerate(arguments) if not word.startswith("-")), len(arguments))
-    program = _program(name, summary, choices)
-    parsed = program.parse(arguments[:place])
+    parsed = parser.parse(arguments[:place])
     if parsed is None:
         return OK
-    if parsed[1]:
-        program.error(f"there is no option {parsed[1][0]}")
+    parser.refuse(parsed[1])
     if place == len(arguments):
-        program.print_help(sys.stderr)
-        return USAGE
-    chosen = next((each for each in choices if each.name == arguments[place]), None)
-    if chosen is None:
-        program.error(f"there is no command {arguments[place]!r}")
-    name, rest = f"{name} {chosen.name}", arguments[place + 1 :]
+        parser.print_help()
+        return OK
+    chosen = _chosen(parser, choices, arguments[place])
+    name, rest = f"{parser.prog} {chosen.name}", arguments[place + 1 :]
     if isinstance(chosen, Group):
-        return _choose(name, chosen.summary, chosen.commands, rest)
+        group = _program(name, chosen.summary, {"commands": chosen.commands}, "[-h] COMMAND ...")
+        return _choose(group, chosen.commands, rest)
     return _run(name, chosen, rest)
 
 
-def _program(name: str, summary: str, choices: Sequence[Command | Group]) -> Parser:
-    commands = "\n".join(f"  {each.name:<13}{each.summary}" for each in choices)
-    is_all = choices[0] is COMMANDS[0]
-    usage = f"{name} {'[--version] ' if is_all else ''}COMMAND ..."
-    parser = Parser(name, summary, usage=usage, epilog=f"commands:\n{commands}")
-    if is_all:
-        parser.add_argument("--version", action="version", version=f"eventbus {__version__}")
+def _chosen(parser: Parser, choices: Iterable[Command | Group], word: str) -> Command | Group:
+    by_name = {each.name: each for each in choices}
+    if word in by_name:
+        return by_name[word]
+    nearest = nearest_name(word, by_name)
+    hint = f"did you mean {parser.prog} {nearest}" if nearest else f"see {parser.prog} --help"
+    raise CommandError(f"there is no command {word!r}", f"{hint}?" if nearest else hint, USAGE)
+
+
+def _program(
+    name: str, summary: str, sections: Mapping[str, Sequence[Command | Group]], usage: str
+) -> Parser:
+    lists = (
+        "\n".join([f"{title}:", *(f"  {each.name:<13}{each.summary}" for each in choices)])
+        for title, choices in sections.items()
+    )
+    more = f"Examples and exit codes are in the help of each: {name} COMMAND --help"
+    return Parser(name, summary, usage=f"{name} {usage}", epilog="\n\n".join([*lists, more]))
+
+
+def command_parser(name: str, command: Command) -> Parser:
+    """Return the parser of a command's words.
+
+    Args:
+        name: The words before them.
+        command: The command.
+    """
+    function = command.load()
+    ends = "\n".join(f"  {code:<5}{meaning}" for code, meaning in command.ends.items())
+    examples = "\n".join(f"  {each}" for each in command.examples)
+    title = "example" if len(command.examples) == 1 else "examples"
+    epilog = f"{title}:\n{examples}\n\nexit codes:\n{ends}"
+    parser = Parser(name, function.__doc__, epilog=epilog, add_help=not command.passes_options_on)
+    if command.passes_options_on:  # what is not an option of ours is the other program's, --help too
+        parser.add_argument("-h", action="help", help="show this help; --help is an option of the command")
+    parser.add_parameters(function)
     return parser
 
 
 def _run(name: str, command: Command, words: Sequence[str]) -> int:
-    function = command.load()
-    # Everything that is not an option of ours is the other program's, --help included.
-    parser = Parser(name, function.__doc__, add_help=not command.passes_options_on)
-    parser.add_parameters(function)
+    parser = command_parser(name, command)
     parsed = parser.parse(words)
     if parsed is None:
         return OK
     given, unknown = parsed
     if command.passes_options_on:
         given["arguments"] = [*unknown, *given["arguments"]]
-    elif unknown:
-        parser.error(f"there is no {'option' if unknown[0].startswith('-') else 'argument'} {unknown[0]}")
+    else:
+        parser.refuse(unknown)
     try:
-        return function(**given)
+        return command.load()(**given)
     except SkippedDamageError:
         return DAMAGED

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, get_args, get_type_hints
 
 from eventbus.cli.exit_codes import USAGE, CommandError
+from eventbus.ground.similar_names import nearest_name
 
 __all__ = ["Argument", "Option", "Parser"]
 
@@ -95,9 +96,27 @@ class Parser(argparse.ArgumentParser):
             return None
         return {name: _without_dashes(value) for name, value in vars(given).items()}, unknown
 
+    def refuse(self, unknown: Sequence[str]) -> None:
+        """Raise CommandError for the first of the words that no parameter takes, if there are any."""
+        for word in unknown:
+            if not word.startswith("-"):
+                self.error(f"there is no argument {word}")
+            flag = word.partition("=")[0]
+            nearest = nearest_name(flag, self.flags())
+            meant = f"did you mean {nearest}? " if nearest else ""
+            raise CommandError(f"there is no option {flag}", f"{meant}{self._hint}", USAGE)
+
+    def flags(self) -> list[str]:
+        """Return the spellings of its options."""
+        return [flag for action in self._actions for flag in action.option_strings]
+
+    @property
+    def _hint(self) -> str:
+        return f"see {self.prog} {'--help' if '--help' in self.flags() else '-h'}"
+
     def error(self, message: str) -> NoReturn:
         """Raise CommandError for what is wrong with the arguments."""
-        raise CommandError(message, f"see {self.prog} --help", USAGE)
+        raise CommandError(message, self._hint, USAGE)
 
 
 def _without_dashes(value: Any) -> Any:

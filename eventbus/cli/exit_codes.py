@@ -24,7 +24,7 @@ NOT_FOUND = 3
 DAMAGED = 4
 """The command did its work, except for damaged data."""
 
-_MAX_ERROR = 1_000
+_MAX_PART = 1_000  # characters
 
 
 class CommandError(Exception):
@@ -52,7 +52,8 @@ def error_line(problem: str, hint: str) -> str:
     from eventbus.events.printable import printable  # noqa: PLC0415 - costs a program without errors 40 ms
 
     parts = (f"error: {problem.rstrip('.')}", hint and f"hint: {hint.rstrip('.')}")
-    return printable(". ".join(filter(None, parts)), _MAX_ERROR)
+    # Each by itself: a problem that is too long must not cost the hint.
+    return ". ".join(printable(part, _MAX_PART) for part in parts if part)
 
 
 def defect(error: Exception) -> str:

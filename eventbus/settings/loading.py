@@ -17,6 +17,8 @@ from eventbus.settings.values import DEFAULT_DIRECTORY, Settings
 
 __all__ = ["load_settings"]
 
+_ELSEWHERE = "no limit, as the project's log is outside of it"
+
 
 def load_settings(
     start: Path | None = None,
@@ -123,8 +125,9 @@ class _Layers:
             for key in RETENTION:
                 if key in self._of_project:
                     del self._values[key]
-                if is_of_project:
-                    self._values.setdefault(key, 0)
+                    del self._origins[key]
+                if is_of_project and key not in self._values:
+                    self._values[key], self._origins[key] = 0, _ELSEWHERE
 
     def _chosen(self, choice: str) -> tuple[str, ...]:
         return tuple(name for name, chosen in self._choices.items() if chosen == choice)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import re
 import signal
 import subprocess
 import sys
@@ -19,7 +18,7 @@ import eventbus
 from benchmarks.stored_log import write_log
 from eventbus import EventBus, NodeCompleted
 from eventbus.cli import main
-from eventbus.cli.app import COMMANDS, GROUPS
+from eventbus.cli.command_table import COMMANDS
 from eventbus.ground.distribution import DISTRIBUTION
 
 Program: TypeAlias = "Callable[..., subprocess.CompletedProcess[str]]"
@@ -63,30 +62,6 @@ def test_the_version_needs_nothing_else() -> None:
     assert not {"argparse", "logging", "pathlib", "re", "typing"} & {*imported.split()}
 
 
-def test_the_list_of_commands_is_true(cli: Program) -> None:
-    """Each command can be imported, and its line in the list is the first sentence of its help."""
-    listed = cli("--help", COLUMNS="100").stdout
-    for command in COMMANDS:
-        first, *_ = (command.load().__doc__ or "").split("\n")
-        assert first == command.summary
-        assert re.search(rf"^  {command.name} +{re.escape(first)}$", listed, re.MULTILINE)
-
-
-HELPED = [
-    [],
-    *([each.name] for each in (*COMMANDS, *GROUPS) if each.name != "crackerjack"),  # that is its own help
-    *([group.name, each.name] for group in GROUPS for each in group.commands),
-]
-
-
-@pytest.mark.parametrize("words", HELPED, ids=" ".join)
-def test_every_command_has_help(cli: Program, words: list[str]) -> None:
-    """`--help` of each command is printed on stdout, with the lowest versions of the dependencies, too."""
-    ended = cli(*words, "--help")
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert ended.stdout.startswith(" ".join(["usage: eventbus", *words]))
-
-
 def test_a_command_imports_no_other(tmp_path: Path) -> None:
     """A command runs without the modules of the other commands, and without `eventbus.public_names`."""
     script = (
@@ -101,15 +76,6 @@ def test_a_command_imports_no_other(tmp_path: Path) -> None:
     assert "eventbus.cli.log_statistics" in imported
     others = {f"eventbus.cli.{each.module or each.name}" for each in COMMANDS if each.name != "stats"}
     assert not imported & {*others, "eventbus.public_names", "rich.console"}
-
-
-def test_help_lists_the_commands_and_is_also_the_error_without_a_command(cli: Program) -> None:
-    """`--help` is printed on stdout; without a command help is printed on stderr, and the exit code is 2."""
-    asked, unasked = cli("--help"), cli()
-    assert (asked.returncode, asked.stderr) == (0, "")
-    assert "demo" in asked.stdout
-    assert "plugins" in asked.stdout
-    assert (unasked.returncode, unasked.stdout, unasked.stderr) == (2, "", asked.stdout)
 
 
 @pytest.mark.parametrize(
