@@ -11,6 +11,8 @@ from eventbus_subscribers import JsonPersister
 
 from eventbus import Event, EventBus, EventsLost, NodeStarted, SessionLinked, SkillEvent, WorkflowEvent
 from eventbus.history import EventLog
+from eventbus.remote.forwarder import Forwarder
+from eventbus.remote.remote_settings import RemoteSettings
 from eventbus.remote.wire import RecordId, line_of
 from tests.remote.nats_server import NatsServer, Stored
 from tests.vocabulary import PATIENCE_SECONDS
@@ -53,12 +55,31 @@ def assert_shipped(server: NatsServer, *directories: Path) -> None:
     for directory in directories:
         wanted |= expected(directory)
     stored = found(server.stored())
-    assert _ids(stored) == _ids(wanted), f"the stream holds {_ids(stored)}, the log {_ids(wanted)}"
+    assert _summary(stored) == _summary(wanted), f"{_summary(stored)} instead of {_summary(wanted)}"
     assert stored == wanted
 
 
-def _ids(records: dict[str, list[tuple[str, bytes]]]) -> dict[str, list[int]]:
-    return {writer: [RecordId.parsed(each).seq for each, _ in found] for writer, found in records.items()}
+def _summary(records: dict[str, list[tuple[str, bytes]]]) -> dict[str, str]:
+    """Return the numbers of each writer's records, as runs without a gap."""
+    return {writer: ", ".join(_runs([each for each, _ in found])) for writer, found in records.items()}
+
+
+def _runs(ids: list[str]) -> list[str]:
+    runs: list[list[int]] = []
+    for seq in (RecordId.parsed(each).seq for each in ids):
+        if runs and seq == runs[-1][1] + 1:
+            runs[-1][1] = seq
+        else:
+            runs.append([seq, seq])
+    return [f"{first}-{last}" for first, last in runs]
+
+
+def ship(directory: Path, settings: RemoteSettings) -> Forwarder:
+    """Ship all of a log."""
+    forwarder = Forwarder(directory, settings)
+    forwarder.start()
+    assert forwarder.finish(patience=PATIENCE_SECONDS)
+    return forwarder
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> None:

@@ -25,16 +25,8 @@ from eventbus.remote.forwarder import Forwarder
 from eventbus.remote.position import ShippingLock
 from eventbus.remote.remote_settings import RemoteSettings
 from tests.remote.nats_server import NatsServer, free_port, run_in_loop
-from tests.remote.shipped_logs import assert_shipped, node, wait_until, write_log
+from tests.remote.shipped_logs import assert_shipped, node, ship, wait_until, write_log
 from tests.vocabulary import PATIENCE_SECONDS, Tick
-
-
-def ship(directory: Path, settings: RemoteSettings) -> Forwarder:
-    """Ship all of a log."""
-    forwarder = Forwarder(directory, settings)
-    forwarder.start()
-    assert forwarder.finish(patience=PATIENCE_SECONDS)
-    return forwarder
 
 
 def wait_for_shipped(forwarder: Forwarder, count: int) -> None:
