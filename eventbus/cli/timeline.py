@@ -28,8 +28,8 @@ from eventbus.events import (
     WorkflowStarted,
 )
 from eventbus.events.outcomes import OUTCOME_VERBS, outcome_of
-from eventbus.events.printable import printable
 from eventbus.events.own_words import own_words
+from eventbus.events.printable import printable
 from eventbus.ground.session_names import spell
 
 __all__ = ["EventLines", "timeline"]
