@@ -60,8 +60,8 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Sequence[Path]:
     """Build the wheels of this project and of the examples."""
     directory = tmp_path_factory.mktemp("wheels")
     projects = [ROOT, *(ROOT / "examples" / name for name in EXAMPLES)]
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", directory]
-    subprocess.run([*command, *projects], check=True, timeout=300)
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(directory)]
+    subprocess.run([*command, *map(str, projects)], check=True, timeout=300)
     return sorted(directory.glob("*.whl"))
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -48,9 +50,9 @@ def test_the_sink_is_a_plugin_like_any_other(installed: Environment, tmp_path: P
     assert {each["name"]: each["state"] for each in states}["sqlite_sink"] == "ok"
     installed.run("eventbus", "plugins", "check", "sqlite_sink", cwd=tmp_path)
     installed.run("eventbus", "run", "--", "true", cwd=tmp_path)
-    query = "import sqlite3; print(*sqlite3.connect('.session-buddy/events.sqlite3').execute('SELECT event_type FROM events'))"
-    shown = installed.run("python", "-c", query, cwd=tmp_path).stdout
-    assert shown.strip() == "('workflow_started',) ('workflow_completed',)"
+    with closing(sqlite3.connect(tmp_path / ".session-buddy" / "events.sqlite3")) as connection:
+        stored = connection.execute("SELECT event_type FROM events").fetchall()
+    assert stored == [("workflow_started",), ("workflow_completed",)]
 
 
 def test_progress_of_tests_is_seen_in_the_log(installed: Environment, tmp_path: Path) -> None:
@@ -83,7 +85,7 @@ def test_the_ten_minute_path(installed: Environment, tmp_path: Path) -> None:
     installed.run("python", "-c", PROGRAM, cwd=tmp_path)
     found = installed.run(eventbus, "cat", "--type", "PatternDetected", cwd=tmp_path).stdout.splitlines()
     assert [json.loads(line)["message"] for line in found if "slow_nodes" in line] == ["tests"]
-    installed.run("python", "-m", "build", "--no-isolation", "--skip-dependency-check", cwd=project)
+    installed.run("python", "-m", "build", cwd=project)
     shown = installed.run("python", "-m", "twine", "check", "--strict", *(project / "dist").iterdir()).stdout
     assert shown.count("PASSED") == 2
     installed.run("python", "-m", "pip", "uninstall", "--quiet", "--yes", "slow-nodes")
