@@ -14,7 +14,7 @@ WORKERS ?= 2
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo test test-lowest test-oneiric test-oneiric-newest test-crackerjack \
-	test-crackerjack-newest coverage lint format package bench bench-here bench-short nightly clean
+	test-crackerjack-newest test-plugins coverage lint format package bench bench-here bench-short nightly clean
 .DELETE_ON_ERROR:
 
 help:
@@ -23,6 +23,7 @@ help:
 	@echo "make test-lowest  run the core's tests with the lowest versions that pyproject.toml allows"
 	@echo "make test-oneiric run those that need the real Oneiric; make test-crackerjack: the real crackerjack;"
 	@echo "                  each for Python 3.13, and with -newest behind its name for Python 3.14"
+	@echo "make test-plugins build and install this and the examples, and run their tests there"
 	@echo "make lint         check format, style, types and imports"
 	@echo "make package      build the distribution into dist/, check it, and try it on each Python that is found"
 	@echo "make bench        run the benchmarks; make bench-short: in a minute"
@@ -63,6 +64,10 @@ test-crackerjack: .venv-crackerjack/.with-crackerjack
 
 test-crackerjack-newest: .venv-crackerjack-newest/.with-crackerjack
 	.venv-crackerjack-newest/bin/$(TEST_CRACKERJACK)
+
+# As a third party has them: built, and installed into a fresh environment.
+test-plugins: $(VENV)/.with-tests
+	$(BIN)/python -m pytest examples/tests $(PYTEST_OPTIONS)
 
 coverage: $(VENV)/.with-tests
 	$(BIN)/python -m coverage erase

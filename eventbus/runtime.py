@@ -21,7 +21,10 @@ from eventbus.errors import PluginError
 from eventbus.events.printable import printable
 from eventbus.ground.similar_names import did_you_mean, form_of
 from eventbus.ground.warned_once import warn_once
+from eventbus.plugins.event_classes import EVENTS
+from eventbus.plugins.event_plugins import find_event_plugins, load_event_plugins
 from eventbus.plugins.finding import FailedPlugin, LoadedPlugins, Plugin, find_plugins, load_plugins
+from eventbus.plugins.subscribers import SUBSCRIBERS
 from eventbus.settings import Settings, load_settings
 
 __all__ = ["PluginState", "Runtime", "build_runtime", "examine_plugins", "load_plugin", "unknown_plugins"]
@@ -109,9 +112,12 @@ def examine_plugins(settings: Settings, found: Sequence[Plugin]) -> list[PluginS
 
     Args:
         settings: The settings.
-        found: The installed plugins.
+        found: The installed plugins: subscribers, and those with event classes.
     """
-    failed = _load(settings, [plugin for plugin in found if plugin.name not in settings.left_out]).failed
+    wanted = [plugin for plugin in found if plugin.name not in settings.left_out]
+    subscribers = [plugin for plugin in wanted if plugin.group == SUBSCRIBERS]
+    failed = _load(settings, subscribers).failed
+    failed += load_event_plugins([plugin for plugin in wanted if plugin.group == EVENTS])
     reasons = {id(each.plugin): each.reason for each in failed}
     return [_state(settings, plugin, reasons.get(id(plugin))) for plugin in found]
 
@@ -154,9 +160,11 @@ def unknown_plugins(settings: Settings, plugins: Iterable[Plugin]) -> list[str]:
 
     Args:
         settings: The settings.
-        plugins: The installed plugins.
+        plugins: The installed subscribers; those with event classes are looked for if a name is not theirs.
     """
     names = {plugin.name for plugin in plugins}
+    if not names.issuperset([*settings.plugins, *settings.disabled, *settings.enabled]):
+        names |= {plugin.name for plugin in find_event_plugins()}
     forms = {form_of(name) for name in names}
     places = {
         name: next((option.place for option in options.values()), "the settings")

@@ -17,12 +17,14 @@ class Distributions:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
-    def add(self, distribution: str, points: dict[str, str], *, requires: str = "") -> None:
-        """Add a distribution that offers plugins, and requires another one."""
+    def add(
+        self, distribution: str, points: dict[str, str], *, requires: str = "", group: str = "subscribers"
+    ) -> None:
+        """Add a distribution that offers plugins of a group of eventbus, and requires another one."""
         info = self.directory / f"{distribution.replace('-', '_')}-1.0.dist-info"
         info.mkdir()
         lines = [f"{name} = {target}\n" for name, target in points.items()]
-        (info / "entry_points.txt").write_text("[eventbus.subscribers]\n" + "".join(lines))
+        (info / "entry_points.txt").write_text(f"[eventbus.{group}]\n" + "".join(lines))
         requirement = f"Requires-Dist: {requires}\n" if requires else ""
         metadata = f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n{requirement}"
         (info / "METADATA").write_text(metadata)

@@ -251,7 +251,7 @@ def test_several_plugins_that_hang_cost_one_deadline(
         distributions.add_module(f"hangs_{number}", hanging)
         distributions.add(f"a-{number}", {f"hanging_{number}": f"hangs_{number}:Thing"})
     distributions.add("b-good", {"good": "plugged:Good"})
-    monkeypatch.setattr("eventbus.plugins.finding._PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr("eventbus.plugins.finding.PATIENCE_SECONDS", 0.01)
     began = time.monotonic()
     outcome = load_plugins(third_party(), timeout=0.3)
     took = time.monotonic() - began

@@ -16,6 +16,7 @@ from eventbus.cli.free_descriptors import check_free_descriptors
 from eventbus.cli.log_access import DamageNotes, note, open_log
 from eventbus.cli.options import LogDirectory, choice, parse_time
 from eventbus.cli.output_reader import while_output_is_read
+from eventbus.cli.plugin_events import load_plugin_events
 from eventbus.events import Event, UnknownEvent, event_types
 from eventbus.ground.session_names import name_of_argument
 from eventbus.history import EventLog, Record
@@ -62,6 +63,7 @@ def cat(
 
     Exit code 4: damaged parts of the log were skipped.
     """
+    load_plugin_events()
     wanted = _WantedTypes(types or [])
     filters: dict[str, Any] = {"session_id": session, "types": wanted.types, "since": since, "until": until}
     notes = DamageNotes()

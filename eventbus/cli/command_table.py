@@ -215,7 +215,7 @@ SECTIONS: Mapping[str, tuple[Command | Group, ...]] = {
     "set up and maintain": (
         Command(
             "plugins",
-            "List the installed subscribers.",
+            "List the installed plugins.",
             "plugin_list",
             examples=("eventbus plugins", "eventbus plugins check slow_nodes"),
             own_ends={"1": "some cannot be used, or the check found something"},

@@ -13,6 +13,7 @@ from eventbus.cli.extras import from_extra
 from eventbus.cli.free_descriptors import check_free_descriptors
 from eventbus.cli.log_access import DamageNotes, open_log
 from eventbus.cli.options import LogDirectory
+from eventbus.cli.plugin_events import load_plugin_events
 
 __all__ = ["mcp"]
 
@@ -26,6 +27,7 @@ def mcp(directory: LogDirectory = None) -> int:
         from eventbus.cli.mcp_server import serve  # noqa: PLC0415 - its package is an extra
     with _ended_by_signals():
         check_free_descriptors()
+        load_plugin_events()
         anyio.run(serve, open_log(directory, DamageNotes(), must_exist=False))
     return OK
 

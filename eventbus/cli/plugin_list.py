@@ -1,4 +1,4 @@
-"""``eventbus plugins``: list the installed subscribers and their states; check one, or begin one."""
+"""``eventbus plugins``: list the installed plugins and their states; check one, or begin one."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from eventbus.cli.exit_codes import OK, PROBLEMS, USAGE, CommandError
 from eventbus.cli.notes import note
 from eventbus.cli.options import AsJson
 from eventbus.events.printable import printable
+from eventbus.plugins.event_plugins import find_event_plugins
 from eventbus.plugins.finding import find_plugins
 from eventbus.runtime import PluginState, examine_plugins, unknown_plugins
 from eventbus.settings import load_settings
@@ -28,7 +29,7 @@ def plugins(
     name: Annotated[str | None, Argument(metavar="NAME", help="The name of the plugin.")] = None,
     as_json: AsJson = False,
 ) -> int:
-    """List the installed subscribers.
+    """List the installed plugins.
 
     Or check one: eventbus plugins check NAME. Or write a project for a new one: eventbus plugins new NAME.
     Exit code 1: some cannot be used, or the check found something.
@@ -49,7 +50,7 @@ def plugins(
 
 
 def _list(*, as_json: bool) -> int:
-    settings, found = load_settings(), find_plugins()
+    settings, found = load_settings(), [*find_plugins(), *find_event_plugins()]
     for problem in unknown_plugins(settings, found):
         note(problem)
     with redirect_stdout(sys.stderr):  # what a plugin prints when it is imported is not part of the list
@@ -84,6 +85,7 @@ def _json_line(state: PluginState, width: int) -> str:  # noqa: ARG001 - as `_li
             "version": plugin.version or None,
             "distribution": plugin.distribution,
             "target": plugin.target,
+            "group": plugin.group,
             "state": state.state,
             "reason": state.reason or None,
             "enable": state.enable or None,

@@ -31,6 +31,7 @@ from eventbus.errors import PluginError
 from eventbus.events import Event, WorkflowCompleted, WorkflowStarted, WorkflowStatus
 from eventbus.ground.session_names import name_to_bytes
 from eventbus.history import EventLog
+from eventbus.running_node import RunningNode
 from eventbus.runtime import build_runtime
 from eventbus.session import SESSION_VARIABLE, current_session_id, new_id, session_scope
 from eventbus.settings import Settings
@@ -151,7 +152,8 @@ def _run(
 ) -> int:
     workflow_id, run_id = Path(command[0]).name, new_id()
     began = time.perf_counter()
-    pid = start_child(command, environment)
+    running = RunningNode(workflow_id, run_id, current_session_id())
+    pid = start_child(command, {**environment, **running.variables()})
     publish(WorkflowStarted(workflow_id=workflow_id, run_id=run_id, metadata={"pid": pid}))
     code = wait_for_child(pid, signals)
     duration = time.perf_counter() - began

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from eventbus.cli.exit_codes import NOT_FOUND, PROBLEMS, USAGE, CommandError, SkippedDamageError
 from eventbus.cli.log_access import DamageNotes, open_log
+from eventbus.cli.plugin_events import load_plugin_events
 from eventbus.correlation import CorrelatedSession
 from eventbus.events.printable import printable
 from eventbus.ground.session_names import spell, unspell
@@ -30,6 +31,7 @@ def open_history(directory: Path | None) -> Generator[SessionHistory]:
         SkippedDamageError: All else was answered, but parts of the log were skipped, each with a note.
         SettingsError: A setting is wrong.
     """
+    load_plugin_events()
     notes = DamageNotes()
     log = open_log(directory, notes)
     try:

@@ -28,6 +28,7 @@ from eventbus.events import (
     WorkflowStarted,
 )
 from eventbus.events.outcomes import OUTCOME_VERBS, outcome_of
+from eventbus.events.own_words import own_words
 from eventbus.events.printable import printable
 from eventbus.ground.session_names import spell
 
@@ -122,7 +123,7 @@ def _describe_other(event: Event) -> tuple[str, str]:
             return "note", printable(event.message)
         case _:
             kind = event.unknown_type if isinstance(event, UnknownEvent) else event.__struct_config__.tag
-            return "event", printable(kind)
+            return "event", own_words(event) or printable(kind)
 
 
 def _describe_skill(event: SkillEvent) -> tuple[str, str]:
@@ -138,7 +139,7 @@ def _describe_skill(event: SkillEvent) -> tuple[str, str]:
         case SkillFollowedUp():
             return "then", f"{printable(event.action)}, after {name}"
         case _:
-            return "event", f"{printable(event.__struct_config__.tag)} {name}"
+            return "event", own_words(event) or f"{printable(event.__struct_config__.tag)} {name}"
 
 
 def _describe_workflow(event: WorkflowEvent) -> tuple[str, str] | None:
@@ -159,7 +160,8 @@ def _describe_workflow(event: WorkflowEvent) -> tuple[str, str] | None:
             name = of_attempt(event.node_id, event.attempt)
             return OUTCOME_VERBS[outcome_of(event)], name + ending + message
         case _:
-            return "event", f"{printable(event.__struct_config__.tag)} {printable(event.workflow_id)}"
+            kind = printable(event.__struct_config__.tag)
+            return "event", own_words(event) or f"{kind} {printable(event.workflow_id)}"
 
 
 def _describe_hook(event: NodeProgress) -> tuple[str, str] | None:

@@ -19,6 +19,7 @@ from eventbus.cli.full_screen import FullScreen, full_screen
 from eventbus.cli.log_access import DamageNotes, note, open_log
 from eventbus.cli.options import LogDirectory
 from eventbus.cli.output_reader import while_output_is_read
+from eventbus.cli.plugin_events import load_plugin_events
 from eventbus.cli.screen_output import print_lines, stdout_look
 from eventbus.cli.session_access import find_session
 from eventbus.cli.session_screen import session_lines
@@ -71,6 +72,7 @@ def watch(
     gone, 130 if it was cancelled, or if you left with q or Ctrl-C, which changes nothing for the session.
     """
     check_free_descriptors()
+    load_plugin_events()
     log = open_log(directory, DamageNotes(), must_exist=once)
     found = session if wait else _find(log, session, or_latest=once)
     watching = _Watching(log, found, fail_fast=fail_fast)

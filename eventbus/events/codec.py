@@ -42,6 +42,7 @@ _MAX_FIELDS = 64  # of a truncated event, and of its metadata
 _MAX_NAME = 256
 _MIN_EVENT_BYTES = len('{"event_type":"","session_id":null,"timestamp":"2000-01-01T00:00:00Z","metadata":{}}')
 _ENCODING_ERRORS = (TypeError, ValueError, OverflowError, RecursionError)
+_FOREIGN_ERRORS = (Exception, SystemExit)  # of the `__post_init__` of a class defined elsewhere
 _DECODING_ERRORS = (msgspec.MsgspecError, ValueError, OverflowError, RecursionError)
 
 
@@ -183,8 +184,7 @@ def decode(line: bytes | str) -> Event:
     """
     try:
         header = header_decoder.decode(line)
-        candidates = decoders().get(header.event_type, ())
-        event = candidates[0].decode(line) if len(candidates) == 1 else _decode_one_of(candidates, line)
+        event = _decode_as_one_of(decoders().get(header.event_type, ()), line)
     except RecursionError as error:  # whose text differs from call to call
         raise DecodeError("not an event: it is nested too deeply") from error
     except _DECODING_ERRORS as error:
@@ -197,10 +197,21 @@ def decode(line: bytes | str) -> Event:
     return event
 
 
-def _decode_one_of(candidates: Sequence[msgspec.json.Decoder[Event]], line: bytes | str) -> Event:
+def _decode_as_one_of(candidates: Sequence[msgspec.json.Decoder[Event]], line: bytes | str) -> Event:
+    if len(candidates) != 1:
+        return _decode_as_fitting(candidates, line)
+    try:
+        return candidates[0].decode(line)
+    except _DECODING_ERRORS:
+        raise
+    except _FOREIGN_ERRORS:
+        return decode_unknown(line)
+
+
+def _decode_as_fitting(candidates: Sequence[msgspec.json.Decoder[Event]], line: bytes | str) -> Event:
     fitting: list[Event] = []
     for decoder in candidates:
-        with suppress(*_DECODING_ERRORS):
+        with suppress(*_FOREIGN_ERRORS):
             fitting.append(decoder.decode(line))
     if not fitting:
         return decode_unknown(line)

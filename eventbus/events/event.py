@@ -15,6 +15,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache, partial
 from typing import Any, Self, TypeVar, dataclass_transform
+from weakref import WeakSet
 
 import msgspec
 from msgspec import field
@@ -30,11 +31,13 @@ __all__ = [
     "classes_by_wire_name",
     "event_types",
     "no_metadata",
+    "refuse_class",
     "utc_now",
 ]
 
 _T = TypeVar("_T")
 _cache_clears: list[Callable[[], None]] = []
+_refused: WeakSet[type] = WeakSet()
 
 utc_now = partial(datetime.now, UTC)
 
@@ -100,8 +103,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="even
     def __init_subclass__(cls) -> None:
         """Make the class known to `decode`."""
         super().__init_subclass__()  # of `Generic`, and of mixins
-        for clear in _cache_clears:
-            clear()
+        _forget_classes()
 
     def __post_init__(self) -> None:
         """Copy the metadata and convert the timestamp to UTC."""
@@ -138,6 +140,8 @@ def classes_by_wire_name() -> dict[str, tuple[type[Event], ...]]:
     while waiting:
         cls = waiting.pop(0)
         waiting.extend(cls.__subclasses__())
+        if cls in _refused:
+            continue
         place = (cls.__module__, cls.__qualname__)
         of_name = found.setdefault(str(cls.__struct_config__.tag), {})
         of_name.pop(place, None)
@@ -145,8 +149,19 @@ def classes_by_wire_name() -> dict[str, tuple[type[Event], ...]]:
     return {wire_name: tuple(reversed(found[wire_name].values())) for wire_name in sorted(found)}
 
 
+def refuse_class(cls: type[Event]) -> None:
+    """Decode no event as this class, from now on; its subclasses are not affected."""
+    _refused.add(cls)
+    _forget_classes()
+
+
 def cache_until_next_class(function: Callable[[], _T]) -> Callable[[], _T]:
     """Cache a function's result until another event class is defined."""
     cached = cache(function)
     _cache_clears.append(cached.cache_clear)
     return cached
+
+
+def _forget_classes() -> None:
+    for clear in _cache_clears:
+        clear()

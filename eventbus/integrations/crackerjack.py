@@ -27,7 +27,7 @@ from eventbus.errors import IntegrationError
 from eventbus.events import SessionLinked
 from eventbus.ground.fork_safety import ForkSafeLock
 from eventbus.integrations.known_oneiric import WORKFLOWS
-from eventbus.integrations.observed_dag import ObservedDag, dag_here, end_executing
+from eventbus.integrations.observed_dag import ObservedDag, dag_here, end_executing, exporting_nodes
 from eventbus.integrations.observed_run import run_details
 from eventbus.integrations.oneiric import observe_workflows, observer_added, warn_unknown
 from eventbus.integrations.post_import import when_imported
@@ -65,6 +65,7 @@ def observe_crackerjack(bus: EventSink | None = None, *, error_messages: bool = 
     """
     with ExitStack() as stack:
         stack.enter_context(observer_added(bus, error_messages=error_messages))
+        stack.enter_context(exporting_nodes())  # pytest is a process of its own
         replace = partial(_replace, stack)
         sink = GuardedSink(bus)
         stack.enter_context(

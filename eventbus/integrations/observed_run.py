@@ -21,6 +21,7 @@ from eventbus.events import (
     WorkflowStarted,
     WorkflowStatus,
 )
+from eventbus.running_node import RunningNode
 from eventbus.session import current_session_id
 from eventbus.trackers.guards import GuardedSink, as_text, as_texts
 from eventbus.trackers.outcomes import MAX_ERROR_MESSAGE, is_failure
@@ -129,6 +130,12 @@ class ObservedRun:
             )
         except Exception as error:  # noqa: BLE001
             self._sink.record_failure(error)
+
+    def running_node(self, node_id: str) -> RunningNode:
+        """Return the current attempt at a node, to tell child processes of it."""
+        run = self._run
+        attempt = self._attempts.get(node_id, 1)
+        return RunningNode(run.workflow_id, run.run_id, run.session_id, node_id, attempt)
 
     def report_progress(self, node_id: str, **progress: Any) -> None:
         """Publish the progress of the current attempt at a node.

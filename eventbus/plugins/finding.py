@@ -17,21 +17,29 @@ import re
 import sys
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from eventbus import __version__
 from eventbus.contracts import Subscriber
 from eventbus.errors import PluginError
 from eventbus.ground.distribution import DISTRIBUTION, without_variants
-from eventbus.plugins.loading import GROUP, Loading
+from eventbus.plugins.loading import LOAD_SECONDS, Loading
 from eventbus.plugins.options import Options
+from eventbus.plugins.subscribers import SUBSCRIBERS, make_subscriber
 
-__all__ = ["GROUP", "LOAD_SECONDS", "FailedPlugin", "LoadedPlugins", "Plugin", "find_plugins", "load_plugins"]
+__all__ = [
+    "PATIENCE_SECONDS",
+    "FailedPlugin",
+    "LoadedPlugins",
+    "Plugin",
+    "find_plugins",
+    "load_plugins",
+    "reason_of",
+]
 
-LOAD_SECONDS = 5.0
-"""A plugin that has not loaded after this many seconds is reported as failed."""
-
-_PATIENCE_SECONDS = 0.25
+PATIENCE_SECONDS = 0.25
+"""The next plugin begins to load after this time at the latest: several that hang cost one deadline."""
 
 _OWN_PACKAGE = "eventbus_subscribers"
 _BUILT_IN = {
@@ -47,12 +55,13 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """A subscriber that an installed distribution offers.
+    """A subscriber, or event classes, that an installed distribution offers.
 
     Attributes:
         name: Its name in the group.
         distribution: The name of the distribution.
         target: Its place, as ``module:attribute``.
+        group: The group of its entry point.
         version: The version of the distribution; empty if it is unknown.
         requires: The versions of eventbus that it asks for, as ``anyio-eventbus>=2``; empty if any.
     """
@@ -60,17 +69,18 @@ class Plugin:
     name: str
     distribution: str
     target: str
+    group: str = SUBSCRIBERS
     version: str = field(default="", compare=False)
     requires: str = field(default="", compare=False)
 
-    def begin_loading(self, table: Options | None = None, **options: Any) -> Loading:
+    def begin_loading(self, table: Options | None = None, **options: Any) -> Loading[Subscriber[Any]]:
         """Begin to import the plugin and to make its subscriber, in a daemon thread.
 
         Args:
             table: The options in its table of the settings; they become arguments.
             **options: The arguments to call it with, which its table cannot replace.
         """
-        return Loading(self.name, self.target, table or {}, options)
+        return Loading(self.name, partial(make_subscriber, self.name, self.target, table or {}, options))
 
     def load(
         self, *, timeout: float = LOAD_SECONDS, table: Options | None = None, **options: Any
@@ -114,20 +124,23 @@ class LoadedPlugins:
     failed: list[FailedPlugin] = field(default_factory=list[FailedPlugin])
 
 
-def find_plugins() -> list[Plugin]:
+def find_plugins(group: str = SUBSCRIBERS) -> list[Plugin]:
     """Return the plugins of all installed distributions, without importing them.
 
     The built-in ones come first, the others are sorted by distribution and name. In a frozen program, a
     zipapp or a bare directory on the path, which have no entry points, the built-in ones are found; pass
     others to `EventBus` yourself.
+
+    Args:
+        group: The entry-point group.
     """
     found: dict[str, list[Plugin]] = {}
     for distribution in importlib.metadata.distributions():
-        plugins = _plugins_of(distribution)
+        plugins = _plugins_of(distribution, group)
         if plugins:
             # A distribution may be on the path twice; Python imports the first one.
             found.setdefault(plugins[0].distribution, plugins)
-    if DISTRIBUTION not in found and _is_there(_OWN_PACKAGE):
+    if group == SUBSCRIBERS and DISTRIBUTION not in found and _is_there(_OWN_PACKAGE):
         found[DISTRIBUTION] = [Plugin(name, DISTRIBUTION, at) for name, at in _BUILT_IN.items()]
     return sorted((plugin for plugins in found.values() for plugin in plugins), key=_rank)
 
@@ -142,8 +155,6 @@ def load_plugins(
 ) -> LoadedPlugins:
     """Load plugins, one after the other; of several with the same name the first is loaded.
 
-    The next one begins after a quarter of a second at the latest: several that hang cost one deadline.
-
     Args:
         plugins: The plugins; by default all that are installed.
         disabled: The names of plugins to leave out.
@@ -152,7 +163,7 @@ def load_plugins(
         timeout: The most seconds each may take.
     """
     result = LoadedPlugins()
-    started: dict[str, tuple[Plugin, Loading]] = {}
+    started: dict[str, tuple[Plugin, Loading[Subscriber[Any]]]] = {}
     for plugin in find_plugins() if plugins is None else plugins:
         if plugin.name in disabled:
             continue
@@ -164,16 +175,16 @@ def load_plugins(
         given, table = (options or {}).get(plugin.name, {}), (tables or {}).get(plugin.name)
         loading = plugin.begin_loading(table, **given)
         started[plugin.name] = plugin, loading
-        loading.wait(min(_PATIENCE_SECONDS, timeout))
+        loading.wait(min(PATIENCE_SECONDS, timeout))
     for plugin, loading in started.values():
         try:
             result.loaded[plugin.name] = loading.result(timeout)
         except PluginError as error:
-            result.failed.append(FailedPlugin(plugin, _with_requirement(plugin, error)))
+            result.failed.append(FailedPlugin(plugin, reason_of(plugin, error)))
     return result
 
 
-def _with_requirement(plugin: Plugin, error: PluginError) -> str:
+def reason_of(plugin: Plugin, error: PluginError) -> str:
     """Return the reason of a failure, with the version of eventbus that the plugin asks for, if it does."""
     may_be_version = isinstance(error.__cause__, (ImportError, AttributeError, TypeError))
     if not (plugin.requires and may_be_version):
@@ -181,30 +192,30 @@ def _with_requirement(plugin: Plugin, error: PluginError) -> str:
     return f"{error} (it requires {plugin.requires}; {DISTRIBUTION} {__version__} is installed)"
 
 
-def _plugins_of(distribution: importlib.metadata.Distribution) -> list[Plugin]:
+def _plugins_of(distribution: importlib.metadata.Distribution, group: str) -> list[Plugin]:
     try:
-        points = _entry_points(distribution)
+        points = _entry_points(distribution, group)
         if not points:
             return []
         name = without_variants(str(distribution.metadata["Name"]))
         version, requires = str(distribution.metadata["Version"] or ""), _requirement(distribution)
-        return [Plugin(point, name, target, version, requires) for point, target in points]
+        return [Plugin(point, name, target, group, version, requires) for point, target in points]
     except Exception as error:  # noqa: BLE001 - broken metadata affects its own distribution only
         _logger.debug("the metadata of a distribution cannot be read: %s", type(error).__name__)
         return []
 
 
-def _entry_points(distribution: importlib.metadata.Distribution) -> list[tuple[str, str]]:
+def _entry_points(distribution: importlib.metadata.Distribution, group: str) -> list[tuple[str, str]]:
     """Return the names and targets of a distribution's plugins, malformed targets included."""
     try:
-        return [(point.name, point.value) for point in distribution.entry_points.select(group=GROUP)]
+        return [(point.name, point.value) for point in distribution.entry_points.select(group=group)]
     except ValueError:  # since Python 3.15 one malformed target hides all of the distribution
         from configparser import ConfigParser  # noqa: PLC0415 - otherwise it is not needed
 
         parser = ConfigParser(delimiters=("=",), strict=False, interpolation=None)
         parser.optionxform = str  # type: ignore[assignment,method-assign]
         parser.read_string(distribution.read_text("entry_points.txt") or "")
-        return parser.items(GROUP) if parser.has_section(GROUP) else []
+        return parser.items(group) if parser.has_section(group) else []
 
 
 def _requirement(distribution: importlib.metadata.Distribution) -> str:

@@ -2,45 +2,37 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import time
-from collections.abc import Mapping
+from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import Any
+from typing import Generic, TypeVar
 
-from eventbus.contracts import Subscriber
-from eventbus.delivery.handlers import check_options, check_subscriber
 from eventbus.errors import PluginError, SettingsError
-from eventbus.event_classes import event_classes
 from eventbus.events.printable import printable
-from eventbus.plugins.options import Options, arguments_of, missing_options
 
-__all__ = ["GROUP", "Loading"]
+__all__ = ["LOAD_SECONDS", "Loading"]
 
-GROUP = "eventbus.subscribers"
-"""The entry-point group in which subscribers are registered."""
+LOAD_SECONDS = 5.0
+"""A plugin that has not loaded after this many seconds is reported as failed."""
 
 _MAX_PROBLEM = 1_000
 
+_T = TypeVar("_T")
 
-class Loading:
+
+class Loading(Generic[_T]):
     """A plugin that is being imported and made, in a daemon thread, from the beginning on.
 
     Args:
         name: The name of the plugin.
-        target: Its place, as ``module:attribute``.
-        table: The options in its table of the settings.
-        given: The arguments that its table cannot replace.
+        make: Imports it, and returns what it makes.
     """
 
-    def __init__(self, name: str, target: str, table: Options, given: Mapping[str, Any]) -> None:
-        self._name = name
-        self._target = target
-        self._table = table
-        self._given = given
+    def __init__(self, name: str, make: Callable[[], _T]) -> None:
+        self._make = make
         self._began = time.monotonic()
-        self._outcome: SimpleQueue[Subscriber[Any] | BaseException] = SimpleQueue()
+        self._outcome: SimpleQueue[tuple[_T, None] | tuple[None, BaseException]] = SimpleQueue()
         self._thread = Thread(target=self._run, name=f"eventbus-load-{name}", daemon=True)
         self._thread.start()
 
@@ -48,8 +40,8 @@ class Loading:
         """Wait until the plugin has loaded or failed, and no longer than some seconds."""
         self._thread.join(seconds)
 
-    def result(self, timeout: float) -> Subscriber[Any]:
-        """Return the subscriber; to be called once.
+    def result(self, timeout: float) -> _T:
+        """Return what the plugin makes; to be called once.
 
         Args:
             timeout: The most seconds that loading may take, from its beginning.
@@ -58,48 +50,26 @@ class Loading:
             PluginError: It cannot be loaded; the message is the reason, and its exception the cause.
         """
         try:
-            made = self._outcome.get(timeout=max(self._began + timeout - time.monotonic(), 0.0))
+            outcome = self._outcome.get(timeout=max(self._began + timeout - time.monotonic(), 0.0))
         except Empty:
             raise PluginError(f"it did not load within {timeout:g} s") from None
-        if isinstance(made, PluginError):
-            raise made
-        if isinstance(made, SettingsError):
-            raise PluginError(printable(made.problem, _MAX_PROBLEM), made.hint) from made
-        if isinstance(made, BaseException):
-            raise PluginError(_reason(made)) from made
-        return made
+        if outcome[1] is None:
+            return outcome[0]
+        if isinstance(outcome[1], PluginError):
+            raise outcome[1]
+        raise _as_plugin_error(outcome[1]) from outcome[1]
 
     def _run(self) -> None:
         try:
-            self._outcome.put(self._make())
+            self._outcome.put((self._make(), None))
         except BaseException as error:  # noqa: BLE001 - SystemExit is reported, too
-            self._outcome.put(error)
-
-    def _make(self) -> Subscriber[Any]:
-        target = importlib.metadata.EntryPoint(self._name, self._target, GROUP).load()
-        if not callable(target):
-            raise PluginError(f"{self._target} is {_kind(target)}, neither a Subscriber class nor a function")
-        made: object = target(**self._arguments(target))
-        if not isinstance(made, Subscriber):
-            raise PluginError(f"{self._target} makes {_kind(made)}, not a Subscriber")
-        event_classes(made.events)
-        check_options(made.capacity, made.overflow, made.key)
-        check_subscriber(made)
-        return made
-
-    def _arguments(self, target: Any) -> dict[str, Any]:
-        arguments = arguments_of(target, self._table, self._given)
-        missing = missing_options(target, arguments)
-        if missing:
-            raise PluginError(
-                f"it needs the option {', '.join(missing)}",
-                f"Set it in [tool.eventbus.plugins.{self._name}]",
-            )
-        return arguments
+            self._outcome.put((None, error))
 
 
-def _kind(value: object) -> str:
-    return f"an instance of {type(value).__name__}"
+def _as_plugin_error(error: BaseException) -> PluginError:
+    if isinstance(error, SettingsError):
+        return PluginError(printable(error.problem, _MAX_PROBLEM), error.hint)
+    return PluginError(_reason(error))
 
 
 def _reason(error: BaseException) -> str:

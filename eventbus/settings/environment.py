@@ -8,6 +8,7 @@ from typing import Any
 from eventbus.events.printable import printable
 from eventbus.ground.similar_names import nearest_name
 from eventbus.ground.warned_once import warn_once
+from eventbus.running_node import NODE_VARIABLE
 from eventbus.session import SESSION_VARIABLE
 from eventbus.settings.tables import KEYS, LOGGER, MAX_PROBLEM, Table
 
@@ -28,7 +29,7 @@ _TABLES = ("plugins", "nats")
 _BY_NAME = {key: variable for key, variable in _VARIABLES.items() if key not in _TABLES} | {
     "dir": "EVENTBUS_DIR"
 }
-_KNOWN = frozenset({*_BY_NAME.values(), SESSION_VARIABLE})
+_KNOWN = frozenset({*_BY_NAME.values(), NODE_VARIABLE, SESSION_VARIABLE})
 _LISTS = ("disabled", "enabled", "follow_up_actions")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from eventbus.running_node import NodeScope, RunningNode
 from eventbus.trackers.outcomes import is_failure
 from eventbus.trackers.workflows import WorkflowEventTracker
 
@@ -17,7 +18,8 @@ class PhaseTask:
     """Runs one phase as Oneiric's own task does, and reports it to a tracker.
 
     Result, exception and cancellation are exactly those of the runner, whatever the tracker or its
-    bus does. Each `run` is one attempt at the node `name`; overlapping runs each end their own.
+    bus does. Each `run` is one attempt at the node `name`; overlapping runs each end their own. While
+    one runs, `EVENTBUS_NODE` names it to the processes that it starts (`eventbus.running_node`).
 
     Args:
         name: The node's id.
@@ -55,9 +57,10 @@ class PhaseTask:
         """
         attempt = self._report_start()
         try:
-            result = self._runner()
-            if inspect.isawaitable(result):
-                result = await result
+            with NodeScope(self._node(attempt)):
+                result = self._runner()
+                if inspect.isawaitable(result):
+                    result = await result
             if result is False:
                 raise RuntimeError(f"workflow-task-failed: {self.name}")  # noqa: TRY301
         except BaseException as error:
@@ -73,6 +76,14 @@ class PhaseTask:
         try:
             return self._tracker.node_started(self.name)
         except Exception:  # noqa: BLE001 - a broken tracker must not fail the phase
+            return None
+
+    def _node(self, attempt: int | None) -> RunningNode | None:
+        if self._tracker is None or attempt is None:
+            return None
+        try:
+            return self._tracker.running_node(self.name, attempt)
+        except Exception:  # noqa: BLE001 - as above
             return None
 
     def _report_end(self, attempt: int | None, error: BaseException | None) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 from eventbus.contracts import EventSink
 from eventbus.events import NodeStatus, WorkflowEvent, WorkflowStatus
 from eventbus.events.records import workflow_event_record
+from eventbus.running_node import RunningNode
 from eventbus.session import new_id
 from eventbus.trackers.guards import (
     GuardedSink,
@@ -225,6 +226,18 @@ class WorkflowEventTracker:
     ) -> None:
         """End a node as skipped, started or not: there was nothing left to do."""
         self.node_completed(node_id, True, metadata, run_id=run_id, attempt=attempt, status="skipped")
+
+    def running_node(self, node_id: str, attempt: int | None = None) -> RunningNode | None:
+        """Return an attempt that is open, to tell a child process of it; None if its run has ended.
+
+        Args:
+            node_id: The node's name.
+            attempt: The attempt's number; by default that of the attempt begun in the calling context.
+        """
+        run, number = self._runs.current_attempt(as_text(node_id), None, attempt_number(attempt))
+        if run is None:
+            return None
+        return RunningNode(run.workflow_id, run.run_id, run.session_id, as_text(node_id), number)
 
     def workflow_completed(
         self,

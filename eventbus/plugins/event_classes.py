@@ -1,0 +1,87 @@
+"""The event classes of a plugin: which ones its target names, and which of them must be refused.
+
+In one process two libraries may use one wire name, and the fields decide. In a log that everyone reads a
+plugin must not decide what others' events are: the class that had the name first keeps it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from itertools import chain
+
+import msgspec
+
+from eventbus.errors import PluginError
+from eventbus.events.event import Event, classes_by_wire_name, refuse_class
+from eventbus.events.printable import printable
+
+__all__ = ["EVENTS", "Owners", "named_classes"]
+
+EVENTS = "eventbus.events"
+"""The entry-point group in which event classes are registered."""
+
+_RESERVED = {"segment_started": "the first line of a segment"}
+_OURS = "eventbus."
+
+
+def named_classes(target: str) -> list[type[Event]]:
+    """Import the target of an entry point, and return its event classes.
+
+    Args:
+        target: A module, whose event classes are those that it has as names, or ``module:Class``.
+
+    Raises:
+        PluginError: There is no event class. The code of the module may raise anything.
+    """
+    name, _, attribute = target.partition(":")
+    module = importlib.import_module(name.strip())
+    found = [getattr(module, attribute.strip())] if attribute else list(vars(module).values())
+    classes = [each for each in dict.fromkeys(filter(_is_type, found)) if _is_own(each)]
+    if not classes:
+        what = "is not an event class of its own" if attribute else "has no event class of its own"
+        raise PluginError(f"{target} {what}: class DeployFinished(Event)")
+    return classes
+
+
+class Owners:
+    """The class that each wire name means in a log; those of `eventbus` own theirs from the beginning."""
+
+    def __init__(self) -> None:
+        known = chain.from_iterable(classes_by_wire_name().values())
+        self._owners = {_wire_name(cls): _place(cls) for cls in known if cls.__module__.startswith(_OURS)}
+        self._owners |= _RESERVED
+
+    def refusals(self, classes: list[type[Event]]) -> Iterator[str]:
+        """Let classes own their wire names; refuse each one that cannot, and yield the reason."""
+        for cls in classes:
+            reason = self._reason(cls)
+            if reason:
+                refuse_class(cls)
+                yield printable(f"{_place(cls)} is refused: {reason}")
+
+    def _reason(self, cls: type[Event]) -> str:
+        try:
+            msgspec.json.Decoder(cls)
+        except Exception as error:  # noqa: BLE001 - evaluating annotations may raise anything
+            return f"it cannot be decoded: {error}"
+        owner = self._owners.setdefault(_wire_name(cls), _place(cls))
+        if owner == _place(cls):
+            return ""
+        return f'in a log {_wire_name(cls)!r} is {owner}; give it a name of its own: tag="..."'
+
+
+def _is_type(value: object) -> bool:
+    return isinstance(value, type)
+
+
+def _is_own(cls: type) -> bool:
+    return issubclass(cls, Event) and not f"{cls.__module__}.".startswith(_OURS)
+
+
+def _wire_name(cls: type[Event]) -> str:
+    return str(cls.__struct_config__.tag)
+
+
+def _place(cls: type[Event]) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
