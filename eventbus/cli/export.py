@@ -10,6 +10,7 @@ from typing import Annotated, Literal, TypeAlias, get_args
 
 from eventbus.cli.arguments import Option
 from eventbus.cli.exit_codes import OK, USAGE, CommandError
+from eventbus.cli.extras import from_extra
 from eventbus.cli.options import LogDirectory, OneSession, choice
 from eventbus.cli.output_file import write_output
 from eventbus.cli.session_access import find_session, open_history
@@ -83,14 +84,8 @@ def _sessions(history: SessionHistory, name: str | None) -> Iterator[CorrelatedS
 def _otlp_parts(
     history: SessionHistory, sessions: Iterator[CorrelatedSession], *, is_one: bool
 ) -> Iterator[bytes]:
-    try:
-        from eventbus.integrations.otlp import json_lines, trace_parent_here  # noqa: PLC0415 - an extra
-    except ModuleNotFoundError as error:
-        raise CommandError(
-            f"this format needs {error.name}, which is not installed",
-            "install it with: pip install 'anyio-eventbus[otel]'",
-            USAGE,
-        ) from error
+    with from_extra("otel", "opentelemetry", "google", "requests", wanted_by="this format"):
+        from eventbus.integrations.otlp import json_lines, trace_parent_here  # noqa: PLC0415
     # One session may be that of the job around this command. A whole log is not one job.
     root = trace_parent_here() if is_one else None
     return json_lines(
