@@ -16,6 +16,7 @@ from benchmarks import (
     oneiric_dag,
     persister,
     publish,
+    spans,
     storing_delay,
     subscribing,
 )
@@ -40,6 +41,7 @@ CONTESTS = [
     *correlation.CONTESTS,
     *commands.CONTESTS,
     *oneiric_dag.CONTESTS,
+    *spans.CONTESTS,
 ]
 
 

@@ -293,6 +293,23 @@ TARGETS = [
         "no bus",
         tolerance=_ONLY_SHOWN,
     ),
+    Target("a span, processor time", "send spans, processor time", "OtelSpans", 150_000, tolerance=1.5),
+    Target(
+        "publish beside OtelSpans / beside a handler that does nothing",
+        "publish while spans are sent, 1,000 a second",
+        "OtelSpans",
+        1.2,
+        "a handler that does nothing",
+        tolerance=3.0,
+    ),
+    Target(
+        "publish while a collector hangs / beside a handler that does nothing",
+        "publish while spans are sent, 1,000 a second",
+        "OtelSpans, and the collector hangs",
+        1.2,
+        "a handler that does nothing",
+        tolerance=3.0,
+    ),
 ]
 
 

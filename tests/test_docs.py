@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -32,6 +33,7 @@ def test_example_runs(block: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", str(program)],
         cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False,
+        env={**os.environ, "OTEL_SDK_DISABLED": "true"},  # there is no collector; test_otel_spans.py has one
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -26,7 +26,7 @@ from eventbus.plugins.finding import FailedPlugin, Plugin, find_plugins, load_pl
 from tests.distributions import Distributions, on_the_path
 from tests.vocabulary import TooSlowError, attempts
 
-BUILT_IN = ["console_progress", "event_logger", "json_persister", "live_correlator"]
+BUILT_IN = ["console_progress", "event_logger", "json_persister", "live_correlator", "otel_spans"]
 
 SOURCE = """
 from eventbus import Event, NodeEvent, Overflow, Subscriber

@@ -25,7 +25,7 @@ def test_defaults(tmp_path: Path) -> None:
     """By default the log is in the project's .session-buddy, and the event logger is disabled."""
     settings = load_settings(project(tmp_path, ""), {})
     assert settings == Settings(directory=tmp_path / ".session-buddy")
-    assert settings.left_out == {"event_logger"}
+    assert settings.left_out == {"event_logger", "otel_spans"}
 
 
 def test_the_nearest_file_counts_and_directories_are_its_own(tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_the_nearest_file_counts_and_directories_are_its_own(tmp_path: Path) -> 
     (inner / "src" / "deep").mkdir(parents=True)
     settings = load_settings(inner / "src" / "deep", {})
     assert (settings.directory, settings.progress) == (inner / "logs", "auto")
-    assert settings.left_out == {"event_logger", "live_correlator"}
+    assert settings.left_out == {"event_logger", "live_correlator", "otel_spans"}
 
 
 def test_the_environment_wins(tmp_path: Path) -> None:
@@ -152,14 +152,18 @@ def test_an_unreadable_file_can_be_passed_over_but_a_wrong_setting_cannot(tmp_pa
 @pytest.mark.parametrize(
     ("text", "environment", "left_out"),
     [
-        ('disabled = ["x"]', {}, {"event_logger", "x"}),
-        ("disabled = []", {}, {"event_logger"}),
-        ('enabled = ["event_logger"]', {}, set[str]()),
-        ('enabled = ["event_logger"]\ndisabled = ["x"]', {}, {"x"}),
-        ('disabled = ["x"]', {"EVENTBUS_ENABLED": "x"}, {"event_logger"}),
-        ('enabled = ["event_logger"]', {"EVENTBUS_DISABLED": "event_logger"}, {"event_logger"}),
-        ("", {"EVENTBUS_DISABLED": " x, y ,"}, {"event_logger", "x", "y"}),
-        ('disabled = ["x"]', {"EVENTBUS_DISABLED": "", "EVENTBUS_ENABLED": ""}, {"event_logger", "x"}),
+        ('disabled = ["x"]', {}, {"event_logger", "x", "otel_spans"}),
+        ("disabled = []", {}, {"event_logger", "otel_spans"}),
+        ('enabled = ["event_logger"]', {}, {"otel_spans"}),
+        ('enabled = ["event_logger"]\ndisabled = ["x"]', {}, {"x", "otel_spans"}),
+        ('disabled = ["x"]', {"EVENTBUS_ENABLED": "x"}, {"event_logger", "otel_spans"}),
+        ('enabled = ["event_logger"]', {"EVENTBUS_DISABLED": "event_logger"}, {"event_logger", "otel_spans"}),
+        ("", {"EVENTBUS_DISABLED": " x, y ,"}, {"event_logger", "x", "y", "otel_spans"}),
+        (
+            'disabled = ["x"]',
+            {"EVENTBUS_DISABLED": "", "EVENTBUS_ENABLED": ""},
+            {"event_logger", "x", "otel_spans"},
+        ),
     ],
 )
 def test_the_lists_change_the_defaults(

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, TypeAlias, get_args
 
 from eventbus.cli.arguments import Option
 from eventbus.cli.exit_codes import OK, USAGE, CommandError
+from eventbus.cli.extras import from_extra
 from eventbus.cli.options import LogDirectory, OneSession, choice
 from eventbus.cli.output_file import write_output
 from eventbus.cli.session_access import find_session, open_history
@@ -17,6 +18,7 @@ from eventbus.correlation import CorrelatedSession
 from eventbus.history import legacy_formats as formats
 from eventbus.history.session_history import SessionHistory
 from eventbus.views import SessionView
+from eventbus.views.span_fold import session_spans
 from eventbus.views.trace import trace_parts
 
 __all__ = ["export"]
@@ -24,7 +26,7 @@ __all__ = ["export"]
 _GZIP = 16 + zlib.MAX_WBITS
 
 ExportFormat: TypeAlias = Literal[
-    "correlation", "skill-metrics", "workflow-events", "session-buddy", "perfetto"
+    "correlation", "skill-metrics", "workflow-events", "session-buddy", "perfetto", "otlp"
 ]
 
 
@@ -46,7 +48,8 @@ def export(
 ) -> int:
     """Export sessions in the formats of other programs.
 
-    The file of --format perfetto is opened at https://ui.perfetto.dev, or with chrome://tracing.
+    The file of --format perfetto is opened at https://ui.perfetto.dev, or with chrome://tracing. That of
+    --format otlp has the spans of OpenTelemetry, a line of JSON for each 512.
     """
     if form == "session-buddy" and output is not None and output.name == formats.SKILL_METRICS_NAME:
         raise CommandError(
@@ -55,7 +58,12 @@ def export(
             USAGE,
         )
     with open_history(directory) as history:
-        parts = _parts(form, history, _sessions(history, session))
+        sessions = _sessions(history, session)
+        parts: Iterable[bytes] = (
+            _otlp_parts(history, sessions, is_one=session is not None)
+            if form == "otlp"
+            else _parts(form, history, sessions)
+        )
         if output is not None and output.suffix == ".gz":
             parts = _compressed(parts)
         if output is None:
@@ -73,8 +81,22 @@ def _sessions(history: SessionHistory, name: str | None) -> Iterator[CorrelatedS
     return iter([session] if session else [])
 
 
+def _otlp_parts(
+    history: SessionHistory, sessions: Iterator[CorrelatedSession], *, is_one: bool
+) -> Iterator[bytes]:
+    with from_extra("otel", "opentelemetry", "google", "requests", wanted_by="this format"):
+        from eventbus.integrations.otlp import json_lines, trace_parent_here  # noqa: PLC0415
+    # One session may be that of the job around this command. A whole log is not one job.
+    root = trace_parent_here() if is_one else None
+    return json_lines(
+        span for each in sessions for span in session_spans(history.events(each.session_id), each, root)
+    )
+
+
 def _parts(
-    form: ExportFormat, history: SessionHistory, sessions: Iterator[CorrelatedSession]
+    form: Literal["correlation", "skill-metrics", "workflow-events", "session-buddy", "perfetto"],
+    history: SessionHistory,
+    sessions: Iterator[CorrelatedSession],
 ) -> Iterable[bytes]:
     match form:
         case "correlation":

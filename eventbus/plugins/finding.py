@@ -47,6 +47,7 @@ _BUILT_IN = {
     "event_logger": "eventbus_subscribers.event_logger:EventLogger",
     "json_persister": "eventbus_subscribers.json_persister:JsonPersister",
     "live_correlator": "eventbus_subscribers.live_correlator:LiveCorrelator",
+    "otel_spans": "eventbus_subscribers.otel_spans:OtelSpans",
 }
 """The entry points of pyproject.toml, for a program without the metadata of its distributions."""
 

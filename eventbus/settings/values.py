@@ -56,8 +56,8 @@ per event), `tty` (as `plain`; there is no live region yet), or whichever fits t
 SyncPolicy: TypeAlias = Literal["never", "interval", "always"]
 """When written events are made to reach the disk."""
 
-_OFF_BY_DEFAULT = frozenset({"event_logger"})
-"""Progress shows the same events as the event logger."""
+_OFF_BY_DEFAULT = frozenset({"event_logger", "otel_spans"})
+"""Progress shows the same events as the event logger. Spans leave the machine, which only a user may want."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,8 +67,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         directory: The directory of the event log.
         progress: How progress is shown.
         disabled: The names of plugins not to load, beside those that are off by default.
-        enabled: The names of plugins to load although they are off by default. That is the event logger:
-            progress shows the same events.
+        enabled: The names of plugins to load although they are off by default. Those are the event logger,
+            since progress shows the same events, and the spans, which need an extra and a collector.
         sync: When written events are made to reach the disk.
         segment_bytes: The size in bytes beyond which another segment of the log is begun.
         keep_days: For how many days after its last event a segment is kept; 0: no limit.

@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from eventbus_subscribers.event_logger import EventLogger
     from eventbus_subscribers.json_persister import JsonPersister
     from eventbus_subscribers.live_correlator import LiveCorrelator
+    from eventbus_subscribers.otel_spans import OtelSpans
 else:
     import importlib
 
@@ -15,6 +16,7 @@ else:
         "EventLogger": "event_logger",
         "JsonPersister": "json_persister",
         "LiveCorrelator": "live_correlator",
+        "OtelSpans": "otel_spans",
     }
 
     def __getattr__(name: str) -> object:
@@ -26,4 +28,4 @@ else:
         return value
 
 
-__all__ = ["ConsoleProgress", "EventLogger", "JsonPersister", "LiveCorrelator"]
+__all__ = ["ConsoleProgress", "EventLogger", "JsonPersister", "LiveCorrelator", "OtelSpans"]

@@ -8,7 +8,7 @@ from typing import Any
 from eventbus.events import Event, SkillCompleted, SkillStarted
 from tests.history.log_examples import START
 
-FORMATS = ("correlation", "skill-metrics", "workflow-events", "session-buddy", "perfetto")
+FORMATS = ("correlation", "skill-metrics", "workflow-events", "session-buddy", "perfetto", "otlp")
 OF_SESSIONS = [
     ["sessions"],
     ["sessions", "--json"],

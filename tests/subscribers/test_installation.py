@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-BUILT_IN = {"console_progress", "event_logger", "json_persister", "live_correlator"}
+BUILT_IN = {"console_progress", "event_logger", "json_persister", "live_correlator", "otel_spans"}
 
 
 def check_run(*command: object, cwd: Path = ROOT, **environment: str) -> str:
