@@ -46,12 +46,13 @@ from eventbus.events import (
     encode_lines,
     event_types,
 )
-from eventbus.events.outcomes import OUTCOME_VERBS, Outcome, outcome_of
+from eventbus.events.outcomes import Outcome, outcome_of
 from eventbus.events.printable import printable
 from eventbus.events.provenance import exclude_read_from
 from eventbus.events.records import SkillInvocation
 from eventbus.events.redaction import scrubbed_line, scrubbed_lines
 from eventbus.events.scrubbing import scrub
+from eventbus.events.words import OUTCOME_MARKS, OUTCOME_STYLES, OUTCOME_VERBS, Word
 from eventbus.ground.fork_safety import ForkSafeLock
 from eventbus.plugins.options import FROM_USER
 from eventbus.session import current_session_id, session_scope
@@ -82,6 +83,8 @@ __all__ = [
     "DEFAULT_KEEP_DAYS",
     "DEFAULT_SEGMENT_BYTES",
     "FROM_USER",
+    "OUTCOME_MARKS",
+    "OUTCOME_STYLES",
     "OUTCOME_VERBS",
     "BusStateError",
     "BusStatistics",
@@ -132,6 +135,7 @@ __all__ = [
     "SyncPolicy",
     "TrackedSkill",
     "UnknownEvent",
+    "Word",
     "WorkflowCompleted",
     "WorkflowEvent",
     "WorkflowEventTracker",

@@ -6,22 +6,12 @@ from contextlib import suppress
 from datetime import datetime
 
 from eventbus.events.printable import printable
+from eventbus.events.words import OUTCOME_STYLES
 
 __all__ = ["OUTCOME_STYLES", "duration", "elapsed", "local_time", "loss", "of_attempt", "quantity", "when"]
 
 _MINUTE, _HOUR = 60, 3_600
 _WEEK = 7  # days
-
-OUTCOME_STYLES = {
-    "succeeded": "green",
-    "failed": "red",
-    "cancelled": "yellow",
-    "open": "yellow",
-    "unfinished": "red",
-    "skipped": "dim",
-    "not run": "dim",
-}
-"""How a terminal paints each outcome, in rich's words."""
 
 
 def duration(seconds: float) -> str:
