@@ -52,7 +52,7 @@ from eventbus.events.provenance import exclude_read_from
 from eventbus.events.records import SkillInvocation
 from eventbus.events.redaction import scrubbed_line, scrubbed_lines
 from eventbus.events.scrubbing import scrub
-from eventbus.events.words import OUTCOME_MARKS, OUTCOME_STYLES, OUTCOME_VERBS, Word
+from eventbus.events.words import OUTCOME_MARKS, OUTCOME_STYLES, OUTCOME_VERBS, Word, duration_text
 from eventbus.ground.fork_safety import ForkSafeLock
 from eventbus.plugins.options import FROM_USER
 from eventbus.session import current_session_id, session_scope
@@ -65,6 +65,7 @@ from eventbus.settings import (
     SyncPolicy,
     log_directory,
 )
+from eventbus.settings.progress_mode import choose_mode
 from eventbus.trackers import (
     PhaseTask,
     SkillMetrics,
@@ -141,11 +142,13 @@ __all__ = [
     "WorkflowEventTracker",
     "WorkflowStarted",
     "WouldDeadlockError",
+    "choose_mode",
     "correlation_report",
     "current_bus",
     "current_session_id",
     "decode",
     "detect_patterns",
+    "duration_text",
     "encode",
     "encode_lines",
     "event_types",

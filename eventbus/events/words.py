@@ -1,4 +1,4 @@
-"""The words, marks and styles in which every screen reports a change: the one table of them.
+"""The words, marks, styles and durations in which every screen reports a change: the one table of them.
 
 The live progress, ``eventbus show``, ``eventbus watch`` and ``eventbus cat --format text`` take theirs from
 here, so that a word that was read on one screen is found with grep in the output of another.
@@ -9,7 +9,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final
 
-__all__ = ["OUTCOME_MARKS", "OUTCOME_STYLES", "OUTCOME_VERBS", "Word"]
+__all__ = ["OUTCOME_MARKS", "OUTCOME_STYLES", "OUTCOME_VERBS", "Word", "duration_text"]
+
+_MINUTE, _HOUR = 60, 3_600
 
 
 class Word(StrEnum):
@@ -56,3 +58,12 @@ OUTCOME_STYLES: Final[dict[str, str]] = {
     "not run": "dim",
 }
 """How a terminal paints each outcome, in rich's words."""
+
+
+def duration_text(seconds: float) -> str:
+    """Return a duration such as ``0.2s``, ``1m05s`` or ``2h03m``."""
+    if seconds < _MINUTE:
+        return f"{seconds:.1f}s"
+    if seconds < _HOUR:
+        return f"{int(seconds // _MINUTE)}m{int(seconds % _MINUTE):02}s"
+    return f"{int(seconds // _HOUR)}h{int(seconds % _HOUR // _MINUTE):02}m"
