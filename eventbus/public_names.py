@@ -47,12 +47,13 @@ from eventbus.events import (
     encode_lines,
     event_types,
 )
-from eventbus.events.outcomes import OUTCOME_VERBS, Outcome, outcome_of
+from eventbus.events.outcomes import Outcome, outcome_of
 from eventbus.events.printable import printable
 from eventbus.events.provenance import exclude_read_from, is_new_here, is_remote, mark_as_remote
 from eventbus.events.records import SkillInvocation
 from eventbus.events.redaction import scrubbed_line, scrubbed_lines
 from eventbus.events.scrubbing import scrub
+from eventbus.events.words import OUTCOME_MARKS, OUTCOME_STYLES, OUTCOME_VERBS, Word, duration_text
 from eventbus.ground.fork_safety import ForkSafeLock
 from eventbus.plugins.options import FROM_USER
 from eventbus.session import current_session_id, session_scope
@@ -65,6 +66,7 @@ from eventbus.settings import (
     SyncPolicy,
     log_directory,
 )
+from eventbus.settings.progress_mode import choose_mode
 from eventbus.trackers import (
     PhaseTask,
     SkillMetrics,
@@ -83,6 +85,8 @@ __all__ = [
     "DEFAULT_KEEP_DAYS",
     "DEFAULT_SEGMENT_BYTES",
     "FROM_USER",
+    "OUTCOME_MARKS",
+    "OUTCOME_STYLES",
     "OUTCOME_VERBS",
     "BusStateError",
     "BusStatistics",
@@ -134,16 +138,19 @@ __all__ = [
     "SyncPolicy",
     "TrackedSkill",
     "UnknownEvent",
+    "Word",
     "WorkflowCompleted",
     "WorkflowEvent",
     "WorkflowEventTracker",
     "WorkflowStarted",
     "WouldDeadlockError",
+    "choose_mode",
     "correlation_report",
     "current_bus",
     "current_session_id",
     "decode",
     "detect_patterns",
+    "duration_text",
     "encode",
     "encode_lines",
     "event_types",

@@ -1,4 +1,8 @@
-"""``eventbus cat``: print the stored events, one per line, in one of several formats."""
+"""``eventbus cat``: print the stored events, one per line, in one of several formats.
+
+Following begins at the end of the log, as ``tail -f`` does: what is piped into a filter is what happens
+from now on, and not a month of it.
+"""
 
 from __future__ import annotations
 
@@ -13,25 +17,30 @@ import anyio
 from eventbus.cli.arguments import Option
 from eventbus.cli.exit_codes import DAMAGED, OK
 from eventbus.cli.free_descriptors import check_free_descriptors
+from eventbus.cli.humanize import local_time, of_attempt
 from eventbus.cli.log_access import DamageNotes, note, open_log
 from eventbus.cli.options import LogDirectory, choice, parse_time
 from eventbus.cli.output_reader import while_output_is_read
 from eventbus.cli.plugin_events import load_plugin_events
-from eventbus.events import Event, UnknownEvent, event_types
-from eventbus.ground.session_names import name_of_argument
+from eventbus.cli.timeline import describe
+from eventbus.events import Event, NodeProgress, UnknownEvent, event_types
+from eventbus.events.printable import printable
+from eventbus.events.words import Word
+from eventbus.ground.session_names import name_of_argument, spell
 from eventbus.history import EventLog, Record
 from eventbus.history.export_formats import cloud_event, csv_header, csv_line
 
 __all__ = ["cat"]
 
-Format: TypeAlias = Literal["jsonl", "csv", "cloudevents"]
+Format: TypeAlias = Literal["jsonl", "text", "csv", "cloudevents"]
 
 
 def cat(
     *,
     directory: LogDirectory = None,
     follow: Annotated[
-        bool, Option("--follow", "-f", help="Then print new events as they come, until interrupted.")
+        bool,
+        Option("--follow", "-f", help="Print new events as they come, and the stored ones since --since."),
     ] = False,
     session: Annotated[
         str | None,
@@ -56,10 +65,16 @@ def cat(
     ] = None,
     form: Annotated[
         Format,
-        choice(get_args(Format), "--format", help="jsonl, the default, prints the lines as they are stored."),
+        choice(
+            get_args(Format),
+            "--format",
+            help="jsonl, the default, prints the lines as they are stored; text is for people.",
+        ),
     ] = "jsonl",
 ) -> int:
     """Print the stored events in order, one per line.
+
+    For example: eventbus cat -f --format text | grep FAIL
 
     Exit code 4: damaged parts of the log were skipped.
     """
@@ -105,7 +120,8 @@ async def _follow(
     if not log.directory.is_dir():
         note(f"there is no event log in {log.directory} yet; waiting for one")
     sys.stdout.flush()
-    async with log.follow("beginning", include_own=True, **filters) as records:
+    begin: Literal["now", "beginning"] = "now" if filters["since"] is None else "beginning"
+    async with log.follow(begin, include_own=True, **filters) as records:
         async for record in records:
             if wanted.includes(record):
                 write(record)
@@ -115,7 +131,7 @@ async def _follow(
 def _writer(form: Format) -> Callable[[Record], None]:
     """Print the header of a format, if it has one; return the function that prints a record."""
     line_of, out = _line_maker(form), sys.stdout.buffer
-    safe = _without_controls if sys.stdout.isatty() else bytes
+    safe = _without_controls if sys.stdout.isatty() and form != "text" else bytes
     if form == "csv":
         out.write(safe(csv_header()))
 
@@ -130,7 +146,28 @@ def _line_maker(form: Format) -> Callable[[Record], bytes]:
         return csv_line
     if form == "cloudevents":
         return lambda record: cloud_event(record) + b"\n"
+    if form == "text":
+        return _text_line
     return lambda record: record.line + b"\n"
+
+
+def _text_line(record: Record) -> bytes:
+    """Return the time, the session, and the event in the words of the live progress."""
+    event = record.event
+    word, rest = describe(event) or _describe_step(event)
+    session = "-" if event.session_id is None else printable(spell(event.session_id), scrubbed=False)
+    line = f"{local_time(event.timestamp.isoformat())}  {session}  {word:<6} {rest}\n"
+    return line.encode(sys.stdout.encoding, "backslashreplace")
+
+
+def _describe_step(event: Event) -> tuple[str, str]:
+    """Describe what the screens leave out, because it adds nothing to other events."""
+    if not isinstance(event, NodeProgress):
+        return Word.OTHER, printable(event.__struct_config__.tag)
+    total = "" if event.total is None else f"/{event.total:g}"
+    message = "" if event.message is None else f" {printable(event.message)}"
+    name = of_attempt(event.node_id, event.attempt)
+    return Word.GOING, f"{name} {event.completed:g}{total}{message}"
 
 
 def _without_controls(line: bytes) -> bytes:

@@ -6,31 +6,12 @@ from contextlib import suppress
 from datetime import datetime
 
 from eventbus.events.printable import printable
+from eventbus.events.words import OUTCOME_STYLES
+from eventbus.events.words import duration_text as duration
 
 __all__ = ["OUTCOME_STYLES", "duration", "elapsed", "local_time", "loss", "of_attempt", "quantity", "when"]
 
-_MINUTE, _HOUR = 60, 3_600
 _WEEK = 7  # days
-
-OUTCOME_STYLES = {
-    "succeeded": "green",
-    "failed": "red",
-    "cancelled": "yellow",
-    "open": "yellow",
-    "unfinished": "red",
-    "skipped": "dim",
-    "not run": "dim",
-}
-"""How a terminal paints each outcome, in rich's words."""
-
-
-def duration(seconds: float) -> str:
-    """Return a duration such as ``0.2s``, ``1m05s`` or ``2h03m``."""
-    if seconds < _MINUTE:
-        return f"{seconds:.1f}s"
-    if seconds < _HOUR:
-        return f"{int(seconds // _MINUTE)}m{int(seconds % _MINUTE):02}s"
-    return f"{int(seconds // _HOUR)}h{int(seconds % _HOUR // _MINUTE):02}m"
 
 
 def quantity(number: int, singular: str, plural: str = "") -> str:

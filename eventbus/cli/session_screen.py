@@ -22,9 +22,10 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
-from eventbus.cli.humanize import OUTCOME_STYLES, duration, elapsed, of_attempt, quantity, when
+from eventbus.cli.humanize import duration, elapsed, of_attempt, quantity, when
 from eventbus.correlation import CorrelatedSession
 from eventbus.events.printable import printable
+from eventbus.events.words import OUTCOME_MARKS, OUTCOME_STYLES
 from eventbus.ground.session_names import spell
 from eventbus.views import HookView, NodeView, RunView, SessionView, SkillView
 from eventbus.views.session_view import ViewOutcome
@@ -42,17 +43,6 @@ _UNLIMITED = 1_000_000
 _GAP = 2
 _MAX_NAMES = 5
 _CONSOLE = Console(width=_UNLIMITED)  # only to measure by
-
-_MARKS: dict[str, tuple[str, str]] = {
-    "succeeded": ("✓", "[ok]"),
-    "failed": ("✗", "[FAIL]"),
-    "cancelled": ("⊘", "[stop]"),
-    "skipped": ("↷", "[skip]"),
-    "open": ("▸", "[..]"),
-    "unfinished": ("✗", "[gone]"),
-    "not run": ("·", "[-]"),
-}
-"""The mark of each outcome; the second for terminals without UTF-8."""
 
 _ORDER = ("failed", "unfinished", "cancelled", "open", "succeeded", "skipped", "not run")
 """What failed is shown first."""
@@ -83,7 +73,7 @@ class Look(NamedTuple):
 
     def mark(self, outcome: ViewOutcome) -> str:
         """Return the mark of an outcome."""
-        return _MARKS[outcome][0] if self.has_unicode else f"{_MARKS[outcome][1]:<6}"
+        return OUTCOME_MARKS[outcome][0] if self.has_unicode else f"{OUTCOME_MARKS[outcome][1]:<6}"
 
 
 def session_lines(view: SessionView, session: CorrelatedSession, look: Look) -> Iterator[Text]:

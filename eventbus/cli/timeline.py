@@ -22,17 +22,19 @@ from eventbus.events import (
     SkillEvent,
     SkillFollowedUp,
     SkillStarted,
+    SubscriberFailed,
     UnknownEvent,
     WorkflowCompleted,
     WorkflowEvent,
     WorkflowStarted,
 )
-from eventbus.events.outcomes import OUTCOME_VERBS, outcome_of
+from eventbus.events.outcomes import outcome_of
 from eventbus.events.own_words import own_words
 from eventbus.events.printable import printable
+from eventbus.events.words import OUTCOME_VERBS, Word
 from eventbus.ground.session_names import spell
 
-__all__ = ["EventLines", "timeline"]
+__all__ = ["EventLines", "describe", "timeline"]
 
 _MAX_MESSAGE = 500
 _NO_PROBLEM = ("running", "passed", "skipped")
@@ -55,7 +57,7 @@ class EventLines:
 
     def line(self, event: Event) -> str | None:
         """Return the line of an event; None for one that adds nothing to the others."""
-        described = _describe(event)
+        described = describe(event)
         if described is None:
             return None
         self._zero = self._zero or event.timestamp
@@ -100,13 +102,13 @@ def _left_behind(session: CorrelatedSession, events: Sequence[Event]) -> Iterato
         yield f"{'-':>9} {'not run':<6} {name}"
 
 
-def _describe(event: Event) -> tuple[str, str] | None:
+def describe(event: Event) -> tuple[str, str] | None:
     """Return the verb and the rest of an event's line; None for an event that adds nothing to the others."""
     match event:
         case SessionCorrelated():
             return None
         case EventsLost():
-            return "lost", f"{event.count} events"
+            return Word.LOST, f"{event.count} events"
         case SkillEvent():
             return _describe_skill(event)
         case WorkflowEvent():
@@ -118,28 +120,31 @@ def _describe(event: Event) -> tuple[str, str] | None:
 def _describe_other(event: Event) -> tuple[str, str]:
     match event:
         case SessionLinked():
-            return "join", f"session {printable(event.other)}"
+            return Word.LINKED, f"session {printable(event.other)}"
         case PatternDetected():
-            return "note", printable(event.message)
+            return Word.NOTE, printable(event.message)
+        case SubscriberFailed():
+            end = f"{printable(event.error_type)}{' (quarantined)' if event.quarantined else ''}"
+            return Word.WARNING, f"subscriber {printable(event.subscriber)} {end}"
         case _:
             kind = event.unknown_type if isinstance(event, UnknownEvent) else event.__struct_config__.tag
-            return "event", own_words(event) or printable(kind)
+            return Word.OTHER, own_words(event) or printable(kind)
 
 
 def _describe_skill(event: SkillEvent) -> tuple[str, str]:
     name = f"skill {printable(event.skill_name)}"
     match event:
         case SkillStarted():
-            return "start", f"{name} ({printable(event.workflow_path)})" if event.workflow_path else name
+            return Word.STARTED, f"{name} ({printable(event.workflow_path)})" if event.workflow_path else name
         case SkillCompleted():
             ending = _ending(event.duration_seconds, event.error_type)
             if event.follow_up_actions:
                 ending += f", then {', '.join(map(printable, event.follow_up_actions))}"
             return OUTCOME_VERBS[outcome_of(event)], name + ending
         case SkillFollowedUp():
-            return "then", f"{printable(event.action)}, after {name}"
+            return Word.FOLLOWED, f"{printable(event.action)}, after {name}"
         case _:
-            return "event", own_words(event) or f"{printable(event.__struct_config__.tag)} {name}"
+            return Word.OTHER, own_words(event) or f"{printable(event.__struct_config__.tag)} {name}"
 
 
 def _describe_workflow(event: WorkflowEvent) -> tuple[str, str] | None:
@@ -147,13 +152,13 @@ def _describe_workflow(event: WorkflowEvent) -> tuple[str, str] | None:
         case NodeProgress():
             return _describe_hook(event)
         case WorkflowStarted():
-            return "start", f"workflow {printable(event.workflow_id)}"
+            return Word.STARTED, f"workflow {printable(event.workflow_id)}"
         case WorkflowCompleted():
             outcome = "ok" if event.success else event.status.upper()
             ending = _ending(event.duration_seconds, event.error_type)
-            return "end", f"workflow {printable(event.workflow_id)} {outcome}{ending}{_exit_code(event)}"
+            return Word.ENDED, f"workflow {printable(event.workflow_id)} {outcome}{ending}{_exit_code(event)}"
         case NodeStarted():
-            return "start", of_attempt(event.node_id, event.attempt)
+            return Word.STARTED, of_attempt(event.node_id, event.attempt)
         case NodeCompleted():
             message = f": {printable(event.error_message, _MAX_MESSAGE)}" if event.error_message else ""
             ending = _ending(event.duration_seconds, event.error_type)
@@ -161,7 +166,7 @@ def _describe_workflow(event: WorkflowEvent) -> tuple[str, str] | None:
             return OUTCOME_VERBS[outcome_of(event)], name + ending + message
         case _:
             kind = printable(event.__struct_config__.tag)
-            return "event", own_words(event) or f"{kind} {printable(event.workflow_id)}"
+            return Word.OTHER, own_words(event) or f"{kind} {printable(event.workflow_id)}"
 
 
 def _describe_hook(event: NodeProgress) -> tuple[str, str] | None:

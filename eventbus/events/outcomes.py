@@ -14,17 +14,9 @@ from typing import Any, Final, Literal, TypeAlias
 
 from eventbus.events.vocabulary import NodeCompleted, SkillCompleted, WorkflowCompleted
 
-__all__ = ["DETACHED", "OUTCOME_VERBS", "Outcome", "is_detached", "outcome_of", "skill_outcome"]
+__all__ = ["DETACHED", "Outcome", "is_detached", "outcome_of", "skill_outcome"]
 
 Outcome: TypeAlias = Literal["succeeded", "failed", "cancelled", "skipped", "open", "unfinished"]
-
-OUTCOME_VERBS: Final[dict[str, str]] = {
-    "succeeded": "done",
-    "failed": "FAIL",
-    "cancelled": "cancel",
-    "skipped": "skip",
-}
-"""The first word of the line for an end, in the live progress and in ``eventbus show``."""
 
 DETACHED: Final = "detached"
 """The key that is true in the metadata of a skill's start if another process will publish its end."""

@@ -1,80 +1,61 @@
-"""ConsoleProgress: show progress on a terminal or in the log of a CI run.
+"""ConsoleProgress: show progress on a terminal, in a pipe or in the log of a CI run.
 
-Lines are only appended, each in one write. Blocking work is done in a thread of its own, which also
-writes the heartbeat while no events arrive or the loop is blocked.
+On a terminal the running nodes are drawn again and again below what has ended; everywhere else lines are
+only appended, each in one write. Blocking work is done in a thread of its own, which also draws, or writes
+the heartbeat, while no events arrive or the loop is blocked.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
-import select
-import shutil
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, TextIO, get_args
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TextIO
 
-from eventbus import Event, EventTypes, OwnThread, ProgressMode, Subscriber, log_directory, scrubbed_line
+from eventbus import (
+    Event,
+    EventTypes,
+    OwnThread,
+    ProgressMode,
+    Subscriber,
+    choose_mode,
+    log_directory,
+    scrubbed_line,
+)
+from eventbus_subscribers.live_state import LiveState
 from eventbus_subscribers.plain_progress import PlainProgress
+from eventbus_subscribers.progress_stream import ProgressStream
 
 if TYPE_CHECKING:
     from eventbus import EventBus
+    from eventbus_subscribers.live_progress import LiveProgress
 
 __all__ = ["ConsoleProgress", "choose_mode"]
-
-MODE_VARIABLE = "EVENTBUS_PROGRESS"
-"""The environment variable that sets the mode, unless the program sets it."""
 
 MAX_LINE = 4_000
 """Longer lines are cut: beyond 4,096 bytes a write may block though the pipe was reported writable."""
 
-_MIN_COLUMNS = 20
-_STALL_SECONDS = 0.5
 _NOT_PRINTABLE_ASCII = re.compile(r"[^ -~]")
 
 
-def choose_mode(
-    flag: str | None, environ: Mapping[str, str], is_terminal: bool, columns: int
-) -> ProgressMode:
-    """Return the mode in which to show progress; pure.
-
-    Args:
-        flag: The mode the program or its user asked for; None or ``"auto"`` for the default.
-        environ: The environment: ``EVENTBUS_PROGRESS``, ``CI`` and ``TERM`` matter, in this order. An
-            unknown mode in the first counts as unset.
-        is_terminal: Whether the stream is a terminal.
-        columns: The width of the terminal.
-
-    Returns:
-        Any mode except ``"auto"``.
-
-    Raises:
-        ValueError: `flag` is not a mode.
-    """
-    modes: dict[str, ProgressMode] = {mode: mode for mode in get_args(ProgressMode)}
-    if flag is not None and flag not in modes:
-        raise ValueError(f"mode={flag!r} is not a mode. Pass one of {', '.join(modes)}")
-    for asked in (flag, environ.get(MODE_VARIABLE)):
-        if asked is not None and modes.get(asked, "auto") != "auto":
-            return modes[asked]
-    is_dumb = bool(environ.get("CI")) or environ.get("TERM") == "dumb"
-    return "plain" if is_dumb or not is_terminal or columns < _MIN_COLUMNS else "tty"
-
-
 class ConsoleProgress(Subscriber[Event]):
-    """Shows the progress of skills and workflows, one line per change.
+    """Shows the progress of skills and workflows.
+
+    Do not show it live (mode ``tty``) on a terminal that somebody else writes to, such as a child process:
+    what is written between two frames is overwritten. Warnings of eventbus itself are shown in the view.
 
     Args:
         stream: The stream to write to. None is `sys.stderr`, looked up for each line, because programs
             replace it.
         mode: The mode; see `choose_mode`.
-        heartbeat: A node that has been running for this many seconds without a line gets one; 0: never.
+        heartbeat: Without a live view, a node that has been running for this many seconds without a line
+            gets one; 0: never.
         clock: Returns the time in seconds, and never runs backwards.
         directory: The directory of the log that the header names; by default `eventbus.log_directory()`.
-
-    Attributes:
-        unwritten: Lines that could not be written, because the stream was closed, broken or stalled.
+        usual: Returns how many seconds a node usually takes, given the names of its workflow and of itself;
+            None if that is not known. Called once for each node that runs, in the subscriber's own thread.
 
     Raises:
         ValueError: `mode` is not a mode.
@@ -92,47 +73,88 @@ class ConsoleProgress(Subscriber[Event]):
         heartbeat: float = 10.0,
         clock: Callable[[], float] = time.monotonic,
         directory: str | os.PathLike[str] | None = None,
+        usual: Callable[[str, str], float | None] | None = None,
     ) -> None:
-        choose_mode(mode, {}, is_terminal=False, columns=0)
-        self._given_stream = stream
+        choose_mode(None if mode == "tty" else mode, {}, is_terminal=False, columns=0)
+        self.usual = usual
         self._given_mode: ProgressMode = mode
         self._given_directory = directory
         self._heartbeat = heartbeat
         self._clock = clock
         self._mode: ProgressMode = mode
-        self._progress = PlainProgress("")
+        self._stream = ProgressStream(stream)
+        self._plain = PlainProgress("")
+        self._live: LiveProgress | None = None
         self._thread = OwnThread("eventbus-console-progress", idle=self._work_when_idle)
-        self._is_broken = False
-        self._is_stalled = False
-        self.unwritten: int = 0
+
+    @property
+    def unwritten(self) -> int:
+        """How many lines could not be written, because the stream was closed, broken or stalled."""
+        return self._stream.unwritten
 
     async def start(self, bus: EventBus) -> None:  # noqa: ARG002
         """Choose the mode, and begin a new screen.
 
         Args:
             bus: The bus.
+
+        Raises:
+            ValueError: The mode ``tty`` was asked for by name, and cannot be had.
         """
-        stream = self._stream()
-        is_terminal = bool(stream is not None and _or_none(stream.isatty))
-        self._mode = choose_mode(
-            self._given_mode, os.environ, is_terminal, shutil.get_terminal_size().columns
-        )
+        self._mode = self._chosen_mode()
         directory = os.fspath(log_directory(self._given_directory))
-        self._progress = PlainProgress(directory, quiet=self._mode == "quiet", heartbeat=self._heartbeat)
+        if self._mode == "tty":
+            await self._thread.run(self._begin_live, directory)
+            return
+        self._plain = PlainProgress(
+            directory,
+            quiet=self._mode == "quiet",
+            heartbeat=self._heartbeat,
+            github=os.environ.get("GITHUB_ACTIONS") == "true",
+        )
 
     async def handle_batch(self, events: Sequence[Event]) -> None:
-        """Show a line for each change.
+        """Show what they changed.
 
         Args:
             events: At least one, in the bus's order.
         """
-        await self._thread.run(self._show_all, events)
+        if self._live is None:
+            await self._thread.run(self._show_all, events)
+        elif self._live.offer(events):
+            await self._thread.run(self._live.draw)
 
     async def stop(self) -> None:
-        """End the thread, and with it the heartbeat."""
-        self._thread.end()
+        """Show the summary, and end the thread."""
+        try:
+            await self._thread.run(self._end)
+        finally:
+            self._thread.end()
+
+    def _chosen_mode(self) -> ProgressMode:
+        columns, _ = self._stream.size()
+        mode = choose_mode(self._given_mode, os.environ, self._stream.is_terminal(), columns)
+        if mode != "tty" or importlib.util.find_spec("rich") is not None:
+            return mode
+        if "tty" in (self._given_mode, os.environ.get("EVENTBUS_PROGRESS")):
+            raise ValueError("progress cannot be shown as tty: rich is not installed. Install eventbus[cli]")
+        return "plain"
 
     # In the thread.
+
+    def _begin_live(self, directory: str) -> None:
+        # Not imported before: it needs rich, which a program without a terminal need not have.
+        from eventbus_subscribers.live_progress import LiveProgress  # noqa: PLC0415
+
+        self._live = LiveProgress(self._stream, LiveState(directory, self.usual), self._clock)
+
+    def _end(self) -> None:
+        if self._live is not None:
+            self._live.end()
+            self._live = None
+        elif self._mode != "json":
+            for line in self._plain.last_lines(self._clock(), self.unwritten):
+                self._stream.write(f"{line}\n", 0)
 
     def _show_all(self, events: Sequence[Event]) -> None:
         """Show all events, even if one fails, then raise the first error."""
@@ -147,66 +169,24 @@ class ConsoleProgress(Subscriber[Event]):
             raise errors[0]
 
     def _lines(self, event: Event) -> list[str]:
-        return [_json_line(event)] if self._mode == "json" else self._progress.lines(event, self._clock())
+        return [_json_line(event)] if self._mode == "json" else self._plain.lines(event, self._clock())
 
     def _write_heartbeat(self) -> None:
-        self._write_lines(self._progress.heartbeat_lines(self._clock()))  # none in mode "json"
+        self._write_lines(self._plain.heartbeat_lines(self._clock()))  # none in mode "json"
 
     def _work_when_idle(self) -> float | None:
-        """Write the heartbeat if it is due; return after how many seconds to be called again."""
-        seconds = self._progress.seconds_to_heartbeat(self._clock())
+        """Draw, or write the heartbeat, if it is due; return after how many seconds to be called again."""
+        if self._live is not None:
+            return self._live.work_when_idle()
+        seconds = self._plain.seconds_to_heartbeat(self._clock())
         if seconds is None or seconds > 0.0:  # as after each batch, which writes a due heartbeat itself
             return seconds
         self._write_heartbeat()
-        return self._progress.seconds_to_heartbeat(self._clock())
+        return self._plain.seconds_to_heartbeat(self._clock())
 
     def _write_lines(self, lines: Sequence[str]) -> None:
         for line in lines:
-            stream = self._stream()
-            if stream is None or self._is_broken or not self._is_writable(stream):
-                self.unwritten += 1
-            else:
-                self._write(stream, line if self._mode == "json" else line[:MAX_LINE])
-
-    def _write(self, stream: TextIO, line: str) -> None:
-        try:
-            try:
-                stream.write(line + "\n")
-            except UnicodeEncodeError:
-                stream.write(line.encode("ascii", "backslashreplace").decode() + "\n")
-            stream.flush()
-        except (OSError, ValueError):  # ValueError: it is closed
-            self.unwritten += 1
-            # `sys.stderr` may be replaced by a stream that works.
-            self._is_broken = self._given_stream is not None
-
-    def _stream(self) -> TextIO | None:
-        return sys.stderr if self._given_stream is None else self._given_stream
-
-    def _is_writable(self, stream: TextIO) -> bool:
-        """Return True if a line can be written without blocking, now or soon.
-
-        A thread that hangs in a write holds the stream's lock, which the interpreter needs at exit: it
-        would abort. So nothing is written to a full pipe.
-        """
-        descriptor = _or_none(stream.fileno)
-        if descriptor is None or not hasattr(select, "poll"):
-            return True
-        poll = select.poll()
-        try:
-            poll.register(descriptor, select.POLLOUT)
-            ready = poll.poll(0 if self._is_stalled else _STALL_SECONDS * 1_000)
-        except (OSError, ValueError, OverflowError, TypeError):
-            return True  # it cannot be polled; writing shows whether it works
-        self._is_stalled = not ready
-        return bool(ready)
-
-
-def _or_none(method: Callable[[], int]) -> int | None:
-    try:
-        return method()
-    except (AttributeError, OSError, ValueError):  # the stream has no file, or is closed
-        return None
+            self._stream.write((line if self._mode == "json" else line[:MAX_LINE]) + "\n")
 
 
 def _json_line(event: Event) -> str:

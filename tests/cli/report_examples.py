@@ -25,6 +25,7 @@ OF_SESSIONS = [
 COMMANDS = [
     *OF_SESSIONS,
     ["cat"],
+    ["cat", "--format", "text"],
     ["cat", "--format", "csv"],
     ["cat", "--format", "cloudevents"],
     ["doctor"],

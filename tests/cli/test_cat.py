@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,9 +25,13 @@ from eventbus import (
     Event,
     EventBus,
     NodeCompleted,
+    NodeProgress,
+    NodeStarted,
     PatternDetected,
     SkillCompleted,
+    SubscriberFailed,
     UnknownEvent,
+    WorkflowCompleted,
     WorkflowStarted,
     decode,
     encode,
@@ -186,7 +193,7 @@ def test_a_missing_log_is_exit_code_3(cli: Program, tmp_path: Path, log: Path) -
     [
         (["--since", "yesterday"], "'yesterday' is not a time"),
         (["--until", "99999999999d"], "is not a time"),
-        (["--format", "xml"], "'xml' is not one of jsonl, csv, cloudevents"),
+        (["--format", "xml"], "'xml' is not one of jsonl, text, csv, cloudevents"),
     ],
 )
 def test_wrong_usage_is_one_line(cli: Program, arguments: list[str], problem: str) -> None:
@@ -206,8 +213,8 @@ def start(log: Path, *arguments: str, stdout: int = subprocess.PIPE) -> subproce
 
 
 def test_following_prints_stored_and_new_events(log: Path) -> None:
-    """Each line is printed as soon as it is appended; Ctrl-C ends it with 130 and no message."""
-    running = start(log, "-f", "--session", "s")
+    """With --since stored lines come first, then each line as it is appended; Ctrl-C ends it with 130."""
+    running = start(log, "-f", "--session", "s", "--since", "2026-01-01")
     assert running.stdout is not None
     try:
         assert [json.loads(running.stdout.readline())["seq"] for _ in range(3)] == [1, 3, 5]
@@ -221,6 +228,62 @@ def test_following_prints_stored_and_new_events(log: Path) -> None:
         running.kill()
         running.communicate()
     assert (running.returncode, output, errors) == (130, b"", b"")
+
+
+def test_following_begins_at_the_end(log: Path) -> None:
+    """`eventbus cat -f` prints no stored event, as `tail -f`: the first line came after it began."""
+    running = start(log, "-f", "--format", "text", "--type", "NodeEvent")
+    assert running.stdout is not None
+    printed = threading.Event()
+    try:
+        with EventBus([JsonPersister(log)]) as bus:
+            # Until the first line comes it is not known whether following has begun.
+            numbers = itertools.count(100)
+            line: list[bytes] = []
+
+            def read() -> None:
+                assert running.stdout is not None
+                line.append(running.stdout.readline())
+                printed.set()
+
+            reader = threading.Thread(target=read)
+            reader.start()
+            while not printed.wait(0.05):
+                bus.publish(node(next(numbers)))
+            reader.join()
+    finally:
+        running.kill()
+        running.communicate()
+    assert re.search(rb"  done   n[1-9]\d\d+ \(0\.5s\)\n$", line[0])
+
+
+def test_text_is_in_the_plain_words(cli: Program, log: Path) -> None:
+    """A line has the local time, the session, and the words of the live progress; every event has one."""
+    with EventBus([JsonPersister(log)]) as bus:
+        bus.publish(NodeStarted(session_id="s", workflow_id="w", node_id="tests"))
+        bus.publish(NodeProgress(session_id="s", workflow_id="w", node_id="tests", completed=3, total=10))
+        bus.publish(
+            NodeCompleted(workflow_id="w", node_id="tests", success=False, error_type="E", session_id="s")
+        )
+        bus.publish(SubscriberFailed(subscriber="x", error_type="OSError", quarantined=True, session_id="s"))
+        bus.publish(WorkflowCompleted(workflow_id="w", success=False, session_id="s"))
+    ended = cli("cat", "--dir", log, "--format", "text")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    shown = ended.stdout.splitlines()
+    assert all(line.isprintable() and line[:2] == "20" for line in shown)
+    assert [re.split(r"  +", line, maxsplit=1)[1] for line in shown[:4]] == [
+        "s  done   n1 (0.5s)",
+        "other  done   n2 (0.5s)",
+        "s  done   skill x, then a, b",
+        "-  start  workflow w",
+    ]
+    assert [line.split("  ", 2)[2] for line in shown[-5:]] == [
+        "start  tests",
+        "still  tests 3/10",
+        "FAIL   tests E",
+        "warn   subscriber x OSError (quarantined)",
+        "end    workflow w FAILED",
+    ]
 
 
 def test_following_waits_for_a_log(tmp_path: Path) -> None:
@@ -321,7 +384,7 @@ def test_a_reader_that_leaves_ends_following_while_nothing_is_printed(
     log: Path, words: tuple[str, ...]
 ) -> None:
     """`eventbus cat -f --type T | grep -m1 T` ends, although no other event of that type comes."""
-    running = start(log, "-f", *words)
+    running = start(log, "-f", "--since", "2026-01-01", *words)
     assert running.stdout is not None
     assert running.stderr is not None
     try:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventbus import Event, NodeCompleted, NodeEvent, SkillStarted, decode
+from eventbus import Event, NodeEvent, SkillStarted, decode
 from eventbus.remote.subjects import session_filter, subject_of, token, type_filter
+from tests.vocabulary import Tock
 
 texts = st.none() | st.text(st.characters(), max_size=300)  # lone surrogates, too
 
@@ -60,5 +61,5 @@ def test_subjects_and_filters() -> None:
     assert subject_of(decode('{"event_type":"lib.deploy","session_id":"s"}')) == "eventbus.s.lib%2Edeploy"
     assert session_filter("h7.s3") == "eventbus.h7%2Es3.>"
     assert type_filter(Event) == ["eventbus.*.>"]
-    assert type_filter(NodeCompleted, token("s")) == ["eventbus.s.node_completed"]
+    assert type_filter(Tock, token("s")) == ["eventbus.s.tock"]
     assert {"eventbus.*.node_started", "eventbus.*.node_progress"} < {*type_filter(NodeEvent | SkillStarted)}

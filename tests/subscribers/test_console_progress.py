@@ -13,9 +13,10 @@ from collections.abc import Iterable
 from typing import Any, cast
 
 import pytest
-from eventbus_subscribers import plain_progress
+from eventbus_subscribers import plain_progress, progress_state
 from eventbus_subscribers.console_progress import ConsoleProgress, choose_mode
 from eventbus_subscribers.plain_progress import PlainProgress
+from eventbus_subscribers.progress_state import ProgressState
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -272,16 +273,18 @@ def test_quiet_shows_problems_and_ends_only() -> None:
 
 def test_memory_is_bounded() -> None:
     """Open runs, nodes and lines not to be repeated are forgotten beyond their limits."""
-    progress = PlainProgress("d")
-    for i in range(plain_progress.MAX_REMEMBERED * 3):
-        progress.lines(make(WorkflowStarted, run_id=str(i)), 0)
-        progress.lines(make(SkillCompleted, invocation_id=str(i)), 0)
-    for i in range(plain_progress.MAX_NODES + 5):
-        progress.lines(make(NodeStarted, run_id="last", node_id=str(i)), 0)
-        progress.lines(done(f"d{i}", run_id="last"), 0)
-    assert len(progress._open) == len(progress._shown_once) == plain_progress.MAX_REMEMBERED
-    run = progress._open["7f3a", "crackerjack", "last"]
-    assert max(len(run.running), len(run.ended), len(run.outcomes)) <= plain_progress.MAX_NODES
+    state = ProgressState()
+    for i in range(progress_state.MAX_REMEMBERED * 3):
+        state.add(make(WorkflowStarted, run_id=str(i)), 0)
+        state.add(make(SkillStarted, invocation_id=str(i)), 0)
+        state.add(make(SkillCompleted, invocation_id=f"e{i}"), 0)
+    for i in range(progress_state.MAX_NODES + 5):
+        state.add(make(NodeStarted, run_id="last", node_id=str(i)), 0)
+        state.add(done(f"d{i}", run_id="last", status="failed"), 0)
+    assert len(state.open) == len(state.skills) == len(state._shown_once) == progress_state.MAX_REMEMBERED
+    run = state.open["7f3a", "crackerjack", "last"]
+    assert max(len(run.running), len(run._ended), len(run._outcomes)) <= progress_state.MAX_NODES
+    assert len(run.failures) == progress_state.MAX_FAILURES
 
 
 TEXTS = st.text() | st.sampled_from(
@@ -330,7 +333,9 @@ def test_no_event_is_more_than_one_printable_line(texts: tuple[str, str, str, st
         (None, {"EVENTBUS_PROGRESS": "nonsense"}, False, 80, "plain"),
         ("quiet", {"EVENTBUS_PROGRESS": "json"}, True, 80, "quiet"),
         ("auto", {"EVENTBUS_PROGRESS": "json"}, True, 80, "json"),
-        ("tty", {"CI": "1"}, False, 10, "tty"),
+        ("tty", {"CI": "1"}, True, 20, "tty"),
+        (None, {"EVENTBUS_PROGRESS": "tty", "CI": "1"}, True, 80, "tty"),
+        ("plain", {"EVENTBUS_PROGRESS": "tty"}, False, 80, "plain"),
     ],
 )
 def test_the_mode(
@@ -338,6 +343,37 @@ def test_the_mode(
 ) -> None:
     """The flag overrides the variable, which overrides the mode that fits the stream."""
     assert choose_mode(flag, environ, is_terminal, columns) == mode
+
+
+@pytest.mark.parametrize(
+    ("flag", "environ", "is_terminal", "columns", "reason"),
+    [
+        ("tty", {}, False, 80, "not a terminal"),
+        ("tty", {"TERM": "dumb"}, True, 80, "TERM is dumb"),
+        ("tty", {}, True, 19, "19 columns, fewer than 20"),
+        (None, {"EVENTBUS_PROGRESS": "tty"}, False, 80, "not a terminal"),
+        ("auto", {"EVENTBUS_PROGRESS": "tty"}, True, 3, "3 columns"),
+    ],
+)
+def test_a_tty_that_was_asked_for_by_name_and_cannot_be_had_is_an_error(
+    flag: str | None, environ: dict[str, str], is_terminal: bool, columns: int, reason: str
+) -> None:
+    """Only `auto` falls back: a live view that was asked for by name is had, or refused with a reason."""
+    with pytest.raises(ValueError, match=reason):
+        choose_mode(flag, environ, is_terminal, columns)
+
+
+def test_a_console_that_cannot_be_live_is_reported_and_harms_nobody() -> None:
+    """With mode tty and no terminal, the subscriber fails to start, and the other subscribers go on."""
+    received: list[Event] = []
+    console = ConsoleProgress(io.StringIO(), mode="tty")
+    with EventBus([console]) as bus:
+        bus.subscribe(received.append)
+        bus.publish(RUN[0])
+        report = bus.close()
+    assert RUN[0] in received
+    assert any(isinstance(event, SubscriberFailed) for event in received)
+    assert report.complete
 
 
 def test_an_unknown_mode_is_refused() -> None:
@@ -355,7 +391,7 @@ RUN_SHOWN = (
 )
 
 
-@pytest.mark.parametrize("mode", ["auto", "plain", "tty"])
+@pytest.mark.parametrize("mode", ["auto", "plain"])
 def test_a_bus_shows_its_events_on_the_stream(mode: ProgressMode) -> None:
     """Published events are on the stream when the bus has closed."""
     stream = io.StringIO()
@@ -390,7 +426,8 @@ def test_stderr_is_looked_up_when_a_line_is_written(monkeypatch: pytest.MonkeyPa
             pass
         monkeypatch.setattr(sys, "stderr", second)
         bus.publish(RUN[1])
-    assert first.getvalue() + second.getvalue() == "".join(RUN_SHOWN.splitlines(keepends=True)[:3])
+        bus.publish(RUN[2])
+    assert first.getvalue() + second.getvalue() == RUN_SHOWN
     assert second.getvalue().startswith("+")
 
 
