@@ -131,7 +131,7 @@ class Shipper:
         self._has_more.set()
 
     async def wait_until_empty(self) -> None:
-        """Wait until everything that was taken is acknowledged, and the stream was checked, even for nothing."""
+        """Wait until all that was taken is acknowledged, and the stream was checked, even for nothing."""
         while len(self) or not self.is_checked:
             self._has_room = anyio.Event()
             await self._has_room.wait()
