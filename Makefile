@@ -14,7 +14,7 @@ WORKERS ?= 2
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo test test-lowest test-oneiric test-oneiric-newest test-crackerjack \
-	test-crackerjack-newest test-plugins coverage lint format package bench bench-here bench-short nightly clean
+	test-crackerjack-newest test-plugins coverage lint format docs package bench bench-here bench-short nightly clean
 .DELETE_ON_ERROR:
 
 help:
@@ -25,6 +25,7 @@ help:
 	@echo "                  each for Python 3.13, and with -newest behind its name for Python 3.14"
 	@echo "make test-plugins build and install this and the examples, and run their tests there"
 	@echo "make lint         check format, style, types and imports"
+	@echo "make docs         build the documentation into site/, strictly"
 	@echo "make package      build the distribution into dist/, check it, and try it on each Python that is found"
 	@echo "make bench        run the benchmarks; make bench-short: in a minute"
 	@echo "make nightly      run the slow tests, with the larger figures"
@@ -86,6 +87,9 @@ format: $(VENV)/.with-linters
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
+docs: .venv-docs/.with-docs
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --strict
+
 # Built twice and compared; then installed by its name in fresh environments.
 package: .venv-package/.with-packagers
 	.venv-package/bin/zizmor --offline --no-progress .github
@@ -107,7 +111,7 @@ bench-short: $(VENV)/.with-tests
 
 clean:
 	rm -rf .venv .venv-* .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache \
-		.pytest_cache .ruff_cache build dist
+		.pytest_cache .ruff_cache build dist site
 	find eventbus subscribers tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # One step each, so that the demo does not wait for tools it does not use. pip reads dependency
@@ -140,6 +144,11 @@ $(VENV)/.with-linters: $(VENV)/.with-tests
 	.venv-lowest/bin/python -m pip install --quiet uv
 	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest --resolution lowest-direct \
 		--editable '.[cli]' --group test
+	@touch $@
+
+.venv-docs/.with-docs: pyproject.toml
+	@$(MAKE) --no-print-directory VENV=.venv-docs .venv-docs/.with-cli
+	.venv-docs/bin/python -m pip install --quiet --group docs
 	@touch $@
 
 .venv-package/.with-packagers: pyproject.toml
