@@ -14,7 +14,8 @@ WORKERS ?= 2
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo test test-lowest test-oneiric test-oneiric-newest test-crackerjack \
-	test-crackerjack-newest test-plugins coverage lint format docs package bench bench-here bench-short nightly clean
+	test-crackerjack-newest test-plugins coverage lint format docs package bench bench-here bench-short \
+	nightly clean
 .DELETE_ON_ERROR:
 
 help:
@@ -47,7 +48,7 @@ nightly: $(VENV)/.with-tests
 test-lowest: .venv-lowest/.with-lowest
 	.venv-lowest/bin/python -m pytest -n $(WORKERS) --dist worksteal -m "not nightly and not alone" \
 		tests/events tests/delivery tests/test_contracts.py tests/test_plugins.py tests/test_session.py \
-		tests/test_settings.py tests/cli/test_program.py $(PYTEST_OPTIONS)
+		tests/test_settings.py tests/cli/test_program.py tests/cli/test_command_line.py $(PYTEST_OPTIONS)
 
 # They need an environment of their own: they bring a hundred packages. Each Python has its newest versions.
 TEST_ONEIRIC = python -m pytest tests/integrations tests/test_docs.py $(PYTEST_OPTIONS)

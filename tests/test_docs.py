@@ -155,6 +155,12 @@ def test_one_address_of_the_home() -> None:
         assert set(named) <= {owner}, file
 
 
+def test_the_distribution_is_installed_by_its_name() -> None:
+    """No page installs `eventbus`, which is the name of the package and not of the distribution."""
+    for page in PAGES:
+        assert not re.search(r"install '?eventbus\b", page.read_text("utf-8")), page.name
+
+
 def test_the_index_page_has_no_relative_links() -> None:
     """The README, which the package index shows, links by whole addresses: relative ones are dead there."""
     assert not re.findall(r"\]\((?!https?:|#)[^)]+\)", (ROOT / "README.md").read_text("utf-8"))
