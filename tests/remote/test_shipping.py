@@ -29,6 +29,8 @@ from tests.remote.nats_server import NatsServer, free_port, run_in_loop
 from tests.remote.shipped_logs import assert_shipped, node, ship, wait_until, write_log
 from tests.vocabulary import PATIENCE_SECONDS, Tick
 
+pytestmark = pytest.mark.usefixtures("nats_py")
+
 
 def wait_for_shipped(forwarder: Forwarder, count: int) -> None:
     """Wait until this many events are acknowledged."""
