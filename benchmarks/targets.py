@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from benchmarks import commands, oneiric_dag
+from benchmarks import commands, oneiric_dag, shipping
 from benchmarks.rounds import Measured, quantile
 
 __all__ = ["TARGETS", "Outcome", "Target", "judge", "outcome_of"]
@@ -265,6 +265,23 @@ TARGETS = [
             ("Oneiric DAG, observed / unobserved", "Oneiric DAG, durable, observed / unobserved"),
             strict=False,
         )
+    ),
+    *(
+        (
+            Target(
+                "ship / nats-py's publish_async", "ship events", shipping.SHIPPER, 1 / 1.5, shipping.ASYNC
+            ),
+            Target(
+                "publish while the log is shipped / is not",
+                "publish while the log is shipped",
+                shipping.PUBLISHED,
+                1.05,
+                shipping.STORED,
+            ),
+            Target("eventbus ship, peak memory, MB", "ship a log, peak memory", shipping.MEMORY, 50.0),
+        )
+        if shipping.CONTESTS
+        else ()
     ),
     Target("eventbus --version / python -c pass", _START, commands.VERSION, 2.5, commands.NOTHING),
     Target("eventbus sessions / importing the public names", _START, commands.SESSIONS, 1.5, commands.NAMES),

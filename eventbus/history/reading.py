@@ -58,8 +58,7 @@ _MAX_PLACES = 1_000  # of damage that are reported one by one
 class Record(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """An event and its place in the log; ``(bus_id, seq)`` identifies it.
 
-    (A forked child that uses its parent's bus counts from 1 again, so there the process id is part
-    of the identity.)
+    A forked child that enters its parent's bus has a bus id of its own.
 
     Attributes:
         bus_id: The bus that wrote it.

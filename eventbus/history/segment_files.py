@@ -35,7 +35,7 @@ _LAST_BYTES = 128 * 1024  # an event takes at most half of this
 _T = TypeVar("_T")
 
 Writer = tuple[str, int]
-"""A bus id and a process id: a forked child writes segments of its own with its parent's bus id."""
+"""A bus id and a process id."""
 
 
 class SegmentFile(msgspec.Struct, frozen=True, kw_only=True):

@@ -41,7 +41,7 @@ _TLS_ERRORS = (ssl.SSLError, ConnectionResetError, TimeoutError)
 
 @asynccontextmanager
 async def connect(
-    settings: RemoteSettings, *, name: str = "eventbus", on_lost: Callable[[], None] | None = None
+    settings: RemoteSettings, *, name: str = "eventbus-read", on_lost: Callable[[], None] | None = None
 ) -> AsyncGenerator[Client]:
     """Connect to the server, in a `NatsLoop`; the connection is closed with the block, within a second.
 
@@ -49,7 +49,8 @@ async def connect(
 
     Args:
         settings: The server, and how to trust it.
-        name: The name of the connection, shown by the server's monitoring.
+        name: The name of the connection, shown by the server's monitoring. Its replies come under
+            ``_INBOX.<name>``, so that a user's permissions can keep others from reading them.
         on_lost: Called in the loop when the connection is lost or closed.
 
     Raises:
@@ -139,6 +140,7 @@ async def _connected_to(
                 connect_timeout=_CONNECT_SECONDS,
                 tls=_context(settings) if tls_first else None,
                 tls_handshake_first=tls_first,
+                inbox_prefix=f"_INBOX.{name}",
                 user_credentials=_credentials(settings),
                 error_cb=report,
                 disconnected_cb=_calling(on_lost),
@@ -159,7 +161,8 @@ def _new_client() -> Client:
     try:
         from nats.aio.client import Client  # noqa: PLC0415 - an extra
     except ImportError as error:
-        raise RemoteError("nats-py is not installed", "Install eventbus with the extra: nats") from error
+        hint = "Install it with: pip install 'anyio-eventbus[nats]'"
+        raise RemoteError("nats-py is not installed", hint) from error
     return Client()
 
 

@@ -89,11 +89,16 @@ class Forwarder:
         run = self._run
         if run is None or self._pid != os.getpid():  # a forked child has no such thread
             return False
+        self._run = None
         self._forwarding.finish()
-        _wait(run, self._forwarding, patience, timeout)
-        is_done = self._begin_end(run)
-        self._loop.join(_END_SECONDS)
-        return is_done
+        try:
+            _wait(run, self._forwarding, patience, timeout)
+        finally:
+            self._loop.begin(self._forwarding.stop)
+            _wait(run, self._forwarding, None, _END_SECONDS)
+            self._loop.end()
+            self._loop.join(_END_SECONDS)
+        return self._forwarding.is_finished
 
     def __enter__(self) -> Self:
         """Begin to ship."""
@@ -118,6 +123,7 @@ class Forwarder:
         run = self._run
         if run is None or self._pid != os.getpid():
             return
+        self._run = None
         self._forwarding.finish()
         waiter = Waiter()
         run.add_done_callback(lambda _: waiter.notify())
@@ -125,15 +131,11 @@ class Forwarder:
             with move_on_after(self._close_timeout):
                 await waiter.wait()
         finally:
-            self._begin_end(run)
+            self._loop.begin(self._forwarding.stop)
+            with move_on_after(_END_SECONDS, shield=True):
+                await waiter.wait()
+            self._loop.end()
             await self._loop.wait_ended(_END_SECONDS)
-
-    def _begin_end(self, run: Future[None]) -> bool:
-        is_done = run.done() and not run.cancelled() and run.exception() is None
-        run.cancel()
-        self._loop.end()
-        self._run = None
-        return is_done
 
 
 def make_stream(settings: RemoteSettings) -> bool:

@@ -74,6 +74,9 @@ class Forwarding:
     Args:
         directory: The log's directory.
         settings: The server.
+
+    Attributes:
+        is_finished: True if it ended because everything was shipped.
     """
 
     def __init__(self, directory: Path, settings: RemoteSettings) -> None:
@@ -82,7 +85,9 @@ class Forwarding:
         self._thread = OwnThread("eventbus-forwarder")
         self._warnings = RateLimitedLog(_logger, "the forwarder:")
         self._host = printable(socket.gethostname(), scrubbed=False)
+        self._scope: anyio.CancelScope | None = None
         self._is_finishing = False
+        self.is_finished: bool = False
         self._shipper: Shipper | None = None
         self._before = ForwarderStatistics()  # of shippers that were given up
         self._is_at_end = False
@@ -108,20 +113,30 @@ class Forwarding:
         )
 
     async def run(self) -> None:
-        """Ship what the log holds and what is appended, until `finish`."""
+        """Ship what the log holds and what is appended, until `finish` or `stop`."""
         lock = ShippingLock(self._directory)
         try:
-            await self._take(lock)
-            position: Position = await self._thread.run(Position, self._directory, self._settings)
-            if position.was_damaged:
-                self._warn("position", "its position cannot be read: it ships everything again")
-            while not await self._ship(position):
-                self._warn("stream", "the stream is another one, or was set back: it ships everything again")
-                position.begin_again()
+            with anyio.CancelScope() as self._scope:
+                await self._take(lock)
+                await self._ship_again_and_again()
+                self.is_finished = True
         finally:
             with anyio.move_on_after(_LOCK_SECONDS, shield=True):
                 await self._thread.run(lock.release)  # there, as `take` may still be waiting for a hung disk
             self._thread.end()
+
+    async def stop(self) -> None:
+        """Let `run` return at once; in its loop, and after `run` was begun there."""
+        if self._scope is not None:
+            self._scope.cancel()
+
+    async def _ship_again_and_again(self) -> None:
+        position: Position = await self._thread.run(Position, self._directory, self._settings)
+        if position.was_damaged:
+            self._warn("position", "its position cannot be read: it ships everything again")
+        while not await self._ship(position):
+            self._warn("stream", "the stream is another one, or was set back: it ships everything again")
+            position.begin_again()
 
     async def _take(self, lock: ShippingLock) -> None:
         while True:

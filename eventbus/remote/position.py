@@ -107,6 +107,8 @@ class Position:
             )
         except NotFoundError:  # it is too old for the stream, or somebody deleted it
             return True
+        except TimeoutError:  # the user may not read messages: the server does not reply to that
+            return True
         except Exception as error:
             problem = f"cannot read the stream {self._settings.stream} at"
             raise remote_error(self._settings, problem, error) from error

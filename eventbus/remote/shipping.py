@@ -148,7 +148,7 @@ class Shipper:
         self._numbers.clear()
         self._first = self._last_seq = 0
         self._trouble, self._has_trouble = None, anyio.Event()
-        async with connect(self._settings, name="eventbus ship", on_lost=self._note_loss) as nats:
+        async with connect(self._settings, name="eventbus-ship", on_lost=self._note_loss) as nats:
             self.connections += 1
             await self._check(nats)
             self.is_checked = True

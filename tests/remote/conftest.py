@@ -9,11 +9,15 @@ import pytest
 
 from tests.remote.nats_server import NatsServer, nats_server_binary
 
-pytest.importorskip("nats", reason="nats-py is not installed: the tests of eventbus.remote are NOT run")
+
+@pytest.fixture(scope="session")
+def nats_py() -> None:
+    """Skip what needs the client where it is not installed."""
+    pytest.importorskip("nats", reason="nats-py is not installed: eventbus.remote is NOT tested")
 
 
 @pytest.fixture(scope="session")
-def binary() -> str:
+def binary(nats_py: None) -> str:
     """The program of the server."""
     found = nats_server_binary()
     if found is None:

@@ -38,12 +38,14 @@ def free_port() -> int:
         return port
 
 
-def run_in_loop(function: Callable[..., Coroutine[Any, Any, _T]], *args: Any) -> _T:
+def run_in_loop(
+    function: Callable[..., Coroutine[Any, Any, _T]], *args: Any, seconds: float = PATIENCE_SECONDS
+) -> _T:
     """Call an async function of nats-py from a test, and return its result."""
     loop = NatsLoop("eventbus-test")
     loop.start()
     try:
-        return loop.begin(function, *args).result(PATIENCE_SECONDS)
+        return loop.begin(function, *args).result(seconds)
     finally:
         loop.end()
         loop.join(PATIENCE_SECONDS)
@@ -127,7 +129,7 @@ class NatsServer:
 
     def stored(self) -> list[Stored]:
         """Return all messages of the stream, in its order."""
-        return run_in_loop(self._stored)
+        return run_in_loop(self._stored, seconds=120)
 
     def count(self) -> int:
         """Return the number of messages in the stream."""

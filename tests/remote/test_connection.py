@@ -21,7 +21,7 @@ from tests.remote.conftest import Certificates
 from tests.remote.nats_server import NatsServer, free_port
 from tests.vocabulary import PATIENCE_SECONDS
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("nats_py")]
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import anyio
 import msgspec
 import pytest
 from eventbus_subscribers import JsonPersister, LiveCorrelator
@@ -27,6 +28,8 @@ from eventbus.remote.remote_settings import RemoteSettings
 from tests.remote.nats_server import NatsServer, free_port, run_in_loop
 from tests.remote.shipped_logs import assert_shipped, node, ship, wait_until, write_log
 from tests.vocabulary import PATIENCE_SECONDS, Tick
+
+pytestmark = pytest.mark.usefixtures("nats_py")
 
 
 def wait_for_shipped(forwarder: Forwarder, count: int) -> None:
@@ -126,15 +129,31 @@ async def test_a_forwarder_in_the_program(server: NatsServer, tmp_path: Path) ->
     assert_shipped(server, tmp_path)
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize("delay", [0, 0.005, 0.02, 0.05, 0.1])
+async def test_cancelled_anywhere(delay: float, server: NatsServer, tmp_path: Path) -> None:
+    """A cancelled `async with` ends at once, and leaves no thread; the next forwarder ships the rest."""
+    write_log(tmp_path, 3_000)
+    with anyio.move_on_after(delay):
+        async with Forwarder(tmp_path, server.settings, close_timeout=60):
+            await anyio.sleep(delay / 2)
+    wait_until(lambda: not own_threads())
+    ship(tmp_path, server.settings)
+    assert_shipped(server, tmp_path)
+
+
 def test_no_thread_is_left(server: NatsServer, tmp_path: Path) -> None:
     """A `with` block leaves no thread behind."""
     write_log(tmp_path, 10)
-    before = set(threading.enumerate())
     with Forwarder(tmp_path, server.settings):
-        pass
-    for thread in set(threading.enumerate()) - before:
-        thread.join(PATIENCE_SECONDS)
-    assert set(threading.enumerate()) <= before
+        assert own_threads()
+    wait_until(lambda: not own_threads())
+
+
+def own_threads() -> list[str]:
+    """Return the names of the threads of forwarders."""
+    names = [each.name for each in threading.enumerate()]
+    return [name for name in names if name.startswith("eventbus-forwarder")]
 
 
 # Faults of the server.
