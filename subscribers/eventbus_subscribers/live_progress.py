@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -18,10 +19,12 @@ from eventbus_subscribers.live_region import LiveRegion
 from eventbus_subscribers.live_screen import Look, region_rows, row_lines, summary_rows
 from eventbus_subscribers.live_state import LiveState
 from eventbus_subscribers.progress_stream import ProgressStream
+from eventbus_subscribers.terminal_writer import TerminalWriter
 
 __all__ = ["LiveProgress"]
 
 FRAME_SECONDS = 0.1
+GATHER_SECONDS = 0.02
 _IDLE_SECONDS = 1.0
 """While something is open, and no node runs, only the time changes."""
 _MAX_WAITING = 4_096
@@ -42,9 +45,12 @@ class LiveProgress:
         self._state = state
         self._clock = clock
         self._region = LiveRegion()
+        self._writer = TerminalWriter(stream)
         self._waiting: deque[Event] = deque()
         self._logged = _LoggedLines()
         self._next_frame = -math.inf
+        self._last_offer = -math.inf
+        self._is_busy = False
         self._is_awake = False
         self._error: Exception | None = None
         self._logged.attach()
@@ -56,7 +62,9 @@ class LiveProgress:
             events: The events.
         """
         self._waiting.extend(events)
-        return not self._is_awake or len(self._waiting) >= _MAX_WAITING
+        now = self._clock()
+        self._is_busy, self._last_offer = now - self._last_offer < 2 * GATHER_SECONDS, now
+        return self._is_busy or not self._is_awake or len(self._waiting) >= _MAX_WAITING
 
     def draw(self) -> None:
         """Draw a frame, unless the last one was drawn just now.
@@ -68,6 +76,10 @@ class LiveProgress:
         self._fold()
         if self._clock() >= self._next_frame:
             self._draw()
+        if self._is_busy:
+            # So that the next events gather in the mailbox: to be woken for each of a thousand a second
+            # costs a tenth of a core. Not the loop's timer, which a test of the program may have stopped.
+            time.sleep(GATHER_SECONDS)
         error, self._error = self._error, None
         if error is not None:
             raise error
@@ -93,7 +105,7 @@ class LiveProgress:
         now, look = self._clock(), self._look()
         rows = self._new_rows(now, look)
         rows += summary_rows(self._state, now, look)
-        self._stream.write(self._region.frame(rows, [], look.columns), len(rows))
+        self._writer.finish(self._region.frame(rows, [], look.columns), len(rows))
 
     def _draw(self) -> None:
         self._fold()
@@ -103,7 +115,7 @@ class LiveProgress:
         text = self._region.frame(
             self._new_rows(now, look), region_rows(self._state, now, look), look.columns
         )
-        if text and not self._stream.write(text, 0):
+        if text and not self._writer.write(text):
             self._region.drawn = before  # the terminal takes nothing now: the rows wait for the next frame
         else:
             self._state.rows.clear()

@@ -10,11 +10,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.cells import cell_len
+from rich.color import ColorSystem
 from rich.console import Console
+from rich.segment import Segment
 from rich.text import Text
 
 __all__ = ["LiveRegion"]
 
+_COLOR_SYSTEMS = {
+    "standard": ColorSystem.STANDARD,
+    "256": ColorSystem.EIGHT_BIT,
+    "truecolor": ColorSystem.TRUECOLOR,
+}
 _BEGIN = "\x1b[?25l\x1b[?7l"  # no cursor, no line wrap: for the time of one frame
 _END = "\x1b[?7h\x1b[?25h"
 _CLEAR_LINE = "\x1b[K"
@@ -35,6 +42,7 @@ class LiveRegion:
         self._console = console or Console(
             force_terminal=True, highlight=False, markup=False, emoji=False, legacy_windows=False
         )
+        self._colors = _COLOR_SYSTEMS.get(self._console.color_system or "")
         self.drawn: tuple[list[int], str] = [], ""
 
     def frame(self, printed: Sequence[Text], region: Sequence[Text], columns: int) -> str:
@@ -61,9 +69,17 @@ class LiveRegion:
         return f"{_BEGIN}{_up(above)}\r{rows}{drawn}{rest}{_END}"
 
     def _painted(self, row: Text) -> str:
-        with self._console.capture() as captured:
-            self._console.print(row, end="", soft_wrap=True)
-        return f"{captured.get()}{_CLEAR_LINE}\r\n"
+        """Return a row with its colors. `Console.print`, which folds and justifies, costs much more."""
+        painted = "".join([self._segment(each) for each in row.render(self._console)])
+        return f"{painted}{_CLEAR_LINE}\r\n"
+
+    def _segment(self, segment: Segment) -> str:
+        style = segment.style
+        if style is None:
+            return segment.text
+        if self._console.no_color:
+            style = style.without_color
+        return style.render(segment.text, color_system=self._colors)
 
 
 def _up(rows: int) -> str:

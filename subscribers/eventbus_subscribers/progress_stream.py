@@ -35,15 +35,22 @@ class ProgressStream:
         stream = self._stream()
         return bool(stream is not None and _or_none(stream.isatty))
 
+    def descriptor(self) -> int | None:
+        """Return the stream's file descriptor; None if it has none."""
+        stream = self._stream()
+        return None if stream is None else _or_none(stream.fileno)
+
+    def encoding(self) -> str:
+        """Return the stream's encoding."""
+        return str(getattr(self._stream(), "encoding", None) or "ascii")
+
     def has_unicode(self) -> bool:
         """Return True if the stream can show any character."""
-        encoding = getattr(self._stream(), "encoding", None) or "ascii"
-        return str(encoding).lower().startswith("utf")
+        return self.encoding().lower().startswith("utf")
 
     def size(self) -> tuple[int, int]:
         """Return the columns and rows of the terminal, as they are now."""
-        stream = self._stream()
-        descriptor = None if stream is None else _or_none(stream.fileno)
+        descriptor = self.descriptor()
         with suppress(OSError, ValueError, TypeError):
             size = os.get_terminal_size(descriptor if descriptor is not None else -1)
             if size.columns and size.lines:
