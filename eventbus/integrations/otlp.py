@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from io import StringIO
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -130,7 +130,11 @@ class SpanSender:
             self._given += span.is_sampled
 
     def close(self) -> None:
-        """Send what is queued, for half a minute at most, and end the thread."""
+        """Send what is queued, for half a minute at most, and end the thread.
+
+        What fails now is not tried again: a collector that is absent does not delay the end of a program.
+        """
+        self._exporter.try_once()
         self._processor.shutdown()  # type: ignore[no-untyped-call]
 
     def give_up(self) -> None:
@@ -156,7 +160,8 @@ class _CountingExporter(SpanExporter):
         self._taken = 0
         self._is_over = False
         self._has_room = threading.Condition()
-        self._problems = _Problems()
+        self._problems = _Problems(self._failed_attempt)
+        self._is_last_try = False
 
     @property
     def problem(self) -> str:
@@ -186,6 +191,16 @@ class _CountingExporter(SpanExporter):
             self.failed += len(spans)
         return result
 
+    def try_once(self) -> None:
+        """From now on, give up after an attempt that fails, also after one that has failed already."""
+        self._is_last_try = True
+        if self._problems.has_one:
+            self.give_up()
+
+    def _failed_attempt(self) -> None:
+        if self._is_last_try:
+            self.give_up()
+
     def give_up(self) -> None:
         """Begin no further request, and do not try again; from any thread."""
         with self._has_room:
@@ -213,12 +228,18 @@ class _Problems(logging.Filter):
     Attributes:
         latest: The latest message.
         is_over: True if it is not to be replaced: the exporter reports its own end as a failure.
+        has_one: True if there was one in the block that is running.
+
+    Args:
+        on_problem: Called after each message.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_problem: Callable[[], None]) -> None:
         super().__init__()
         self.latest = ""
         self.is_over = False
+        self.has_one = False
+        self._on_problem = on_problem
         self._thread = 0
 
     def __enter__(self) -> None:
@@ -226,6 +247,7 @@ class _Problems(logging.Filter):
         _exporter_logger.addFilter(self)
 
     def __exit__(self, *_: object) -> None:
+        self.has_one = False
         _exporter_logger.removeFilter(self)
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -234,6 +256,8 @@ class _Problems(logging.Filter):
             return True
         if not self.is_over:
             self.latest = printable(record.getMessage(), _MAX_PROBLEM)
+            self.has_one = True
+            self._on_problem()
         return False
 
 

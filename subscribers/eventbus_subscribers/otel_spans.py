@@ -126,7 +126,7 @@ class OtelSpans(Subscriber[SkillEvent | WorkflowEvent | EventsLost]):
             if self._sender is not None:
                 self._sender.give_up()
                 unsent = self._sender.unsent()
-                self._say(f"{unsent} spans were not sent", unsent)
+                self._say("not sent: {} span", unsent)
 
     # In the thread.
 
@@ -137,11 +137,11 @@ class OtelSpans(Subscriber[SkillEvent | WorkflowEvent | EventsLost]):
             self._sender = SpanSender(self._endpoint, self._headers, self._service_name)
         lost = sum([event.count for event in events if isinstance(event, EventsLost)])
         self.lost += lost
-        self._say(f"{lost} events came too fast, and have no spans", lost)
+        self._say("came too fast, and have no spans: {} event", lost)
         spans = map(self._fold.add, _as_logged([event for event in events if matters_to_spans(event)]))
         self._sender.send([span for span in spans if span is not None])
         failed = self._sender.statistics().failed
-        self._say(f"{failed} spans were not sent", failed - self._failed)
+        self._say("not sent so far: {} span", failed, failed - self._failed)
         self._failed = failed
 
     def _close(self) -> None:
@@ -149,10 +149,12 @@ class OtelSpans(Subscriber[SkillEvent | WorkflowEvent | EventsLost]):
         if self._sender is not None:
             self._sender.close()
 
-    def _say(self, what: str, count: int) -> None:
-        if count:
+    def _say(self, what: str, count: int, more: int = 1) -> None:
+        """Log a loss, if there is one, and if there is more of it than was logged before."""
+        if count and more:
+            text = what.format(count) + "s" * (count != 1)
             problem = self.statistics().problem
-            self._log.warn("lost", f"{what}: {problem}" if problem else what)
+            self._log.warn(what, f"{text}: {problem}" if problem else text)
 
 
 def _as_logged(events: Sequence[Event]) -> Iterator[Event]:
