@@ -601,7 +601,7 @@ def test_wrong_usage(cli: Program) -> None:
 def test_without_the_script_the_hooks_run_no_file_of_the_project(
     cli: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the program is not installed as a script, the hooks run the package, no `eventbus.py` beside them."""
+    """Where the program is no script, the hooks run the package, and no `eventbus.py` of the project."""
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     monkeypatch.setenv("PATH", str(tmp_path))
     printed = cli("hook", "claude-code", "--print").stdout
