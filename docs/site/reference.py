@@ -62,7 +62,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Give each numbered sentence the number that it was written with: lists are numbered anew otherwise."""
+    """Give each numbered sentence its number: Markdown numbers each list from 1."""
     numbered = re.sub(r"<li>(\s*(?:<p>)?)<!--number (\d+)-->", r'<li value="\2">\1', html)
     if "<!--number" in numbered:
         logging.getLogger("mkdocs.hooks").warning("%s: a number begins no item of a list", page.file.src_uri)
