@@ -48,7 +48,8 @@ nightly: $(VENV)/.with-tests
 test-lowest: .venv-lowest/.with-lowest
 	.venv-lowest/bin/python -m pytest -n $(WORKERS) --dist worksteal -m "not nightly and not alone" \
 		tests/events tests/delivery tests/test_contracts.py tests/test_plugins.py tests/test_session.py \
-		tests/test_settings.py tests/cli/test_program.py tests/cli/test_command_line.py $(PYTEST_OPTIONS)
+		tests/test_settings.py tests/cli/test_program.py tests/cli/test_command_line.py \
+		tests/cli/test_mcp.py tests/cli/test_session_page.py tests/cli/test_export_otlp.py $(PYTEST_OPTIONS)
 
 # They need an environment of their own: they bring a hundred packages. Each Python has its newest versions.
 TEST_ONEIRIC = python -m pytest tests/integrations tests/test_docs.py $(PYTEST_OPTIONS)

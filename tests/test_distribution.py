@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from eventbus import __version__
 from eventbus.cli import main
 from eventbus.ground.distribution import DISTRIBUTION, how_to_install
 
@@ -35,6 +37,18 @@ def test_the_name_is_written_in_one_module() -> None:
     ]
     assert spelt == ["eventbus/__init__.py"]
     assert how_to_install("mcp") == "pip install 'anyio-eventbus[mcp]'"
+
+
+def test_one_version_and_date_of_the_release() -> None:
+    """The code, the changelog and CITATION.cff name one version, and the latter two one date."""
+    released = re.search(
+        r"^## \[(\d+\.\d+\.\d+)\] - (\S+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE
+    )
+    assert released is not None
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert released[1] == __version__
+    assert f"version: {released[1]}\n" in citation
+    assert f'date-released: "{released[2]}"\n' in citation
 
 
 SHADOWS = {

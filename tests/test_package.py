@@ -96,12 +96,12 @@ def project(tmp_path: Path) -> Path:
 
 
 def test_it_imports(environment: Environment, tmp_path: Path) -> None:
-    """Both packages import, from the environment, and every public name is there."""
+    """Both packages import, from the environment, and so does every public name that needs no other extra."""
     script = (
         "import eventbus, eventbus_subscribers\n"
         "for module in (eventbus, eventbus_subscribers):\n"
         "    print(module.__file__)\n"
-        "    [getattr(module, name) for name in module.__all__]\n"
+        "    [getattr(module, name) for name in module.__all__ if name != 'OtelSpans']\n"
     )
     places = run(environment.python, "-c", script, cwd=tmp_path).split()
     assert all(Path(each).is_relative_to(environment.directory) for each in places)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import io
+import logging
 import os
 import re
 import sys
@@ -28,6 +29,9 @@ from eventbus.cli import main  # noqa: E402
 from eventbus.cli.command_table import every_command  # noqa: E402
 
 HOME = "https://github.com/anyio-eventbus/anyio-eventbus/blob/main/"
+FENCED = re.compile(r"^(`{3,}).*?^\1$", re.MULTILINE | re.DOTALL)
+SENTENCE = re.compile(rf"{FENCED.pattern}|^(\d+)\. ", re.MULTILINE | re.DOTALL)
+"""The beginning of a numbered sentence, or a fenced block, in which there is none."""
 NAMES_BY_SECTION = {
     "The bus": ("bus", "contracts", "delivery"),
     "Sessions and trackers": ("session", "trackers"),
@@ -51,9 +55,18 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Let links to files outside of the pages lead to the project's home."""
+    """Let links to files outside of the pages lead to the project's home, and mark numbered sentences."""
     depth = page.file.src_uri.count("/") + 1
-    return markdown.replace("](" + "../" * depth, f"]({HOME}")
+    text = markdown.replace("](" + "../" * depth, f"]({HOME}")
+    return SENTENCE.sub(lambda found: found[0] if found[1] else f"{found[2]}. <!--number {found[2]}-->", text)
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Give each numbered sentence its number: Markdown numbers each list from 1."""
+    numbered = re.sub(r"<li>(\s*(?:<p>)?)<!--number (\d+)-->", r'<li value="\2">\1', html)
+    if "<!--number" in numbered:
+        logging.getLogger("mkdocs.hooks").warning("%s: a number begins no item of a list", page.file.src_uri)
+    return numbered
 
 
 def on_post_build(config: MkDocsConfig) -> None:
@@ -98,7 +111,7 @@ def _title(text: str) -> str:
 
 
 def _summary(text: str) -> str:
-    prose = re.sub(r"^(`{3,}).*?^\1$", "", text, flags=re.MULTILINE | re.DOTALL)
+    prose = FENCED.sub("", text)
     paragraphs = (each for each in re.split(r"\n\s*\n", prose) if re.match(r"[A-Z`]", each))
     sentence = " ".join(next(paragraphs, "").split()).partition(". ")[0].rstrip(".:")
     return re.sub(r"\[(.*?)\]\(.*?\)", r"\1", sentence)

@@ -51,7 +51,8 @@ def _ended(arguments: Sequence[str]) -> int:
     with _sigterm_as_interrupt() as received:
         try:
             code = _run(arguments)
-            sys.stdout.flush()
+            if not sys.stdout.closed:  # the servers of mcp 1 close it
+                sys.stdout.flush()
         except CommandError as error:
             return _fail(error.problem, error.hint, error.exit_code)
         except (PluginError, SettingsError) as error:

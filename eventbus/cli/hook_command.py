@@ -121,4 +121,5 @@ def _command() -> str:
         return _COMMAND
     if program.exists():
         return f"{shlex.quote(str(program))} hook claude-code"
-    return f"{shlex.quote(sys.executable)} -m {_COMMAND}"
+    # -P: not a file `eventbus.py` of the project that the agent works in.
+    return f"{shlex.quote(sys.executable)} -P -m {_COMMAND}"

@@ -596,3 +596,13 @@ def test_wrong_usage(cli: Program) -> None:
     for options in (("--install", "--uninstall"), ("--user",), ("--user", "--print", "--install")):
         refused = cli("hook", "claude-code", *options)
         assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+
+
+def test_without_the_script_the_hooks_run_no_file_of_the_project(
+    cli: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the program is no script, the hooks run the package, and no `eventbus.py` of the project."""
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    printed = cli("hook", "claude-code", "--print").stdout
+    assert f"{tmp_path / 'python'} -P -m eventbus hook claude-code" in printed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import io
 import signal
 import subprocess
 import sys
@@ -225,3 +226,18 @@ def test_without_descriptors_a_command_ends_without_a_traceback(
     )
     assert "Traceback" not in ended.stderr
     assert ended.returncode in (0, 1, 3, 124, 130)
+
+
+def test_a_command_may_close_its_output(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A command that closes stdout, as the server of mcp 1 does at its end, keeps its exit code."""
+
+    def closes_its_output(arguments: object) -> int:
+        sys.stdout.close()
+        return 0
+
+    monkeypatch.setattr("eventbus.cli.app.run", closes_its_output)
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    assert main(["stats"]) == 0
+    assert capfd.readouterr().err == ""
