@@ -460,8 +460,7 @@ def test_a_console_that_cannot_be_live_is_reported_and_harms_nobody() -> None:
     """With mode tty and no terminal, the subscriber fails to start, and the other subscribers go on."""
     received: list[Event] = []
     console = ConsoleProgress(io.StringIO(), mode="tty")
-    with EventBus([console]) as bus:
-        bus.subscribe(received.append)
+    with EventBus([console, received.append]) as bus:
         bus.publish(RUN[0])
         report = bus.close()
     assert RUN[0] in received
