@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo test test-lowest test-oneiric test-oneiric-newest test-crackerjack \
 	test-crackerjack-newest test-plugins coverage lint format docs package bench bench-here bench-short \
-	nightly clean
+	nightly picture clean
 .DELETE_ON_ERROR:
 
 help:
@@ -29,6 +29,7 @@ help:
 	@echo "make docs         build the documentation into site/, strictly"
 	@echo "make package      build the distribution into dist/, check it, and try it on each Python that is found"
 	@echo "make bench        run the benchmarks; make bench-short: in a minute"
+	@echo "make picture      draw docs/live-view.svg from a run of the demo in a terminal"
 	@echo "make nightly      run the slow tests, with the larger figures"
 	@echo "make clean        remove all that these made"
 	@echo "PYTHON=python3.13 VENV=.venv-3.13 use another Python, in an environment of its own"
@@ -110,6 +111,10 @@ bench-here: $(VENV)/.with-peers
 
 bench-short: $(VENV)/.with-tests
 	$(BIN)/python -m benchmarks --short
+
+# Of the live view, for the README.
+picture: $(VENV)/.with-tests
+	$(BIN)/python docs/pictures/draw_live_view.py
 
 clean:
 	rm -rf .venv .venv-* .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache \

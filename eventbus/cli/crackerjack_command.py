@@ -1,7 +1,8 @@
 """``eventbus crackerjack``: run the installed crackerjack in this process, unmodified, and observe it.
 
 Standard output and error belong to crackerjack, to the byte: progress is shown only with
-``--progress``. Every event is in the event log, which another terminal can follow.
+``--progress``. At the end, on a terminal or with ``--progress``, the block of ``eventbus show`` follows on
+stderr. Every event is in the event log, which another terminal can follow.
 """
 
 from __future__ import annotations
@@ -21,9 +22,12 @@ from eventbus.bus import EventBus
 from eventbus.cli.arguments import Argument
 from eventbus.cli.exit_codes import NOT_FOUND, OK, PROBLEMS, CommandError
 from eventbus.cli.gitignore import create_ignored_directory
+from eventbus.cli.notes import note
 from eventbus.cli.on_termination import on_termination
 from eventbus.cli.options import LogDirectory, Progress, SessionId, settings_with
+from eventbus.cli.run_ending import Ending, append_only
 from eventbus.detached_skills.skills import session_of_terminal
+from eventbus.events import Event
 from eventbus.integrations.crackerjack import end_executing, observe_crackerjack
 from eventbus.runtime import build_runtime
 from eventbus.session import current_session_id, set_session_of_process
@@ -45,12 +49,15 @@ def crackerjack(
     """
     # Crackerjack ends the process with its own exit code: SystemExit comes out of `program()`.
     program = _program()
-    settings = settings_with(directory, progress)
+    settings = append_only(settings_with(directory, progress), progress)
     session_id = session_id or current_session_id() or session_of_terminal(settings)
     if session_id:
         set_session_of_process(session_id)
     create_ignored_directory(settings.directory)
     runtime = build_runtime(settings, without=() if progress else ("console_progress",))
+    ending = Ending(settings) if progress or sys.stderr.isatty() else None
+    if ending is not None:
+        runtime.bus.subscribe(ending.add, Event, name="ending")
     is_running = False
     try:
         with _entered(runtime.bus) as bus, observe_crackerjack(bus), on_termination(lambda: _close(bus)):
@@ -61,7 +68,17 @@ def crackerjack(
             raise
         sys.excepthook(type(error), error, error.__traceback__)  # crackerjack's own, shown as without us
         return PROBLEMS
+    finally:
+        if is_running and ending is not None:
+            _end(ending)
     return OK
+
+
+def _end(ending: Ending) -> None:
+    try:
+        ending.print()
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is not crackerjack's
+        note(f"the end of the run cannot be shown: {type(error).__name__}")
 
 
 @contextmanager

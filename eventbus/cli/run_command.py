@@ -24,6 +24,7 @@ from eventbus.cli.free_descriptors import check_free_descriptors
 from eventbus.cli.gitignore import create_ignored_directory
 from eventbus.cli.log_access import note
 from eventbus.cli.options import LogDirectory, Progress, SessionId, settings_with
+from eventbus.cli.run_ending import Ending, append_only
 from eventbus.cli.standard_streams import settle_streams
 from eventbus.contracts import EventSink
 from eventbus.detached_skills.skills import session_of_terminal
@@ -53,10 +54,11 @@ def run(
 ) -> int:
     """Run a command, and record it as a workflow run.
 
-    Events that its processes publish are shown, too: eventbus run -- make test. The exit code is the
+    Events that its processes publish are shown, too: eventbus run -- make test. What ran, how long it
+    took and what failed is printed to stderr at the end, as by eventbus show. The exit code is the
     command's own, 128 + n if signal n ended it, 127 if it was not found.
     """
-    settings = settings_with(directory, progress)
+    settings = append_only(settings_with(directory, progress), progress)
     create_ignored_directory(settings.directory)
     environment: dict[str, str | bytes] = {}
     with suppress(OSError):  # the working directory was deleted
@@ -64,8 +66,11 @@ def run(
     session_id = session_id or current_session_id() or _session_of_terminal(settings)
     with session_scope(session_id or new_id()) as session:
         environment[SESSION_VARIABLE] = name_to_bytes(session)  # the same in every locale
-        with blocked_signals() as signals, _observed(settings, session) as publish:
-            code = _run(command, {**os.environ, **environment}, signals, publish)
+        ending = Ending(settings)
+        with blocked_signals() as signals:
+            with _observed(settings, session, ending) as publish:
+                code = _run(command, {**os.environ, **environment}, signals, publish)
+            _end(ending)
     settle_streams()  # what a subscriber printed: if that fails, the exit code is the command's own still
     return code
 
@@ -78,13 +83,20 @@ def _session_of_terminal(settings: Settings) -> str | None:
         return None
 
 
+def _end(ending: Ending) -> None:
+    try:
+        ending.print()
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is not the command's
+        note(f"the end of the run cannot be shown: {_reason(error)}")
+
+
 @contextmanager
-def _observed(settings: Settings, session_id: str) -> Generator[Callable[[Event], None]]:
+def _observed(settings: Settings, session_id: str, ending: Ending) -> Generator[Callable[[Event], None]]:
     """Run the buses; where that cannot be done, yield a function that ignores events, and say so."""
     with ExitStack() as stack:
         try:
             check_free_descriptors()
-            publish = stack.enter_context(_buses(settings, session_id))
+            publish = stack.enter_context(_buses(settings, session_id, ending))
         except PluginError:  # which says how to run without storing
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, it is not the command's
@@ -107,7 +119,7 @@ def _ignore(event: Event) -> None:
 
 
 @contextmanager
-def _buses(settings: Settings, session_id: str) -> Generator[Callable[[Event], None]]:
+def _buses(settings: Settings, session_id: str, ending: Ending) -> Generator[Callable[[Event], None]]:
     """Run two buses: one stores the events of this process, one shows these and the followed events."""
     # The live correlator is left out: it would report on the command's start and end only.
     stored = build_runtime(settings, without=("console_progress", "live_correlator"))
@@ -117,12 +129,14 @@ def _buses(settings: Settings, session_id: str) -> Generator[Callable[[Event], N
         stored.bus.publish(event)
         shown.bus.publish(event)
 
-    with stored.bus, shown.bus as screen, _following(EventLog(settings.directory), session_id, screen):
+    shown.bus.subscribe(ending.add, Event, name="ending")
+    following = _following(EventLog(settings.directory), session_id, shown.bus, ending.paths)
+    with stored.bus, shown.bus, following:
         yield publish
 
 
 @contextmanager
-def _following(log: EventLog, session_id: str, screen: EventSink) -> Generator[None]:
+def _following(log: EventLog, session_id: str, screen: EventSink, paths: set[Path]) -> Generator[None]:
     """Publish the events that other processes append to the log, from a thread with its own loop."""
 
     async def follow(*, task_status: TaskStatus[None]) -> None:
@@ -130,6 +144,7 @@ def _following(log: EventLog, session_id: str, screen: EventSink) -> Generator[N
             async with log.follow(session_id=session_id) as records:
                 task_status.started()
                 async for record in records:
+                    paths.add(record.path)
                     screen.publish(record.event)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is not the command's
             note(f"events of the command's processes are not shown: {_reason(error)}")

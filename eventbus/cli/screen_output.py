@@ -1,4 +1,4 @@
-"""Print the lines of a screen to stdout, as far as it can show them."""
+"""Print the lines of a screen to stdout, or to another stream, as far as it can show them."""
 
 from __future__ import annotations
 
@@ -6,35 +6,42 @@ import os
 import sys
 from collections.abc import Iterable
 from datetime import datetime
+from typing import TextIO
 
 from rich.console import Console
 from rich.text import Text
 
 from eventbus.cli.session_screen import Look
 
-__all__ = ["print_lines", "stdout_look"]
+__all__ = ["print_lines", "stdout_look", "stream_look"]
 
 
 def stdout_look() -> Look:
     """Return what stdout can show."""
-    encoding = (sys.stdout.encoding or "ascii").lower()
+    return stream_look(sys.stdout)
+
+
+def stream_look(stream: TextIO) -> Look:
+    """Return what a stream can show."""
+    encoding = (stream.encoding or "ascii").lower()
     has_unicode = encoding.startswith("utf")
-    if not sys.stdout.isatty():
+    if not stream.isatty():
         return Look(None, has_unicode)
-    return Look(Console().width, has_unicode, datetime.now().astimezone())
+    return Look(Console(file=stream).width, has_unicode, datetime.now().astimezone())
 
 
-def print_lines(lines: Iterable[Text], next_step: str = "") -> None:
-    """Print lines; on a terminal in color, and after them what to do next."""
-    is_terminal = sys.stdout.isatty()
+def print_lines(lines: Iterable[Text], next_step: str = "", stream: TextIO | None = None) -> None:
+    """Print lines to stdout, or a stream; on a terminal in color, and after them what to do next."""
+    stream = stream or sys.stdout
+    is_terminal = stream.isatty()
     if not is_terminal and not os.environ.get("FORCE_COLOR"):
         for line in lines:
-            print(line.plain)
+            print(line.plain, file=stream)
         return
-    console = Console(highlight=False, markup=False)
+    console = Console(file=stream, highlight=False, markup=False)
     with console.capture() as captured:  # printing itself, rich would exit on a broken pipe
         for line in lines:
             console.print(line, soft_wrap=True)
         if is_terminal and next_step:
             console.print(Text(f"\n{next_step}", "dim"), soft_wrap=True)
-    print(captured.get(), end="")
+    print(captured.get(), end="", file=stream)

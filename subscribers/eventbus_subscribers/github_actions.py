@@ -22,11 +22,13 @@ def github_lines(change: Change, line: str) -> list[str]:
     run = change.run
     if change.kind == "node" and change.outcome in ("succeeded", "skipped"):
         hooks = [f"       {hook.status} {hook}" for hook in change.node.hooks.values()] if change.node else []
-        return [f"::group::{_data(line)}", *map(github_safe, hooks or [line]), "::endgroup::"]
-    if run is not None and change.outcome == "failed":
+        lines = [f"::group::{_data(line)}", *(hooks or [line]), "::endgroup::"]
+    elif run is not None and change.outcome == "failed":
         failed = "; ".join(map(_failure, run.failures.values())) or change.name
-        return [line, f"::error title={_property(f'{run.label} failed')}::{_data(failed)}"]
-    return [line]
+        lines = [line, f"::error title={_property(f'{run.label} failed')}::{_data(failed)}"]
+    else:
+        lines = [line]
+    return [github_safe(each) for each in lines]
 
 
 def github_safe(line: str) -> str:

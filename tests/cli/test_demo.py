@@ -102,7 +102,8 @@ def test_every_source_that_does_not_compile_is_listed_once_at_the_end(cli: Progr
     (project / "sample" / "c.py").write_text("f(\x1b[31m)\n")
     ended = cli("demo", project)
     assert ended.returncode == 1
-    *progress, first, second, third = ended.stderr.splitlines()
+    *progress, first, second, third, next_step = ended.stderr.splitlines()
+    assert re.fullmatch(r"next: .+ show \w{12} --events --dir .+", next_step)
     assert re.fullmatch(r"sample/a\.py:2: SyntaxError: .+ \[compile\]", first)
     assert re.fullmatch(r"sample/b\.py:\d: SyntaxError: .+ \[compile\]", second)
     assert re.fullmatch(r"sample/c\.py:1: SyntaxError: .+ \[compile\]", third)

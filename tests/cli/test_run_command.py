@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import shlex
 import signal
 import subprocess
@@ -101,7 +102,7 @@ def test_events_of_the_command_are_shown_and_stored_once(program: Program, tmp_p
     log = tmp_path / "log"
     ended = program("run", "--session", "s1", "--dir", log, "--", sys.executable, "-c", INSTRUMENTED)
     assert ended.returncode == 0
-    lines = [" ".join(line.split()[1:4]) for line in ended.stderr.splitlines()[1:]]
+    lines = [" ".join(line.split()[1:4]) for line in ended.stderr.splitlines() if line[:1] == "+"]
     assert [line.partition(" (")[0] for line in lines if "tests" in line] == ["done inner/tests"]
     assert lines[-1].startswith("end workflow python")
     events = _stored(log)
@@ -206,6 +207,47 @@ def test_ctrl_c_in_a_terminal_reaches_the_command_once(tmp_path: Path) -> None:
     _, status = os.waitpid(pid, 0)
     os.close(terminal)
     assert os.waitstatus_to_exitcode(status) == 41
+
+
+def test_a_run_ends_with_what_show_shows_and_a_next_step(program: Program, tmp_path: Path) -> None:
+    """`run` ends, on stderr, with the block of `show`, and a command that works as typed."""
+    log = tmp_path / "a log"
+    ended = program("run", "--dir", log, "--", "sh", "-c", "echo said; exit 3")
+    assert (ended.returncode, ended.stdout) == (3, "said\n")
+    *_, verdict, empty, row, next_step = ended.stderr.splitlines()
+    assert re.match(r"✗ sh failed after \d\.\ds with exit code 3    session \w+ ", verdict)
+    assert (empty, row.split()[1:]) == ("", ["✗", "sh", "exit", "code", "3"])
+    assert next_step.startswith("next: ")
+    shown = subprocess.run(
+        next_step.removeprefix("next: ").replace("eventbus", f"{sys.executable} -m eventbus", 1)
+        if next_step.startswith("next: eventbus")
+        else next_step.removeprefix("next: "),
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    assert "end    workflow sh FAILED" in shown.stdout
+
+
+@pytest.mark.parametrize("mode", ["json", "quiet"])
+def test_json_and_quiet_have_no_block(program: Program, mode: str) -> None:
+    """With `--progress json` stderr is events only, and with quiet only problems and ends."""
+    ended = program("run", "--progress", mode, "--", "true")
+    assert "next:" not in ended.stderr
+    assert "✓" not in ended.stderr
+
+
+def test_a_live_view_of_a_command_is_refused(cli: Program) -> None:
+    """What the command writes would be overwritten: `run --progress tty` is wrong usage, and runs nothing."""
+    ended = cli("run", "--progress", "tty", "--", "touch", "here")
+    assert ended.returncode == 2
+    assert ended.stderr == (
+        "error: what the command writes would be overwritten by a live view. hint: run it with --progress "
+        "plain, and watch it from another terminal with: eventbus watch\n"
+    )
+    assert not Path("here").exists()
 
 
 def test_the_log_stays_out_of_git(program: Program, somewhere: Path) -> None:

@@ -287,6 +287,99 @@ def test_memory_is_bounded() -> None:
     assert len(run.failures) == progress_state.MAX_FAILURES
 
 
+def hook(node: str, name: str, status: str, seconds: float = 5.0) -> NodeProgress:
+    metadata = {"hook": name, "status": status, "duration_seconds": seconds}
+    return cast("NodeProgress", make(NodeProgress, node_id=node, completed=1, metadata=metadata))
+
+
+def test_a_failure_names_its_hooks() -> None:
+    """The hooks that failed in the latest pass stand in the line of their node, with other words for why."""
+    text = shown(
+        [
+            (0, hook("fast", "ruff", "failed")),
+            (1, hook("fast", "ruff", "passed")),
+            (2, hook("fast", "mypy", "timeout", 60.0)),
+            (2, hook("fast", "codespell", "failed")),
+            (3, done("fast", 3.0, status="failed", error_type="RuntimeError")),
+        ]
+    )
+    assert text == HEADER + "+0.0s  FAIL   fast (3.0s) RuntimeError: mypy timeout 60.0s, codespell 5.0s\n"
+
+
+def test_a_view_that_ends_early_says_so() -> None:
+    """A run whose end was not seen has a last line, and so have lines that could not be written."""
+    progress = PlainProgress("d")
+    progress.lines(make(WorkflowStarted, nodes=NODES), 0.0)
+    progress.lines(done("tests"), 1.0)
+    assert progress.last_lines(2.0, unwritten=3) == [
+        "+2.0s  open   workflow crackerjack: its end was not seen, 1/6 nodes, 2 events, 0 lost",
+        "+2.0s  lost   3 lines of this progress",
+    ]
+    assert progress.last_lines(3.0) == []
+
+
+def test_github_actions_folds_what_succeeded() -> None:
+    """A node that succeeded is a group with its hooks, one that failed stays open, and one error names it."""
+    text = shown(
+        [
+            (0, make(WorkflowStarted)),
+            (1, hook("fast", "ruff", "passed")),
+            (2, done("fast", 2.0)),
+            (3, done("docs", status="skipped")),
+            (4, hook("tests", "unit", "failed")),
+            (5, done("tests", 5.0, status="failed", error_type="E")),
+            (6, make(WorkflowCompleted, status="failed")),
+        ],
+        github=True,
+    )
+    assert text == (
+        HEADER + "+0.0s  start  workflow crackerjack\n"
+        "::group::+2.0s  done   fast (2.0s)\n"
+        "       passed ruff 5.0s\n"
+        "::endgroup::\n"
+        "::group::+3.0s  skip   docs\n"
+        "+3.0s  skip   docs\n"
+        "::endgroup::\n"
+        "+5.0s  FAIL   tests (5.0s) E: unit 5.0s\n"
+        "+6.0s  end    workflow crackerjack FAILED 1/3 nodes, 1 skipped, 7 events, 0 lost\n"
+        "::error title=crackerjack failed::tests E (unit)\n"
+    )
+
+
+def test_github_actions_gets_no_command_from_an_event() -> None:
+    """Names are escaped as the toolkit does, and none of them is a command, of the new kind or the old."""
+    name = "a%0A::set-output name=x::1,b:c ##[error]x"
+    text = shown(
+        [
+            (0, make(WorkflowStarted, workflow_id=name)),
+            (1, done(name, workflow_id=name)),
+            (2, done(f"{name}\n::warning::y", workflow_id=name, status="failed", error_type=name)),
+            (3, make(WorkflowCompleted, workflow_id=name, status="failed")),
+        ],
+        github=True,
+    )
+    commands = [line.split("::")[1].split()[0] for line in text.splitlines() if line.startswith("::")]
+    assert commands == ["group", "endgroup", "error"]
+    assert "##[" not in text
+    assert "title=a%250A%3A%3Aset-output name=x%3A%3A1%2Cb%3Ac" in text
+    assert "a%250A::set-output" in text
+
+
+@pytest.mark.parametrize(("variable", "groups"), [("true", 1), ("", 0)])
+def test_groups_are_for_github_actions_only(
+    monkeypatch: pytest.MonkeyPatch, variable: str, groups: int
+) -> None:
+    """The lines are grouped where GITHUB_ACTIONS is true, in mode plain, and nowhere else."""
+    monkeypatch.setenv("GITHUB_ACTIONS", variable)
+    monkeypatch.setenv("CI", "true")
+    stream = io.StringIO()
+    publish_to(ConsoleProgress(stream, directory=DEFAULT_DIRECTORY), RUN)
+    assert stream.getvalue().count("::group::") == groups
+    quiet = io.StringIO()
+    publish_to(ConsoleProgress(quiet, mode="quiet"), RUN)
+    assert "::" not in quiet.getvalue()
+
+
 TEXTS = st.text() | st.sampled_from(
     ["\n::error::x", "\r\x1b[2J", "\x1b]52;c;eA==\x07", "\u2028", "\x9b", "[red]"]
 )
@@ -367,8 +460,7 @@ def test_a_console_that_cannot_be_live_is_reported_and_harms_nobody() -> None:
     """With mode tty and no terminal, the subscriber fails to start, and the other subscribers go on."""
     received: list[Event] = []
     console = ConsoleProgress(io.StringIO(), mode="tty")
-    with EventBus([console]) as bus:
-        bus.subscribe(received.append)
+    with EventBus([console, received.append]) as bus:
         bus.publish(RUN[0])
         report = bus.close()
     assert RUN[0] in received
