@@ -129,6 +129,13 @@ def test_events_of_a_plugin_are_found_by_their_class(distributions: Distribution
         assert [json.loads(line).get("door") for line in ended.stdout.splitlines()] == found
 
 
+def test_events_of_a_plugin_have_a_schema(distributions: Distributions, show: Any) -> None:
+    """`eventbus schema` has the fields of an installed plugin's classes."""
+    shop(distributions)
+    printed = json.loads(show("schema ShopOpened", START).stdout)
+    assert printed["$defs"]["ShopOpened"]["required"] == ["event_type", "door"]
+
+
 def test_without_the_plugin_they_are_unknown(show: Any) -> None:
     """An event without an installed class is shown as its type."""
     assert words(show("show --events", START, OPENED).stdout)[1] == "event  shop_opened"
