@@ -285,3 +285,17 @@ def test_event_plugins_are_listed(distributions: Distributions, show: Any) -> No
     assert lines["shop"].split() == ["ok", "shop", "the-shop", "1.0"]
     assert lines["refused"].startswith("FAILED")
     assert "refused_events.SegmentStarted is refused" in lines["refused"]
+
+
+def test_event_plugins_are_checked(distributions: Distributions, cli: Program) -> None:
+    """`eventbus plugins check NAME` loads the event classes of a plugin, and says which is refused."""
+    shop(distributions)
+    shop(distributions, REFUSED, "refused")
+    assert (cli("plugins", "check", "shop").returncode, cli("plugins", "check", "refused").returncode) == (
+        0,
+        1,
+    )
+    assert (
+        "FAILED  loading: refused_events.NodeCompleted is refused"
+        in cli("plugins", "check", "refused").stdout
+    )
