@@ -120,6 +120,17 @@ def test_events_of_a_plugin_are_shown_in_its_words(distributions: Distributions,
     assert words(ended.stdout) == ["start  workflow w", "event  opened the front door", "event  3 books"]
 
 
+def test_text_has_the_words_of_a_plugin(distributions: Distributions, show: Any) -> None:
+    """`eventbus cat --format text` has the same words."""
+    shop(distributions)
+    lines = show("cat --format text", START, OPENED, FILLED).stdout.splitlines()
+    assert [line.partition("  s1  ")[2] for line in lines] == [
+        "start  workflow w",
+        "event  opened the front door",
+        "event  3 books",
+    ]
+
+
 def test_events_of_a_plugin_are_found_by_their_class(distributions: Distributions, show: Any) -> None:
     """`eventbus cat --type` knows the classes of an installed plugin, also by those they inherit from."""
     shop(distributions)
