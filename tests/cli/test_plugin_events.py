@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from eventbus import event_types
 from eventbus.events.event import refuse_class
+from eventbus.plugins.quick_look import may_be_registered
 from tests.cli.conftest import Program
 from tests.distributions import Distributions, on_the_path
 
@@ -197,7 +199,7 @@ def test_a_plugin_that_hangs_is_given_up(
     distributions: Distributions, show: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Event classes whose import hangs are given up at the deadline."""
-    monkeypatch.setattr("eventbus.cli.plugin_events.LOAD_SECONDS", 0.05)
+    monkeypatch.setattr("eventbus.plugins.event_plugins.LOAD_SECONDS", 0.05)
     distributions.add_module("hangs", "import threading\nthreading.Event().wait(0.5)\n")
     distributions.add("a-hanging", {"hanging": "hangs"}, group="events")
     ended = show("show --events", START, OPENED)
@@ -310,3 +312,20 @@ def test_event_plugins_are_checked(distributions: Distributions, cli: Program) -
         "FAILED  loading: refused_events.NodeCompleted is refused"
         in cli("plugins", "check", "refused").stdout
     )
+
+
+def test_a_quick_look_overlooks_nothing(
+    distributions: Distributions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A group that nobody registers is not there; a place that cannot be read quickly may have it."""
+    assert not may_be_registered("eventbus.events")
+    assert may_be_registered("eventbus.subscribers")
+    (tmp_path / "some.zip").write_bytes(b"PK")
+    (tmp_path / "path" / "old.egg-info").write_text("Name: old\n")
+    monkeypatch.setattr(sys, "path", [*sys.path, "", str(tmp_path / "absent")])
+    assert not may_be_registered("eventbus.events")
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "path", [*sys.path, str(tmp_path / "some.zip")])
+        assert may_be_registered("eventbus.events")
+    shop(distributions)
+    assert may_be_registered("eventbus.events")
