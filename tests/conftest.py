@@ -153,7 +153,13 @@ def _threads_interleave() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable in ("EVENTBUS_SESSION_ID", "EVENTBUS_DIR", "EVENTBUS_PROGRESS", "EVENTBUS_SYNC"):
+    for variable in (
+        "EVENTBUS_NODE",
+        "EVENTBUS_SESSION_ID",
+        "EVENTBUS_DIR",
+        "EVENTBUS_PROGRESS",
+        "EVENTBUS_SYNC",
+    ):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", "/no settings of the user")
 

@@ -37,8 +37,17 @@ def blocks(page: Path, *languages: str) -> list[str]:
     return [text for language, _, text in BLOCK.findall(page.read_text("utf-8")) if language in languages]
 
 
+def marks_of(block: str) -> list[pytest.MarkDecorator]:
+    """Return a mark for each package that a block needs and that is not installed."""
+    imported = set(re.findall(r"^(?:from|import) (structlog|starlette|textual)\b", block, re.MULTILINE))
+    absent = [name for name in imported if importlib.util.find_spec(name) is None]
+    reason = "SKIPPED: {} is not installed: pip install --group recipes"
+    missing = [pytest.mark.skipif(True, reason=reason.format(name)) for name in absent]
+    return [*missing, NEEDS_ONEIRIC] if "from oneiric" in block else missing
+
+
 EXAMPLES = [
-    pytest.param(block, id=f"{page.name}-{number}", marks=NEEDS_ONEIRIC if "from oneiric" in block else ())
+    pytest.param(block, id=f"{page.name}-{number}", marks=marks_of(block))
     for page in GUIDES
     if page != TUTORIAL
     for number, block in enumerate(blocks(page, "python"), 1)

@@ -14,6 +14,8 @@ from eventbus.cli.exit_codes import NOT_FOUND, OK, PROBLEMS, CommandError
 from eventbus.errors import PluginError
 from eventbus.events.printable import printable
 from eventbus.ground.similar_names import nearest_name
+from eventbus.plugins.event_classes import EVENTS
+from eventbus.plugins.event_plugins import find_event_plugins, load_event_plugins
 from eventbus.plugins.finding import Plugin, find_plugins
 from eventbus.runtime import load_plugin
 from eventbus.settings import Settings, load_settings
@@ -37,6 +39,8 @@ def check(name: str) -> int:
         SettingsError: A setting is wrong.
     """
     plugin = _find(name)
+    if plugin.group == EVENTS:
+        return _check_events(plugin)
     with _directory_of_its_own() as directory:
         settings = load_settings(arguments={"directory": directory})
         try:
@@ -46,6 +50,15 @@ def check(name: str) -> int:
             return _failed("loading", [str(error)])
         codes = [_check_in(scenario, settings, plugin) for scenario in SCENARIOS]
     return max(codes)
+
+
+def _check_events(plugin: Plugin) -> int:
+    """Load the event classes of a plugin, which can neither block nor fail later."""
+    with _quiet():
+        failed = load_event_plugins([plugin])
+    line = f"FAILED  loading: {failed[0].reason}" if failed else "ok      loading"
+    print(printable(line, _MAX_LINE))
+    return PROBLEMS if failed else OK
 
 
 def _check_in(scenario: str, settings: Settings, plugin: Plugin) -> int:
@@ -64,7 +77,8 @@ def _failed(scenario: str, problems: list[str]) -> int:
 
 
 def _find(name: str) -> Plugin:
-    plugins = {plugin.name: plugin for plugin in reversed(find_plugins())}  # of two, the first is loaded
+    found = [*find_plugins(), *find_event_plugins()]
+    plugins = {plugin.name: plugin for plugin in reversed(found)}  # of two, the first is loaded
     if name not in plugins:
         nearest = nearest_name(name, plugins)
         hint = f"did you mean {nearest!r}" if nearest else "eventbus plugins lists the installed ones"

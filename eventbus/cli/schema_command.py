@@ -10,6 +10,7 @@ import msgspec
 
 from eventbus.cli.arguments import Argument
 from eventbus.cli.exit_codes import NOT_FOUND, OK, CommandError
+from eventbus.cli.plugin_events import load_plugin_events
 from eventbus.events import Event, UnknownEvent
 from eventbus.events.event import classes_by_wire_name
 from eventbus.ground.similar_names import nearest_name
@@ -70,8 +71,9 @@ def schema(
     """Print the JSON Schema of the lines of an event log.
 
     Every line of eventbus cat validates against it, and every line of a segment. Of a type that is known,
-    $defs has the fields; of any other type all is allowed.
+    $defs has the fields, those of installed plugins included; of any other type all is allowed.
     """
+    load_plugin_events()
     print(msgspec.json.format(msgspec.json.encode(line_schema(_named(name))), indent=2).decode())
     return OK
 

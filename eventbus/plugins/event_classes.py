@@ -6,9 +6,11 @@ plugin must not decide what others' events are: the class that had the name firs
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
+from importlib.metadata import EntryPoint
 from itertools import chain
+from types import ModuleType
+from typing import TypeGuard
 
 import msgspec
 
@@ -34,12 +36,12 @@ def named_classes(target: str) -> list[type[Event]]:
     Raises:
         PluginError: There is no event class. The code of the module may raise anything.
     """
-    name, _, attribute = target.partition(":")
-    module = importlib.import_module(name.strip())
-    found = [getattr(module, attribute.strip())] if attribute else list(vars(module).values())
-    classes = [each for each in dict.fromkeys(filter(_is_type, found)) if _is_own(each)]
+    loaded: object = EntryPoint("", target, EVENTS).load()
+    is_module = isinstance(loaded, ModuleType)
+    found = dict.fromkeys(filter(_is_class, vars(loaded).values() if is_module else [loaded]))
+    classes = [each for each in found if issubclass(each, Event) and not _is_ours(each)]
     if not classes:
-        what = "is not an event class of its own" if attribute else "has no event class of its own"
+        what = "has no event class of its own" if is_module else "is not an event class of its own"
         raise PluginError(f"{target} {what}: class DeployFinished(Event)")
     return classes
 
@@ -49,7 +51,7 @@ class Owners:
 
     def __init__(self) -> None:
         known = chain.from_iterable(classes_by_wire_name().values())
-        self._owners = {_wire_name(cls): _place(cls) for cls in known if cls.__module__.startswith(_OURS)}
+        self._owners = {_wire_name(cls): _place(cls) for cls in known if _is_ours(cls)}
         self._owners |= _RESERVED
 
     def refusals(self, classes: list[type[Event]]) -> Iterator[str]:
@@ -71,12 +73,12 @@ class Owners:
         return f'in a log {_wire_name(cls)!r} is {owner}; give it a name of its own: tag="..."'
 
 
-def _is_type(value: object) -> bool:
+def _is_class(value: object) -> TypeGuard[type]:
     return isinstance(value, type)
 
 
-def _is_own(cls: type) -> bool:
-    return issubclass(cls, Event) and not f"{cls.__module__}.".startswith(_OURS)
+def _is_ours(cls: type) -> bool:
+    return cls.__module__.startswith(_OURS)
 
 
 def _wire_name(cls: type[Event]) -> str:

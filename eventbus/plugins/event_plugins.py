@@ -27,30 +27,29 @@ def find_event_plugins() -> list[Plugin]:
     return find_plugins(EVENTS)
 
 
-def load_event_plugins(plugins: Sequence[Plugin], *, timeout: float = LOAD_SECONDS) -> list[FailedPlugin]:
+def load_event_plugins(plugins: Sequence[Plugin]) -> list[FailedPlugin]:
     """Make the event classes of plugins known.
 
     Args:
         plugins: The plugins; where two use one wire name the class of the first has it.
-        timeout: The most seconds each may take.
 
     Returns:
         Those that could not be loaded, and those a class of which is refused, each with its reasons.
     """
     owners = Owners()
-    started = [(plugin, _begin(plugin, timeout)) for plugin in plugins]
-    failures = ((plugin, _problem(plugin, loading, timeout, owners)) for plugin, loading in started)
+    started = [(plugin, _begin(plugin)) for plugin in plugins]
+    failures = ((plugin, _problem(plugin, loading, owners)) for plugin, loading in started)
     return [FailedPlugin(plugin, problem) for plugin, problem in failures if problem]
 
 
-def _begin(plugin: Plugin, timeout: float) -> Loading[list[type[Event]]]:
+def _begin(plugin: Plugin) -> Loading[list[type[Event]]]:
     loading = Loading(plugin.name, partial(named_classes, plugin.target))
-    loading.wait(min(PATIENCE_SECONDS, timeout))
+    loading.wait(PATIENCE_SECONDS)
     return loading
 
 
-def _problem(plugin: Plugin, loading: Loading[list[type[Event]]], timeout: float, owners: Owners) -> str:
+def _problem(plugin: Plugin, loading: Loading[list[type[Event]]], owners: Owners) -> str:
     try:
-        return "; ".join(owners.refusals(loading.result(timeout)))
+        return "; ".join(owners.refusals(loading.result(LOAD_SECONDS)))
     except PluginError as error:
         return reason_of(plugin, error)

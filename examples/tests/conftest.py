@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import venv
@@ -13,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLES = ("eventbus-sqlite", "pytest-eventbus-progress")
-TOOLS = ("mypy", "pytest", "pytest-xdist", "ruff", "trio", "build", "twine")
+TOOLS = ("mypy", "pytest", "pytest-xdist", "ruff", "trio")
 
 
 class Environment:
@@ -27,6 +28,7 @@ class Environment:
         venv.create(directory, with_pip=True)
         self.directory = directory
         self.bin = directory / ("Scripts" if os.name == "nt" else "bin")
+        self.install("pip>=25.1")  # which reads dependency groups
 
     def install(self, *words: str | Path) -> None:
         """Install with pip."""
@@ -43,7 +45,7 @@ class Environment:
         }
         path = f"{self.bin}{os.pathsep}{outer.get('PATH', '')}"
         done = subprocess.run(
-            [self.bin / program, *words],
+            [shutil.which(program, path=path) or program, *words],
             cwd=cwd or self.directory,
             env={**outer, "PATH": path, "NO_COLOR": "1", **variables},
             capture_output=True,

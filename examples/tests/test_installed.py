@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sqlite3
 import time
@@ -12,21 +13,6 @@ from pathlib import Path
 import pytest
 
 from examples.tests.conftest import EXAMPLES, ROOT, Environment
-
-PROGRAM = """
-import time
-import anyio
-from eventbus import PhaseTask, WorkflowEventTracker
-from eventbus.runtime import build_runtime
-
-runtime = build_runtime(without=["console_progress"])
-assert not runtime.failed, runtime.failed
-with runtime.bus as bus:
-    tracker = WorkflowEventTracker(bus)
-    tracker.workflow_started("release")
-    anyio.run(PhaseTask("tests", lambda: time.sleep(0.02), tracker).run)
-    tracker.workflow_completed()
-"""
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -68,25 +54,26 @@ def test_progress_of_tests_is_seen_in_the_log(installed: Environment, tmp_path: 
 
 
 def test_the_ten_minute_path(installed: Environment, tmp_path: Path) -> None:
-    """From nothing to a plugin that is installed, tested, checked, configured, seen at work, and built."""
+    """The guide, as it is printed: from nothing to a plugin that is tested, checked, used, and built."""
     began = time.monotonic()
-    eventbus = "eventbus"
-    installed.run(eventbus, "plugins", "new", "slow-nodes", cwd=tmp_path)
-    project = tmp_path / "slow-nodes"
-    installed.install("--no-deps", "--editable", project)
-    assert "passed" in installed.run("python", "-m", "pytest", "-q", cwd=project).stdout
-    installed.run("ruff", "check", "--no-cache", cwd=project)
-    installed.run("ruff", "format", "--check", "--no-cache", cwd=project)
-    installed.run("mypy", "--cache-dir", tmp_path / "cache", cwd=project)
-    assert "slow_nodes" in installed.run(eventbus, "plugins", cwd=tmp_path).stdout
-    checked = installed.run(eventbus, "plugins", "check", "slow_nodes", cwd=tmp_path).stdout
-    assert {line.split()[0] for line in checked.splitlines()} == {"ok"}
-    (tmp_path / "pyproject.toml").write_text("[tool.eventbus.plugins.slow_nodes]\nlimit_seconds = 0.01\n")
-    installed.run("python", "-c", PROGRAM, cwd=tmp_path)
-    found = installed.run(eventbus, "cat", "--type", "PatternDetected", cwd=tmp_path).stdout.splitlines()
-    assert [json.loads(line)["message"] for line in found if "slow_nodes" in line] == ["tests"]
-    installed.run("python", "-m", "build", cwd=project)
-    shown = installed.run("python", "-m", "twine", "check", "--strict", *(project / "dist").iterdir()).stdout
+    guide = (ROOT / "docs" / "writing-a-subscriber.md").read_text("utf-8")
+    section = guide[guide.index("## In ten minutes") : guide.index("## The class")]
+    (program,) = re.findall(r"^```python\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    first, second = re.findall(r"^```console\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    shown = typed(installed, first, tmp_path)
+    assert " passed" in shown
+    assert "ok       slow_nodes" in shown
+    assert shown.splitlines()[-1].startswith("ok ")
+    (tmp_path / "slow-nodes" / "try_it.py").write_text(program, "utf-8")
+    shown = typed(installed, second, tmp_path / "slow-nodes")
+    found = [json.loads(line) for line in shown.splitlines() if line.startswith("{")]
+    assert [each["message"] for each in found if each["pattern"] == "slow_nodes"] == ["tests"]
     assert shown.count("PASSED") == 2
     installed.run("python", "-m", "pip", "uninstall", "--quiet", "--yes", "slow-nodes")
     print(f"from nothing to a built plugin: {time.monotonic() - began:.0f} s")
+
+
+def typed(installed: Environment, block: str, directory: Path) -> str:
+    """Type the commands of a block into a shell; return what was printed."""
+    commands = [line.removeprefix("$ ") for line in block.splitlines() if line.startswith("$ ")]
+    return installed.run("sh", "-e", "-c", "\n".join(commands), cwd=directory).stdout

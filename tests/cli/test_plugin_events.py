@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from eventbus import event_types
 from eventbus.events.event import refuse_class
+from eventbus.plugins.quick_look import may_be_registered
 from tests.cli.conftest import Program
 from tests.distributions import Distributions, on_the_path
 
@@ -120,6 +122,17 @@ def test_events_of_a_plugin_are_shown_in_its_words(distributions: Distributions,
     assert words(ended.stdout) == ["start  workflow w", "event  opened the front door", "event  3 books"]
 
 
+def test_text_has_the_words_of_a_plugin(distributions: Distributions, show: Any) -> None:
+    """`eventbus cat --format text` has the same words."""
+    shop(distributions)
+    lines = show("cat --format text", START, OPENED, FILLED).stdout.splitlines()
+    assert [line.partition("  s1  ")[2] for line in lines] == [
+        "start  workflow w",
+        "event  opened the front door",
+        "event  3 books",
+    ]
+
+
 def test_events_of_a_plugin_are_found_by_their_class(distributions: Distributions, show: Any) -> None:
     """`eventbus cat --type` knows the classes of an installed plugin, also by those they inherit from."""
     shop(distributions)
@@ -129,15 +142,25 @@ def test_events_of_a_plugin_are_found_by_their_class(distributions: Distribution
         assert [json.loads(line).get("door") for line in ended.stdout.splitlines()] == found
 
 
+def test_events_of_a_plugin_have_a_schema(distributions: Distributions, show: Any) -> None:
+    """`eventbus schema` has the fields of an installed plugin's classes."""
+    shop(distributions)
+    printed = json.loads(show("schema ShopOpened", START).stdout)
+    assert printed["$defs"]["ShopOpened"]["required"] == ["event_type", "door"]
+
+
 def test_without_the_plugin_they_are_unknown(show: Any) -> None:
     """An event without an installed class is shown as its type."""
     assert words(show("show --events", START, OPENED).stdout)[1] == "event  shop_opened"
 
 
-@pytest.mark.parametrize("target", ["shop_events:ShopOpened", "shop_events : ShopOpened"])
+@pytest.mark.parametrize(
+    "target",
+    ["shop_events:ShopOpened", "shop_events : ShopOpened", "shop_events [fast]", "shop_events:Inside.Shop"],
+)
 def test_one_class_of_a_module(distributions: Distributions, show: Any, target: str) -> None:
     """An entry point may name one class."""
-    distributions.add_module("shop_events", SHOP)
+    distributions.add_module("shop_events", f"{SHOP}\nclass Inside:\n    Shop = ShopOpened\n")
     distributions.add("the-shop", {"shop": target}, group="events")
     assert "event  opened the front door" in words(show("show --events", START, OPENED).stdout)
 
@@ -154,7 +177,7 @@ def test_one_class_of_a_module(distributions: Distributions, show: Any, target: 
         ("class X: pass", "bad:X", "bad:X is not an event class of its own"),
         ("x = 1", "bad:y", "AttributeError: "),
         ("x = 1", "no_such_module", "ModuleNotFoundError: "),
-        ("x = 1", "no place", "ModuleNotFoundError: "),
+        ("x = 1", "no place", ""),
     ],
 )
 def test_a_broken_event_plugin_is_one_line(
@@ -179,7 +202,7 @@ def test_a_plugin_that_hangs_is_given_up(
     distributions: Distributions, show: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Event classes whose import hangs are given up at the deadline."""
-    monkeypatch.setattr("eventbus.cli.plugin_events.LOAD_SECONDS", 0.05)
+    monkeypatch.setattr("eventbus.plugins.event_plugins.LOAD_SECONDS", 0.05)
     distributions.add_module("hangs", "import threading\nthreading.Event().wait(0.5)\n")
     distributions.add("a-hanging", {"hanging": "hangs"}, group="events")
     ended = show("show --events", START, OPENED)
@@ -278,3 +301,34 @@ def test_event_plugins_are_listed(distributions: Distributions, show: Any) -> No
     assert lines["shop"].split() == ["ok", "shop", "the-shop", "1.0"]
     assert lines["refused"].startswith("FAILED")
     assert "refused_events.SegmentStarted is refused" in lines["refused"]
+
+
+def test_event_plugins_are_checked(distributions: Distributions, cli: Program) -> None:
+    """`eventbus plugins check NAME` loads the event classes of a plugin, and says which is refused."""
+    shop(distributions)
+    shop(distributions, REFUSED, "refused")
+    assert (cli("plugins", "check", "shop").returncode, cli("plugins", "check", "refused").returncode) == (
+        0,
+        1,
+    )
+    assert (
+        "FAILED  loading: refused_events.NodeCompleted is refused"
+        in cli("plugins", "check", "refused").stdout
+    )
+
+
+def test_a_quick_look_overlooks_nothing(
+    distributions: Distributions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A group that nobody registers is not there; a place that cannot be read quickly may have it."""
+    assert not may_be_registered("eventbus.events")
+    assert may_be_registered("eventbus.subscribers")
+    (tmp_path / "some.zip").write_bytes(b"PK")
+    (tmp_path / "path" / "old.egg-info").write_text("Name: old\n")
+    monkeypatch.setattr(sys, "path", [*sys.path, "", str(tmp_path / "absent")])
+    assert not may_be_registered("eventbus.events")
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "path", [*sys.path, str(tmp_path / "some.zip")])
+        assert may_be_registered("eventbus.events")
+    shop(distributions)
+    assert may_be_registered("eventbus.events")

@@ -14,6 +14,7 @@ import pytest
 
 from eventbus import PhaseTask, WorkflowEventTracker, session_scope
 from eventbus.running_node import NODE_VARIABLE, NodeScope, RunningNode, current_node, node_environment
+from tests.vocabulary import run_in_threads
 
 pytestmark = pytest.mark.anyio
 
@@ -125,3 +126,18 @@ async def test_a_tracker_of_another_kind_hands_nothing_on() -> None:
         running_node = None  # type: ignore[assignment]
 
     assert await PhaseTask("tests", variable, Older()).run() is None
+
+
+async def test_phases_in_many_threads_leave_nothing_behind() -> None:
+    """Phases that begin and end in many threads at once leave no node behind."""
+    tracker = WorkflowEventTracker()
+    tracker.workflow_started("ci")
+
+    def work() -> None:
+        for name in ("lint", "types") * 20:
+            anyio.run(PhaseTask(name, node_environment, tracker).run)
+
+    run_in_threads(*[work] * 4)
+    assert variable() is None
+    with NodeScope(RunningNode("alone")):
+        assert variable() is not None

@@ -139,6 +139,48 @@ def test_a_command_that_is_run_has_a_node_of_its_own(project: Path) -> None:
     assert (events[-1].status, len(steps(events))) == ("failed", 4)
 
 
+@pytest.mark.parametrize(
+    ("source", "status"),
+    [
+        ("import no_such_module", "failed"),  # pytest calls this interrupted, too
+        ("def test_it(): raise KeyboardInterrupt", "cancelled"),
+        ("import pytest\ndef test_it(): pytest.exit('enough')", "cancelled"),
+        ("", "ok"),
+    ],
+)
+def test_the_node_ends_as_the_run_does(project: Path, source: str, status: str) -> None:
+    """A run that was interrupted is cancelled, and one that could not collect its tests has failed."""
+    (project / "test_sample.py").write_text(source)
+    outer = RunningNode("ci", "run-1").variables()
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    subprocess.run(command, cwd=project, env=environment(project, outer), capture_output=True, timeout=60)
+    assert published(project)[-1].status == status
+
+
+def test_every_outcome_is_counted(project: Path) -> None:
+    """A test that is expected to fail has its own outcome, and one that crashes its worker has failed."""
+    pytest.importorskip("xdist")
+    source = """
+import os
+import pytest
+
+@pytest.mark.xfail
+def test_fails():
+    assert False
+
+@pytest.mark.xfail
+def test_passes(): ...
+
+def test_crashes():
+    os._exit(3)
+"""
+    (project / "test_sample.py").write_text(source)
+    run(project, "-n", "1", **NODE.variables())
+    events = published(project)
+    assert steps(events)[-1] == (3, 3)
+    assert outcomes(events) == {"test_fails": "xfailed", "test_passes": "xpassed", "test_crashes": "failed"}
+
+
 def test_a_phase_that_starts_pytest(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A `PhaseTask` needs nothing to show the progress of its tests."""
     for name in [name for name in os.environ if name.startswith("EVENTBUS_")]:

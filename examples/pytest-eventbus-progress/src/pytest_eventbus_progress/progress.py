@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 from eventbus import EventBus, NodeCompleted, NodeProgress, NodeStarted
-from eventbus.events import NodeStatus
 from eventbus.running_node import NODE_VARIABLE, RunningNode, current_node
 from eventbus.runtime import build_runtime
 
 __all__ = ["begin"]
+
+_RANKS = ("passed", "xpassed", "xfailed", "skipped", "failed")
 
 _OWN_NODE = "tests"
 """The node of a run that has none: of `eventbus run -- pytest`."""
@@ -56,6 +57,7 @@ class ProgressOfNode:
             "node_id": node.node_id or _OWN_NODE,
             "attempt": node.attempt,
         }
+        self._is_interrupted = False
         self._total: int | None = None
         self._ended: set[str] = set()
         self._outcomes: dict[str, str] = {}
@@ -76,24 +78,31 @@ class ProgressOfNode:
             self._begin(ids)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Note the outcome of a test: the worst of its three steps counts."""
-        known = self._outcomes.get(report.nodeid)
-        if report.failed or (report.skipped and known != "failed") or known is None:
-            self._outcomes[report.nodeid] = report.outcome
+        """Note the outcome of a test: the worst of its steps counts."""
+        self._outcomes[report.nodeid] = max(
+            self._outcomes.get(report.nodeid, "passed"), _outcome(report), key=_RANKS.index
+        )
+        if report.when not in ("setup", "call", "teardown"):  # a worker of pytest-xdist has crashed in it
+            self.pytest_runtest_logfinish(report.nodeid)
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
         """Publish that a test has ended."""
         self._ended.add(nodeid)
         self._publish(nodeid, {"outcome": self._outcomes.pop(nodeid, "passed")})
 
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Note that a person or a test has ended the run; pytest's own exception follows a failure."""
+        self._is_interrupted = not isinstance(excinfo.value, pytest.Session.Interrupted)
+
     def pytest_sessionfinish(self, exitstatus: int) -> None:
         """End the node, if it is our own, as the exit code says."""
         if not self._has_own_node:
             return
+        is_ok = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
         ended = NodeCompleted(
             **self._fields,
-            status=_status(exitstatus),
-            success=_status(exitstatus) == "ok",
+            status="cancelled" if self._is_interrupted else "ok" if is_ok else "failed",
+            success=is_ok,
             duration_seconds=time.perf_counter() - self._began,
         )
         self._bus.publish(ended)
@@ -125,7 +134,7 @@ class _NotPublished:
         return f"eventbus: the progress of these tests is not published: {self._reason}"
 
 
-def _status(exit_code: int) -> NodeStatus:
-    if exit_code in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
-        return "ok"
-    return "cancelled" if exit_code == pytest.ExitCode.INTERRUPTED else "failed"
+def _outcome(report: pytest.TestReport) -> str:
+    if hasattr(report, "wasxfail"):
+        return "xfailed" if report.skipped else "xpassed"
+    return report.outcome if report.outcome in _RANKS else "passed"  # another plugin repeats the test
