@@ -15,6 +15,7 @@ from eventbus_subscribers import JsonPersister, LiveCorrelator
 from eventbus import (
     EventBus,
     EventsLost,
+    RemoteError,
     SessionLinked,
     SkillCompleted,
     SkillStarted,
@@ -231,6 +232,22 @@ def test_no_stream(server: NatsServer, tmp_path: Path, caplog: pytest.LogCapture
     assert_shipped(server, tmp_path)
 
 
+def test_large_events(mortal_server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of large events fewer than a window are kept in memory while the server is away."""
+    monkeypatch.setattr("eventbus.remote.shipping._MAX_BYTES", 400_000)
+    server = mortal_server
+    server.kill()
+    with EventBus([JsonPersister(tmp_path)]) as bus:
+        for _ in range(300):
+            bus.publish(SkillCompleted(session_id="s", skill_name="a", metadata={"x": ["x y z " * 50] * 10}))
+    with Forwarder(tmp_path, server.settings, close_timeout=PATIENCE_SECONDS) as forwarder:
+        wait_until(lambda: forwarder.statistics().pending > 50)
+        wait_until(lambda: "cannot connect" in forwarder.statistics().problem)
+        assert forwarder.statistics().pending < 200
+        server.start()
+    assert_shipped(server, tmp_path)
+
+
 def test_no_server(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A server that is away costs a program one warning, and the time that leaving the block may take."""
     write_log(tmp_path, 100)
@@ -293,6 +310,19 @@ def test_the_stream_is_replaced_meanwhile(server: NatsServer, tmp_path: Path) ->
         server.make_stream()
         write_log(tmp_path, 10, 100)
     assert forwarder.statistics().is_complete
+    assert_shipped(server, tmp_path)
+
+
+def test_the_stream_is_replaced_while_nothing_happens(
+    server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A forwarder that runs notices it without an event, too."""
+    monkeypatch.setattr("eventbus.remote.shipping._CHECK_SECONDS", 0.05)
+    write_log(tmp_path, 100)
+    with Forwarder(tmp_path, server.settings) as forwarder:
+        wait_for_shipped(forwarder, 100)
+        server.make_stream()
+        wait_for_shipped(forwarder, 200)
     assert_shipped(server, tmp_path)
 
 
@@ -359,6 +389,15 @@ def test_a_position_in_another_stream(server: NatsServer, tmp_path: Path) -> Non
     assert position is not None
     shipped_file(tmp_path).write_bytes(msgspec.json.encode(msgspec.structs.replace(position, stream="X")))
     assert ship(tmp_path, server.settings).statistics().duplicates == 10
+
+
+def test_a_forwarder_is_used_once(server: NatsServer, tmp_path: Path) -> None:
+    """A forwarder that was started cannot be started again."""
+    with (
+        Forwarder(tmp_path, server.settings) as forwarder,
+        pytest.raises(RemoteError, match="started before"),
+    ):
+        forwarder.start()
 
 
 def test_one_forwarder_per_log(server: NatsServer, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
