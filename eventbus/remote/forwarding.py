@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import socket
+import time
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -37,6 +38,8 @@ _SHIPPED = (SkillEvent, WorkflowEvent, SessionLinked, EventsLost)
 
 _LOOK_SECONDS = 0.05
 _SAVE_SECONDS = 0.5
+_SAVE_SHARE = 20
+"""Saving takes at most one part of this many of the time."""
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 5.0
 _LOCK_SECONDS = 1.0
@@ -256,9 +259,13 @@ class Forwarding:
             self._warn("refused", f"too large for the server, and left out: {shipment.headers[ID_HEADER]}")
 
     async def _save_now_and_then(self, position: Position) -> None:
+        took = 0.0
         while True:
-            await anyio.sleep(_SAVE_SECONDS)
+            # With thousands of segments it is a large file.
+            await anyio.sleep(max(_SAVE_SECONDS, _SAVE_SHARE * took))
+            began = time.monotonic()
             await self._save(position)
+            took = time.monotonic() - began
 
     async def _save(self, position: Position) -> None:
         if not position.is_changed:
