@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import anyio
 import msgspec
@@ -268,6 +270,39 @@ def _change_stream(server: NatsServer, **changes: object) -> None:
             await stream.update_stream(config.evolve(**changes))
 
     run_in_loop(change)
+
+
+@pytest.mark.parametrize(
+    "place", ["nats.aio.client.Client.subscribe", "eventbus.history.directory_watch.DirectoryWatch.poll"]
+)
+def test_whatever_is_raised(
+    place: str,
+    server: NatsServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """An exception that nobody expects costs a warning, and the forwarder begins again."""
+    write_log(tmp_path, 10)
+    really_do = _resolved(place)
+    calls: list[object] = []
+
+    def fail_once(*arguments: Any, **options: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == 1:
+            raise LookupError("of a library")
+        return really_do(*arguments, **options)
+
+    monkeypatch.setattr("eventbus.remote.forwarding._LOCK_SECONDS", 0.01)
+    monkeypatch.setattr(place, fail_once)
+    ship(tmp_path, server.settings)
+    assert_shipped(server, tmp_path)
+    assert ["of a library" in each.getMessage() for each in caplog.records] == [True]
+
+
+def _resolved(place: str) -> Any:
+    module, cls, method = place.rsplit(".", 2)
+    return getattr(getattr(importlib.import_module(module), cls), method)
 
 
 # A stream that lacks what was acknowledged.
