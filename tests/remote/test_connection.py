@@ -178,12 +178,13 @@ async def _state(settings: RemoteSettings) -> None:
 
 
 async def test_a_lost_connection_is_noticed(mortal_server: NatsServer, loop: NatsLoop) -> None:
-    """A killed server ends the connection, with a call, and without a word on standard error."""
+    """A killed server ends the connection, with a call, and nothing makes it again behind our back."""
     lost = threading.Event()
 
     async def wait() -> bool:
-        async with connect(mortal_server.settings, on_lost=lost.set):
+        async with connect(mortal_server.settings, on_lost=lost.set) as nats:
             mortal_server.kill()
-            return await anyio.to_thread.run_sync(lost.wait, PATIENCE_SECONDS)
+            is_noticed = await anyio.to_thread.run_sync(lost.wait, PATIENCE_SECONDS)
+            return is_noticed and not nats.is_reconnecting
 
     assert await loop.run(wait)
