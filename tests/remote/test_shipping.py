@@ -28,6 +28,7 @@ from eventbus.remote.connection import connect, jetstream
 from eventbus.remote.forwarder import Forwarder
 from eventbus.remote.position import ShippingLock
 from eventbus.remote.remote_settings import RemoteSettings
+from eventbus.remote.shipping import Shipment, Shipper
 from tests.remote.nats_server import NatsServer, free_port, run_in_loop
 from tests.remote.shipped_logs import assert_shipped, node, ship, wait_until, write_log
 from tests.vocabulary import PATIENCE_SECONDS, Tick
@@ -234,20 +235,21 @@ def test_no_stream(server: NatsServer, tmp_path: Path, caplog: pytest.LogCapture
     assert_shipped(server, tmp_path)
 
 
-def test_large_events(mortal_server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of large events fewer than a window are kept in memory while the server is away."""
-    monkeypatch.setattr("eventbus.remote.shipping._MAX_BYTES", 400_000)
-    server = mortal_server
-    server.kill()
-    with EventBus([JsonPersister(tmp_path)]) as bus:
-        for _ in range(300):
-            bus.publish(SkillCompleted(session_id="s", skill_name="a", metadata={"x": ["x y z " * 50] * 10}))
-    with Forwarder(tmp_path, server.settings, close_timeout=PATIENCE_SECONDS) as forwarder:
-        wait_until(lambda: forwarder.statistics().pending > 50)
-        wait_until(lambda: "cannot connect" in forwarder.statistics().problem)
-        assert forwarder.statistics().pending < 200
-        server.start()
-    assert_shipped(server, tmp_path)
+@pytest.mark.parametrize(("size", "count"), [(100_000, 84), (10, 1_024)])
+def test_what_waits_is_bounded(size: int, count: int, server: NatsServer) -> None:
+    """While the server is away at most a window of events waits, and at most 8 MiB of them."""
+
+    async def accept(_: object) -> None:
+        raise AssertionError("there is no connection")
+
+    async def fill() -> int:
+        shipper = Shipper(server.settings, accept, lambda _shipment, _seq: None)
+        with anyio.move_on_after(0.05):
+            while True:
+                await shipper.put(Shipment(place=("a", 1), writer="a-1", subject="a", payload=b"x" * size))
+        return len(shipper)
+
+    assert run_in_loop(fill) == count
 
 
 def test_no_server(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
