@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -221,6 +223,21 @@ def test_events_that_are_too_large(
     ] == [True]
 
 
+def test_events_that_are_too_large_for_the_server(binary: str, tmp_path: Path) -> None:
+    """The same holds for an event that is larger than any message that the server takes."""
+    server = NatsServer(binary, tmp_path / "nats", "max_payload: 4000")
+    server.start()
+    try:
+        server.make_stream()
+        with EventBus([JsonPersister(tmp_path / "log")]) as bus:
+            for n in range(10):
+                bus.publish(SkillCompleted(skill_name="a", metadata={"x": ["x y z " * 100] * 6 * (n == 5)}))
+        statistics = ship(tmp_path / "log", server.settings).statistics()
+        assert (statistics.shipped, statistics.refused) == (9, 1)
+    finally:
+        server.kill()
+
+
 def test_no_stream(server: NatsServer, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Without a stream one warning says how to make one, and everything is shipped when it is there."""
     server.delete_stream()
@@ -426,6 +443,48 @@ def test_a_position_in_another_stream(server: NatsServer, tmp_path: Path) -> Non
     assert position is not None
     shipped_file(tmp_path).write_bytes(msgspec.json.encode(msgspec.structs.replace(position, stream="X")))
     assert ship(tmp_path, server.settings).statistics().duplicates == 10
+
+
+def test_the_position_cannot_be_saved(
+    server: NatsServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where the position cannot be saved, that is said, and everything is shipped all the same."""
+    write_log(tmp_path, 10)
+    shipped_file(tmp_path).mkdir()
+    assert ship(tmp_path, server.settings).statistics().shipped == 10
+    assert "cannot save its position: " in caplog.records[-1].getMessage()
+    assert_shipped(server, tmp_path)
+
+
+def test_damage_in_the_log(server: NatsServer, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Damage in the log costs a warning; the records around it are shipped."""
+    write_log(tmp_path, 10)
+    (segment,) = (tmp_path / "events").iterdir()
+    lines = segment.read_bytes().splitlines(keepends=True)
+    segment.write_bytes(b"".join([*lines[:5], b"damage\n", *lines[5:]]))
+    assert ship(tmp_path, server.settings).statistics().shipped == 10
+    assert ["skipped 6 bytes" in each.getMessage() for each in caplog.records] == [True]
+
+
+def test_a_child_does_not_keep_the_lock(tmp_path: Path) -> None:
+    """A forked child that outlives the forwarder's process does not keep others from shipping."""
+    script = (
+        "import os, sys, pathlib\n"
+        "from eventbus.remote.position import ShippingLock\n"
+        "lock = ShippingLock(pathlib.Path(sys.argv[1]))\n"
+        "assert lock.take()\n"
+        "if not os.fork():\n"
+        "    sys.stdin.read()\n"
+        "    os._exit(0)\n"
+        "os._exit(0)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdin=subprocess.PIPE)
+    assert parent.wait(PATIENCE_SECONDS) == 0
+    lock = ShippingLock(tmp_path)
+    wait_until(lock.take)
+    lock.release()
+    assert parent.stdin is not None
+    parent.stdin.close()
 
 
 def test_a_forwarder_is_used_once(server: NatsServer, tmp_path: Path) -> None:
