@@ -3,3 +3,31 @@
 `import eventbus` does not import this package; it needs the extra ``nats``. docs/remote.md lists what is
 promised.
 """
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from eventbus.remote.forwarder import Forwarder, make_stream
+    from eventbus.remote.forwarding import ForwarderStatistics
+    from eventbus.remote.remote_settings import RemoteSettings, load_remote_settings
+else:
+    import importlib
+
+    _HOMES = {
+        "Forwarder": "forwarder",
+        "ForwarderStatistics": "forwarding",
+        "RemoteSettings": "remote_settings",
+        "load_remote_settings": "remote_settings",
+        "make_stream": "forwarder",
+    }
+
+    def __getattr__(name: str) -> object:
+        # Not imported here: what reads the stream needs none of what ships to it.
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
+
+
+__all__ = ["Forwarder", "ForwarderStatistics", "RemoteSettings", "load_remote_settings", "make_stream"]

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Self
 
 from eventbus.delivery.alarm import move_on_after
 from eventbus.delivery.doorbell import Waiter
+from eventbus.errors import RemoteError
 from eventbus.remote.connection import check_usable, connect
 from eventbus.remote.forwarding import ForwarderStatistics, Forwarding
 from eventbus.remote.nats_loop import NatsLoop
@@ -72,8 +73,11 @@ class Forwarder:
         """Begin to ship; entering the block does it.
 
         Raises:
-            RemoteError: nats-py is not installed, or the server is to be reached in clear text.
+            RemoteError: nats-py is not installed, the server is to be reached in clear text, or this was
+                started before.
         """
+        if self._pid:
+            raise RemoteError("this forwarder was started before", "Make another one")
         check_usable(self._settings)
         self._pid = os.getpid()
         self._loop.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import socket
+import time
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,8 @@ from eventbus.remote.subjects import subject_of, wire_name
 from eventbus.remote.wire import HOST_HEADER, ID_HEADER, LEFT_OUT_HEADER, RecordId, payload_of
 
 if TYPE_CHECKING:
+    from nats.aio.client import Client
+
     from eventbus.remote.remote_settings import RemoteSettings
 
 __all__ = ["ForwarderStatistics", "Forwarding"]
@@ -37,6 +40,8 @@ _SHIPPED = (SkillEvent, WorkflowEvent, SessionLinked, EventsLost)
 
 _LOOK_SECONDS = 0.05
 _SAVE_SECONDS = 0.5
+_SAVE_SHARE = 20
+"""Saving takes at most one part of this many of the time."""
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 5.0
 _LOCK_SECONDS = 1.0
@@ -134,7 +139,14 @@ class Forwarding:
         position: Position = await self._thread.run(Position, self._directory, self._settings)
         if position.was_damaged:
             self._warn("position", "its position cannot be read: it ships everything again")
-        while not await self._ship(position):
+        while True:
+            try:
+                if await self._ship(position):
+                    return
+            except Exception as error:  # noqa: BLE001 - a defect must not end it where nobody looks
+                self._warn("defect", f"begins again after {error!r}")
+                await anyio.sleep(_LOCK_SECONDS)
+                continue
             self._warn("stream", "the stream is another one, or was set back: it ships everything again")
             position.begin_again()
 
@@ -152,7 +164,9 @@ class Forwarding:
     async def _ship(self, position: Position) -> bool:
         """Return True when everything is shipped; False if everything is to be shipped again."""
         self._is_at_end = False
-        shipper = self._shipper = Shipper(self._settings, position.check, partial(self._pass_over, position))
+        shipper = self._shipper = Shipper(
+            self._settings, partial(self._check, position), partial(self._pass_over, position)
+        )
         is_replaced = False
 
         async def connect_again_and_again() -> None:
@@ -240,6 +254,8 @@ class Forwarding:
                 return True
             except RemoteError as error:
                 self._warn(error.problem, str(error))
+            except Exception as error:  # noqa: BLE001 - nats-py raises what it likes while a connection is lost
+                self._warn(type(error).__name__, f"lost the connection: {error!r}")
             if shipper.shipped > before:
                 pause = _FIRST_PAUSE_SECONDS
             # At random: thousands of hosts that lost one server do not come back at once.
@@ -247,6 +263,10 @@ class Forwarding:
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
     # The position.
+
+    async def _check(self, position: Position, nats: Client) -> None:
+        await position.check(nats)
+        self._problem = ""
 
     def _pass_over(self, position: Position, shipment: Shipment, seq: int) -> None:
         position.pass_over(shipment, seq)
@@ -256,9 +276,13 @@ class Forwarding:
             self._warn("refused", f"too large for the server, and left out: {shipment.headers[ID_HEADER]}")
 
     async def _save_now_and_then(self, position: Position) -> None:
+        took = 0.0
         while True:
-            await anyio.sleep(_SAVE_SECONDS)
+            # With thousands of segments it is a large file.
+            await anyio.sleep(max(_SAVE_SECONDS, _SAVE_SHARE * took))
+            began = time.monotonic()
             await self._save(position)
+            took = time.monotonic() - began
 
     async def _save(self, position: Position) -> None:
         if not position.is_changed:

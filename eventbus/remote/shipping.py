@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -31,6 +32,8 @@ _TICK_SECONDS = 0.1
 _CHECK_SECONDS = 60.0
 _HEADER_BYTES = 512
 """More than our headers take, which count in the server's limit."""
+_MAX_BYTES = 8 * 1024 * 1024
+"""Of the payloads on their way: a window of the largest events would be eight times that."""
 _TOO_LARGE = 10_054
 """JetStream's code for a message that is larger than the stream takes."""
 
@@ -105,6 +108,7 @@ class Shipper:
         self._waiting: deque[Shipment] = deque()
         self._sent: deque[Shipment] = deque()
         self._numbers: deque[int] = deque()  # of the stream, beside `_sent`; 0 until it is known
+        self._size = 0  # of all payloads
         self._first = 0  # the number of `_sent[0]` on this connection
         self._has_more = anyio.Event()
         self._has_room = anyio.Event()
@@ -124,10 +128,11 @@ class Shipper:
 
     async def put(self, shipment: Shipment) -> None:
         """Take a shipment, as soon as fewer than a window are on their way."""
-        while len(self) >= self._settings.window:
+        while len(self) >= self._settings.window or self._size >= _MAX_BYTES:
             self._has_room = anyio.Event()
             await self._has_room.wait()
         self._waiting.append(shipment)
+        self._size += len(shipment.payload)
         self._has_more.set()
 
     async def wait_until_empty(self) -> None:
@@ -148,7 +153,8 @@ class Shipper:
         self._numbers.clear()
         self._first = self._last_seq = 0
         self._trouble, self._has_trouble = None, anyio.Event()
-        async with connect(self._settings, name="eventbus-ship", on_lost=self._note_loss) as nats:
+        note_loss = partial(self._note_loss, self._has_trouble)
+        async with connect(self._settings, name="eventbus-ship", on_lost=note_loss) as nats:
             self.connections += 1
             await self._check(nats)
             self.is_checked = True
@@ -193,6 +199,8 @@ class Shipper:
 
     async def _take_reply(self, message: Msg) -> None:
         number = int(message.subject.rpartition(".")[2])
+        if self._trouble is not None:
+            return  # it is sent again
         if not message.data:  # nobody listens to the subject
             self._fail(self._no_stream())
             return
@@ -217,14 +225,16 @@ class Shipper:
     def _settle(self, number: int, seq: int) -> None:
         """Note that a shipment needs no more, and pass on all that are done without a gap."""
         place = number - self._first
-        if not 0 <= place < len(self._sent) or self._trouble is not None:
+        if not 0 <= place < len(self._sent):
             return
         self._sent[place].is_done = True
         self._numbers[place] = seq
         while self._sent and self._sent[0].is_done:
             self._first += 1
             self._moved_at = time.monotonic()
-            self._on_done(self._sent.popleft(), self._numbers.popleft())
+            shipment = self._sent.popleft()
+            self._size -= len(shipment.payload)
+            self._on_done(shipment, self._numbers.popleft())
         self._has_room.set()
 
     def _refuse(self, number: int) -> None:
@@ -237,14 +247,23 @@ class Shipper:
             with anyio.move_on_after(_TICK_SECONDS):
                 await self._has_trouble.wait()
             if not self._sent and time.monotonic() - checked_at > _CHECK_SECONDS:
-                await self._check(nats)  # nothing else would show that an idle stream was deleted
+                await self._check_idle(nats)
                 checked_at = time.monotonic()
             if self._sent and time.monotonic() - self._moved_at > self._settings.ack_seconds:
                 silence = Exception(f"no acknowledgement for {self._settings.ack_seconds:g} s")
                 self._fail(remote_error(self._settings, "lost the connection to", silence))
         return self._trouble
 
-    def _note_loss(self) -> None:
+    async def _check_idle(self, nats: Client) -> None:
+        """Look whether the stream was deleted, which nothing else would show without an event."""
+        try:
+            await self._check(nats)
+        except (RemoteError, StreamReplacedError) as error:
+            self._fail(error)
+
+    def _note_loss(self, has_trouble: anyio.Event) -> None:
+        if has_trouble is not self._has_trouble:
+            return  # an earlier connection, which took its time to close
         self._fail(remote_error(self._settings, "lost the connection to", Exception("it was closed")))
 
     def _no_stream(self) -> RemoteError:

@@ -93,3 +93,15 @@ def test_errors_are_one_line(cli: Program, arguments: list[str], code: int, prob
     assert problem in ended.stderr
     assert ended.stderr.startswith("error: ")
     assert ended.stderr.count("\n") == 1
+
+
+def test_unshipped_segments_are_counted(cli: Program, segments: list[Path], tmp_path: Path) -> None:
+    """`eventbus prune` says how many segments it keeps as they are not shipped yet, and what was lost."""
+    (tmp_path / "log" / "shipped.json").write_text('{"stream":"EVENTBUS"}')
+    ended = cli("prune", "--older-than", "15d", "--dry-run", "--dir", tmp_path / "log")
+    assert ended.stdout.startswith(f"would remove {segments[0].name}: ")
+    assert ended.stdout.endswith(" days ago, not shipped yet\n")
+    assert ended.stderr == (
+        "note: 1 segment is kept: not shipped yet. If the log is not shipped any more, "
+        "remove shipped.json in it\n"
+    )

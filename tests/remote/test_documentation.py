@@ -72,15 +72,21 @@ def test_the_documented_server(documented: NatsServer, certificates: Certificate
 def test_without_the_right_to_read(
     documented: NatsServer, certificates: Certificates, tmp_path: Path
 ) -> None:
-    """Without the right to get messages a forwarder ships all the same."""
+    """Without the right to get messages a forwarder ships all the same, and notices another stream."""
     config = documented.folder / "server.conf"
     config.write_text(config.read_text().replace(', "$JS.API.STREAM.MSG.GET.EVENTBUS"', ""))
     documented.restart()
     settings = settings_of("ship", documented, certificates)
-    make_stream(settings_of("admin", documented, certificates))
+    admin = settings_of("admin", documented, certificates)
+    make_stream(admin)
     for first in (0, 10):
         write_log(tmp_path / "log", 10, first)
         assert ship(tmp_path / "log", settings).statistics().shipped == 10
+    run_in_loop(_delete, admin)
+    make_stream(admin)
+    write_log(tmp_path / "other", 50)
+    ship(tmp_path / "other", settings)
+    assert ship(tmp_path / "log", settings).statistics().shipped == 20
 
 
 async def _delete(settings: RemoteSettings) -> None:

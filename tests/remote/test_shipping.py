@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import anyio
 import msgspec
@@ -15,6 +19,7 @@ from eventbus_subscribers import JsonPersister, LiveCorrelator
 from eventbus import (
     EventBus,
     EventsLost,
+    RemoteError,
     SessionLinked,
     SkillCompleted,
     SkillStarted,
@@ -25,6 +30,7 @@ from eventbus.remote.connection import connect, jetstream
 from eventbus.remote.forwarder import Forwarder
 from eventbus.remote.position import ShippingLock
 from eventbus.remote.remote_settings import RemoteSettings
+from eventbus.remote.shipping import Shipment, Shipper
 from tests.remote.nats_server import NatsServer, free_port, run_in_loop
 from tests.remote.shipped_logs import assert_shipped, node, ship, wait_until, write_log
 from tests.vocabulary import PATIENCE_SECONDS, Tick
@@ -217,6 +223,21 @@ def test_events_that_are_too_large(
     ] == [True]
 
 
+def test_events_that_are_too_large_for_the_server(binary: str, tmp_path: Path) -> None:
+    """The same holds for an event that is larger than any message that the server takes."""
+    server = NatsServer(binary, tmp_path / "nats", "max_payload: 4000")
+    server.start()
+    try:
+        server.make_stream()
+        with EventBus([JsonPersister(tmp_path / "log")]) as bus:
+            for n in range(10):
+                bus.publish(SkillCompleted(skill_name="a", metadata={"x": ["x y z " * 100] * 6 * (n == 5)}))
+        statistics = ship(tmp_path / "log", server.settings).statistics()
+        assert (statistics.shipped, statistics.refused) == (9, 1)
+    finally:
+        server.kill()
+
+
 def test_no_stream(server: NatsServer, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Without a stream one warning says how to make one, and everything is shipped when it is there."""
     server.delete_stream()
@@ -229,6 +250,23 @@ def test_no_stream(server: NatsServer, tmp_path: Path, caplog: pytest.LogCapture
         f"the forwarder: {server.url} has no stream EVENTBUS. Make it with `eventbus ship --create`"
     ]
     assert_shipped(server, tmp_path)
+
+
+@pytest.mark.parametrize(("size", "count"), [(100_000, 84), (10, 1_024)])
+def test_what_waits_is_bounded(size: int, count: int, server: NatsServer) -> None:
+    """While the server is away at most a window of events waits, and at most 8 MiB of them."""
+
+    async def accept(_: object) -> None:
+        raise AssertionError("there is no connection")
+
+    async def fill() -> int:
+        shipper = Shipper(server.settings, accept, lambda _shipment, _seq: None)
+        with anyio.move_on_after(0.05):
+            while True:
+                await shipper.put(Shipment(place=("a", 1), writer="a-1", subject="a", payload=b"x" * size))
+        return len(shipper)
+
+    assert run_in_loop(fill) == count
 
 
 def test_no_server(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -251,6 +289,39 @@ def _change_stream(server: NatsServer, **changes: object) -> None:
             await stream.update_stream(config.evolve(**changes))
 
     run_in_loop(change)
+
+
+@pytest.mark.parametrize(
+    "place", ["nats.aio.client.Client.subscribe", "eventbus.history.directory_watch.DirectoryWatch.poll"]
+)
+def test_whatever_is_raised(
+    place: str,
+    server: NatsServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """An exception that nobody expects costs a warning, and the forwarder begins again."""
+    write_log(tmp_path, 10)
+    really_do = _resolved(place)
+    calls: list[object] = []
+
+    def fail_once(*arguments: Any, **options: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == 1:
+            raise LookupError("of a library")
+        return really_do(*arguments, **options)
+
+    monkeypatch.setattr("eventbus.remote.forwarding._LOCK_SECONDS", 0.01)
+    monkeypatch.setattr(place, fail_once)
+    ship(tmp_path, server.settings)
+    assert_shipped(server, tmp_path)
+    assert ["of a library" in each.getMessage() for each in caplog.records] == [True]
+
+
+def _resolved(place: str) -> Any:
+    module, cls, method = place.rsplit(".", 2)
+    return getattr(getattr(importlib.import_module(module), cls), method)
 
 
 # A stream that lacks what was acknowledged.
@@ -293,6 +364,19 @@ def test_the_stream_is_replaced_meanwhile(server: NatsServer, tmp_path: Path) ->
         server.make_stream()
         write_log(tmp_path, 10, 100)
     assert forwarder.statistics().is_complete
+    assert_shipped(server, tmp_path)
+
+
+def test_the_stream_is_replaced_while_nothing_happens(
+    server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A forwarder that runs notices it without an event, too."""
+    monkeypatch.setattr("eventbus.remote.shipping._CHECK_SECONDS", 0.05)
+    write_log(tmp_path, 100)
+    with Forwarder(tmp_path, server.settings) as forwarder:
+        wait_for_shipped(forwarder, 100)
+        server.make_stream()
+        wait_for_shipped(forwarder, 200)
     assert_shipped(server, tmp_path)
 
 
@@ -359,6 +443,57 @@ def test_a_position_in_another_stream(server: NatsServer, tmp_path: Path) -> Non
     assert position is not None
     shipped_file(tmp_path).write_bytes(msgspec.json.encode(msgspec.structs.replace(position, stream="X")))
     assert ship(tmp_path, server.settings).statistics().duplicates == 10
+
+
+def test_the_position_cannot_be_saved(
+    server: NatsServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where the position cannot be saved, that is said, and everything is shipped all the same."""
+    write_log(tmp_path, 10)
+    shipped_file(tmp_path).mkdir()
+    assert ship(tmp_path, server.settings).statistics().shipped == 10
+    assert "cannot save its position: " in caplog.records[-1].getMessage()
+    assert_shipped(server, tmp_path)
+
+
+def test_damage_in_the_log(server: NatsServer, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Damage in the log costs a warning; the records around it are shipped."""
+    write_log(tmp_path, 10)
+    (segment,) = (tmp_path / "events").iterdir()
+    lines = segment.read_bytes().splitlines(keepends=True)
+    segment.write_bytes(b"".join([*lines[:5], b"damage\n", *lines[5:]]))
+    assert ship(tmp_path, server.settings).statistics().shipped == 10
+    assert ["skipped 6 bytes" in each.getMessage() for each in caplog.records] == [True]
+
+
+def test_a_child_does_not_keep_the_lock(tmp_path: Path) -> None:
+    """A forked child that outlives the forwarder's process does not keep others from shipping."""
+    script = (
+        "import os, sys, pathlib\n"
+        "from eventbus.remote.position import ShippingLock\n"
+        "lock = ShippingLock(pathlib.Path(sys.argv[1]))\n"
+        "assert lock.take()\n"
+        "if not os.fork():\n"
+        "    sys.stdin.read()\n"
+        "    os._exit(0)\n"
+        "os._exit(0)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdin=subprocess.PIPE)
+    assert parent.wait(PATIENCE_SECONDS) == 0
+    lock = ShippingLock(tmp_path)
+    wait_until(lock.take)
+    lock.release()
+    assert parent.stdin is not None
+    parent.stdin.close()
+
+
+def test_a_forwarder_is_used_once(server: NatsServer, tmp_path: Path) -> None:
+    """A forwarder that was started cannot be started again."""
+    with (
+        Forwarder(tmp_path, server.settings) as forwarder,
+        pytest.raises(RemoteError, match="started before"),
+    ):
+        forwarder.start()
 
 
 def test_one_forwarder_per_log(server: NatsServer, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
