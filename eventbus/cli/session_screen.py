@@ -47,6 +47,8 @@ _CONSOLE = Console(width=_UNLIMITED)  # only to measure by
 _ORDER = ("failed", "unfinished", "cancelled", "open", "succeeded", "skipped", "not run")
 """What failed is shown first."""
 
+_UNEVENTFUL = ("succeeded", "skipped", "not run")
+
 
 class Look(NamedTuple):
     """What the screen can show.
@@ -55,11 +57,14 @@ class Look(NamedTuple):
         columns: Its width in columns; None for a file or a pipe, where nothing is cut.
         has_unicode: False if only ASCII can be shown.
         now: The time from which others are told, such as ``yesterday``; None for absolute times.
+        is_compact: True to leave out the nodes that succeeded, were skipped or have not begun.
+        is_compact: True to leave out the nodes that succeeded, were skipped, or have not begun.
     """
 
     columns: int | None = None
     has_unicode: bool = True
     now: datetime | None = None
+    is_compact: bool = False
 
     @property
     def width(self) -> int:
@@ -181,7 +186,8 @@ def tally(view: SessionView, session: CorrelatedSession) -> str:
 
 
 def _node_rows(run: RunView, look: Look) -> Iterator[Text]:
-    begun = [each for each in run.nodes() if each.outcome != "not run"]
+    hidden = _UNEVENTFUL if look.is_compact else ("not run",)
+    begun = [each for each in run.nodes() if each.outcome not in hidden]
     begun.sort(key=lambda each: _ORDER.index(each.outcome))
     room = max((cell_len(of_attempt(each.node_id, each.attempt)) for each in begun), default=0)
     whole = _seconds(run, look)
@@ -196,7 +202,7 @@ def _node_rows(run: RunView, look: Look) -> Iterator[Text]:
                 look, printable(node.error_message, _MAX_MESSAGE), indent=_INDENT + 2, role="dim"
             )
     planned = ", ".join(printable(each.node_id) for each in run.nodes() if each.outcome == "not run")
-    if planned:
+    if planned and not look.is_compact:
         yield from _folded(look, f"{look.mark('not run')} {planned}: not run", lead=f"{'-':>8}  ", role="dim")
 
 

@@ -34,6 +34,7 @@ class WatchedSession:
         self._names: set[str | None] = {name}
         self._last_seq: dict[tuple[str, int, str | None], int] = {}
         self._paths: set[Path] = set()
+        self._last_path: Path | None = None
 
     def load(self) -> list[Record]:
         """Fold what the log holds of the session; return the records that were new."""
@@ -49,7 +50,9 @@ class WatchedSession:
         if event.session_id not in self._names or record.seq <= self._last_seq.get(place, 0):
             return []
         self._last_seq[place] = record.seq
-        self._paths.add(record.path)
+        if record.path is not self._last_path:  # comparing paths takes longer than the rest
+            self._last_path = record.path
+            self._paths.add(record.path)
         self.view.add(event)
         self._correlation.add(event)
         if isinstance(event, SessionLinked) and event.other not in self._names:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Self
 
@@ -43,6 +44,7 @@ class Tail:
         self._is_open = False
         self._is_closing = threading.Event()
         self._is_being_read = False
+        self._reads = 0  # how often a reader has waited
         self._left_in_turn = _RECORDS_PER_TURN
         self._ready: deque[Record] = deque()
         self._taken: dict[str, int] = {}
@@ -81,17 +83,39 @@ class Tail:
         Raises:
             StreamStateError: It has not been entered, or another task is reading it.
         """
-        if not self._is_open:
-            raise StreamStateError("this is not open. Read it inside `async with log.follow() as records:`")
+        self._check_open()
         self._left_in_turn -= 1
         if not self._left_in_turn:  # a long history must not keep the event loop busy
             self._left_in_turn = _RECORDS_PER_TURN
             await anyio.lowlevel.checkpoint()
         while not self._ready:
-            await self._wait()
+            await self._read(self._gather)
         record = self._ready.popleft()
         self._taken[record.path.name] = record.offset + record.length
         return record
+
+    async def poll(self) -> list[Record]:
+        """Return records that were appended, without waiting for any: the list may be empty.
+
+        For a screen, which looks at its own pace: the log is not polled in between. After a long list
+        there may be more.
+
+        Raises:
+            StreamStateError: It has not been entered, or another task is reading it.
+        """
+        self._check_open()
+        if self._ready:
+            await anyio.lowlevel.checkpoint()
+        else:
+            await self._read(self._look)
+        records = [*self._ready]
+        self._ready.clear()
+        self._taken.update({each.path.name: each.offset + each.length for each in _last_of_each(records)})
+        return records
+
+    def _check_open(self) -> None:
+        if not self._is_open:
+            raise StreamStateError("this is not open. Read it inside `async with log.follow() as records:`")
 
     @property
     def position(self) -> dict[str, int]:
@@ -101,21 +125,34 @@ class Tail:
         """
         return {**self._watch.start_positions, **self._taken}
 
-    async def _wait(self) -> None:
+    async def _read(self, look: Callable[[int], object]) -> None:
         if self._is_being_read:
             raise StreamStateError("another task is reading this. Follow the log once for each reader")
         self._is_being_read = True
+        self._reads += 1
         try:
-            await self._thread.run(self._gather)
+            await self._thread.run(look, self._reads)
         finally:
             self._is_being_read = False
 
-    def _gather(self) -> None:
-        """Wait in the thread until a record is ready; after a cancelled read, the next one gets it."""
-        while not self._ready and not self._is_closing.is_set():
-            records = self._watch.poll()
-            for record in records:
-                mark_read_from(record.event, self._origin)
-            self._ready.extend(records)
-            if not records:
+    def _gather(self, read: int) -> None:
+        """Wait in the thread until a record is ready; after a cancelled read, the next one gets it.
+
+        The next read also ends the wait of a cancelled one: otherwise a reader with timeouts would leave
+        one call after the other waiting for the thread.
+        """
+        while not self._ready and read == self._reads and not self._is_closing.is_set():
+            if not self._look(read):
                 self._is_closing.wait(_POLL_SECONDS)
+
+    def _look(self, _: int) -> list[Record]:
+        records = self._watch.poll()
+        for record in records:
+            mark_read_from(record.event, self._origin)
+        self._ready.extend(records)
+        return records
+
+
+def _last_of_each(records: list[Record]) -> Iterable[Record]:
+    """Return the last record of each segment."""
+    return {id(each.path): each for each in records}.values()
