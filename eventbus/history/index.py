@@ -4,6 +4,7 @@ With it, reading one session of a million events takes milliseconds instead of s
 
     figures    of each session: a `CorrelatedSession` without records
     extents    of each partition key: the byte ranges of segments with the events of this key
+    attempts   when nodes, runs and skills ended, how long they took, and how
     damage     the places that were skipped, as every reader reports them
 
 A partition key groups the events that have to be read together to know a session (`grouping`).
@@ -12,7 +13,9 @@ A partition key groups the events that have to be read together to know a sessio
     indexing          updates the index: reads only what was appended, once
     extents           reads the events of one partition key
     index             the tables (this module)
+    index_schema      the tables' definitions, and their version
     index_rows        rows of figures, each with its checksum, and the errors of an index
+    attempts          rows of attempts, packed
     index_state       describes an index without changing it, for `eventbus doctor`
     folded_log        does without an index where reading the whole log once is faster
 
@@ -31,6 +34,7 @@ from typing import NamedTuple
 
 from eventbus.correlation.correlated_session import CorrelatedSession
 from eventbus.events.json_safe import safe_text
+from eventbus.history.attempts import AttemptTable
 from eventbus.history.index_rows import (
     DATABASE_ERRORS,
     InvalidIndexError,
@@ -39,42 +43,13 @@ from eventbus.history.index_rows import (
     figures_row,
     index_error,
 )
+from eventbus.history.index_schema import APPLICATION, SCHEMA, TABLES, VERSION
 from eventbus.history.stored_lines import Damage
 
 __all__ = ["INDEX_NAME", "Extent", "ForeignIndexError", "Index", "IndexedSegment"]
 
 INDEX_NAME = "index.sqlite3"
-_APPLICATION = 0x45564258  # "EVBX"
-_VERSION = 6
 _BUSY_SECONDS = 10.0
-# Processes may create it at the same time, so each statement accepts what is already there.
-_SCHEMA = f"""
-BEGIN IMMEDIATE;
-CREATE TABLE IF NOT EXISTS segments (
-    id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, device INTEGER NOT NULL, inode INTEGER NOT NULL,
-    size INTEGER NOT NULL, mtime INTEGER NOT NULL, indexed_to INTEGER NOT NULL, checksum INTEGER NOT NULL,
-    lost INTEGER NOT NULL
-);
-CREATE TABLE IF NOT EXISTS sessions (
-    name TEXT PRIMARY KEY, partition_key TEXT NOT NULL, start TEXT NOT NULL,
-    figures BLOB NOT NULL, checksum INTEGER NOT NULL
-);
-CREATE INDEX IF NOT EXISTS sessions_by_start ON sessions (start, name);
-CREATE INDEX IF NOT EXISTS sessions_by_key ON sessions (partition_key);
-CREATE TABLE IF NOT EXISTS extents (
-    partition_key TEXT NOT NULL, segment INTEGER NOT NULL, start INTEGER NOT NULL, length INTEGER NOT NULL,
-    PRIMARY KEY (partition_key, segment, start)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS damage (
-    name TEXT NOT NULL, start INTEGER NOT NULL, length INTEGER NOT NULL, reason TEXT NOT NULL,
-    PRIMARY KEY (name, start)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS totals (sessions INTEGER NOT NULL, extents INTEGER NOT NULL);
-INSERT INTO totals SELECT 0, 0 WHERE NOT EXISTS (SELECT * FROM totals);
-PRAGMA application_id = {_APPLICATION};
-PRAGMA user_version = {_VERSION};
-COMMIT;
-"""  # noqa: S608 - made of two constants
 
 
 class ForeignIndexError(Exception):
@@ -123,6 +98,7 @@ class Index:
 
     Attributes:
         is_stored: True if it is a file.
+        attempts: The ends of nodes, runs and skills.
 
     Raises:
         ForeignIndexError: The file is not an index.
@@ -137,6 +113,7 @@ class Index:
             _create_private(path)
         name = ":memory:" if in_memory else path or ""
         self._db = sqlite3.connect(name, timeout=_BUSY_SECONDS, isolation_level=None)
+        self.attempts = AttemptTable(self._db)
         try:
             if in_memory:
                 self._db.execute("PRAGMA temp_store = MEMORY")
@@ -154,11 +131,11 @@ class Index:
             application = self._integer("PRAGMA application_id")
             version = self._integer("PRAGMA user_version")
             if application == version == 0 and not self._integer("SELECT count(*) FROM sqlite_master"):
-                self._db.executescript(_SCHEMA)
-            elif application != _APPLICATION:
+                self._db.executescript(SCHEMA)
+            elif application != APPLICATION:
                 raise ForeignIndexError("another application's database is in the index's place")
-            elif version != _VERSION:
-                raise InvalidIndexError(f"its version is {version}, not {_VERSION}")
+            elif version != VERSION:
+                raise InvalidIndexError(f"its version is {version}, not {VERSION}")
         except DATABASE_ERRORS as error:
             raise index_error(error) from error
 
@@ -200,6 +177,7 @@ class Index:
     def drop_segment(self, segment: int) -> set[str]:
         """Remove a segment; return the affected partition keys."""
         self._db.execute("DELETE FROM segments WHERE id = ?", (segment,))
+        self.attempts.drop(segment)
         return self.drop_extents(segment)
 
     def drop_extents(self, segment: int, start: int = 0) -> set[str]:
@@ -229,8 +207,8 @@ class Index:
 
     def clear(self) -> None:
         """Remove everything."""
-        for table in ("segments", "sessions", "extents"):
-            self._db.execute(f"DELETE FROM {table}")  # noqa: S608 - one of three names
+        for table in ("segments", *TABLES):
+            self._db.execute(f"DELETE FROM {table}")  # noqa: S608 - one of four names
 
     # Damage.
 
@@ -306,14 +284,12 @@ class Index:
 
     def put_totals(self) -> None:
         """Store the numbers of rows, for `check_totals`."""
-        self._db.execute(
-            "UPDATE totals SET sessions = (SELECT count(*) FROM sessions),"
-            " extents = (SELECT count(*) FROM extents)"
-        )
+        for table in TABLES:
+            self._db.execute(f"UPDATE totals SET {table} = (SELECT count(*) FROM {table})")  # noqa: S608
 
     def check_totals(self) -> None:
         """Check that no rows are missing."""
-        for table in ("sessions", "extents"):
+        for table in TABLES:
             if self._integer(f"SELECT {table} FROM totals") != self._integer(f"SELECT count(*) FROM {table}"):  # noqa: S608
                 raise InvalidIndexError(f"rows of {table} are missing")
 
@@ -334,6 +310,7 @@ class Index:
             raise InvalidIndexError(str(found))
         self.check_totals()
         self.check_figures()
+        self.attempts.check()
 
 
 def _create_private(path: Path) -> None:

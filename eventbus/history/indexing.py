@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from eventbus.correlation import CorrelatedFigures, CorrelatedSession
 from eventbus.events import SessionLinked
+from eventbus.history.attempts import EndCollector
 from eventbus.history.extents import PartitionReader
 from eventbus.history.grouping import (
     LINKS,
@@ -86,9 +87,11 @@ class _Update:
         self._next_id = 1 + max((each.id for each in self._known.values()), default=0)
         self._ids: dict[str, int] = {}
         self._positions: dict[str, int] = {}
+        self._begun: dict[int, int] = {}  # where reading begins, by segment
         self._damage: list[Damage] = []
         self._lost: Counter[int] = Counter()  # events lost, by segment
         self._extents = _Extents(index)
+        self._ends = EndCollector(index.attempts)
         self._figures: dict[str, CorrelatedSession] = {}  # not written yet, by partition key
         self._refolded_keys: set[str] = set()
         self._correlation = CorrelatedFigures(
@@ -113,6 +116,7 @@ class _Update:
         for events in merge(self._read(each) for each in segments_by_writer(present)):
             self._correlation.add_all(events)
         self._extents.flush()
+        self._ends.flush()
         for name, how_far in indexed.items():
             lost = how_far.lost + self._lost[how_far.id]
             self._index.put_segment(name, how_far._replace(lost=lost))
@@ -151,9 +155,11 @@ class _Update:
             start = known.indexed_to if _is_continued(segment.path, status, known) else 0
             lost = known.lost if start else 0
             self._refolded_keys |= self._index.drop_extents(number, start)
+            self._index.attempts.drop(number, start)
         else:
             number, self._next_id = self._next_id, self._next_id + 1
         self._positions[segment.path.name], self._ids[segment.path.name] = start, number
+        self._begun[number] = start
         self._index.drop_damage(segment.path.name, start)
         return IndexedSegment(
             number,
@@ -178,6 +184,7 @@ class _Update:
         else:
             self._extents.add_block(number, events, block)
         self._lost[number] += count_lost(events)
+        self._ends.add_all(number, self._begun[number], events)
         return events
 
     def _add_figures(self, figures: CorrelatedSession) -> None:

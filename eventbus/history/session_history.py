@@ -28,6 +28,7 @@ from eventbus.history.log import EventLog
 from eventbus.history.reading import time_of_event
 from eventbus.history.stored_lines import Damage
 from eventbus.history.unfinished import LiveWriters, all_unfinished, unfinished
+from eventbus.views.durations import Attempt, Subject
 
 __all__ = ["SessionHistory"]
 
@@ -160,6 +161,18 @@ class SessionHistory:
                 ):
                     starts.setdefault(event.invocation_id, event)
         return [each for each in starts.values() if each.invocation_id not in ended]
+
+    def attempts(self, subject: Subject) -> list[Attempt]:
+        """Return when a node, a run or a skill ended, how long it took, and how: in order, each end once.
+
+        Events that are not in the log, as those of legacy files, are not among them.
+        """
+        found = self._query(lambda index: index.attempts.of(subject))
+        return [each._replace(session=self._links.owner(each.session)) for each in found]
+
+    def subjects(self) -> list[Subject]:
+        """Return everything that `attempts` knows."""
+        return self._query(lambda index: index.attempts.subjects())
 
     def sessions(self) -> Iterator[CorrelatedSession]:
         """Iterate over all sessions with their records by their starts, the earliest first."""
