@@ -2,39 +2,55 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from datetime import datetime
+from itertools import islice, takewhile
 from typing import Annotated
 
 from eventbus.cli.arguments import Option
 from eventbus.cli.exit_codes import OK
-from eventbus.cli.humanize import OUTCOME_STYLES, elapsed, local_time
-from eventbus.cli.options import AsJson, LogDirectory, count
+from eventbus.cli.humanize import OUTCOME_STYLES, duration, quantity, when
+from eventbus.cli.options import AsJson, LogDirectory, count, parse_time
 from eventbus.cli.session_access import open_history
 from eventbus.cli.session_json import session_line
 from eventbus.correlation import CorrelatedSession
 from eventbus.events.printable import printable
+from eventbus.events.words import OUTCOME_MARKS
 from eventbus.ground.session_names import spell
+from eventbus.history.session_history import SessionHistory
+from eventbus.views.durations import Durations, Subject, Usual
 
 __all__ = ["sessions"]
 
-_MAX_NAME = 60  # on a terminal
+_MAX_NAME = 30  # on a terminal
 _MIN_NAME = 8
 _MAX_STYLED = 200  # rows: rich takes a millisecond for each
 _GAP = 2
-_COLUMNS: tuple[str, ...] = ("session", "began", "took", "skills", "runs", "nodes", "failed", "outcome")
-_LEFT = ("session", "began", "outcome")
-_FIRST_TO_GO = ("skills", "nodes", "runs", "failed", "took", "began", "session")
+_COLUMNS: tuple[str, ...] = ("mark", "session", "when", "what", "result", "took", "usual", "skill")
+_RIGHT = ("took",)
+_FIRST_TO_GO = ("skill", "usual", "when", "took", "what", "session")
+_MARK = "mark"
+_FAILED = ("failed", "unfinished")
 _Row = dict[str, str]
 _Line = list[tuple[str, str]]
 """Texts, each with its style."""
 
 
-def sessions(
+def sessions(  # noqa: PLR0917 - its options
     directory: LogDirectory = None,
+    failed: Annotated[bool, Option(help="List only those that failed, or never ended.")] = False,
+    since: Annotated[
+        datetime | None,
+        Option(type=parse_time, metavar="TIME", help="Leave out what began before: a time, or 90m, 24h, 7d."),
+    ] = None,
+    workflow: Annotated[
+        str | None, Option(metavar="NAME", help="List only sessions with a run of this workflow.")
+    ] = None,
     limit: Annotated[
         int,
         Option(
@@ -43,27 +59,89 @@ def sessions(
     ] = 20,
     as_json: AsJson = False,
 ) -> int:
-    """List the sessions of the log, the latest first."""
+    """List the sessions of the log, the latest first: what failed, and what was slower than usual."""
     with open_history(directory) as history:
-        listed = islice(history.figures(), limit or None)
+        first = since.timestamp() if since else -math.inf
+        chosen = takewhile(lambda each: _time(each) >= first, history.figures())
+        listed = (
+            each
+            for each in chosen
+            if (not failed or each.outcome in _FAILED) and (workflow is None or workflow in each.workflow_ids)
+        )
+        compared = _compared(islice(listed, limit or None), history)
         if as_json:
-            for session in listed:
-                print(session_line(session))
+            for session, usual in compared:
+                print(session_line(session, **_comparison(session, usual)))
         else:
-            _print_table(listed, history.count())
+            more = {"--failed": failed, "--since 7d": since, "--limit 0": not limit}
+            _print_table(compared, history.count(), [each for each, is_given in more.items() if not is_given])
     return OK
 
 
-def _print_table(listed: Iterable[CorrelatedSession], count: int) -> None:
+def _compared(
+    listed: Iterable[CorrelatedSession], history: SessionHistory
+) -> Iterator[tuple[CorrelatedSession, Usual | None]]:
+    """Yield each session with what was usual before for its run, if it has one run."""
+    known: dict[str, Durations] = {}
+    for session in listed:
+        if session.workflows != 1 or not session.workflow_ids:
+            yield session, None
+            continue
+        (name,) = session.workflow_ids
+        if name not in known:
+            known[name] = Durations(history.attempts(Subject("run", name)))
+        yield session, known[name].usual(_time(session))
+
+
+def _time(session: CorrelatedSession) -> float:
+    return datetime.fromisoformat(session.start_time).timestamp()
+
+
+def _took(session: CorrelatedSession) -> float | None:
+    """Return how long the only run took, otherwise the time between start and end; None without an end."""
+    if session.workflows == session.workflows_ended == 1 and session.total_workflow_duration:
+        return session.total_workflow_duration
+    if session.end_time is None:
+        return None
+    return datetime.fromisoformat(session.end_time).timestamp() - _time(session)
+
+
+def _excess(session: CorrelatedSession, usual: Usual | None) -> float | None:
+    return None if usual is None else usual.excess(_took(session))
+
+
+def _comparison(session: CorrelatedSession, usual: Usual | None) -> dict[str, float | None]:
+    return {"usual": None if usual is None else usual.seconds, "slower": _excess(session, usual)}
+
+
+def _print_table(
+    compared: Iterable[tuple[CorrelatedSession, Usual | None]], count: int, more: list[str]
+) -> None:
     is_terminal = sys.stdout.isatty()
-    width = shutil.get_terminal_size().columns if is_terminal else sys.maxsize
-    rows = [_row(session, _MAX_NAME if is_terminal else sys.maxsize) for session in listed]
-    lines = list(_lines(rows, width))
-    if len(rows) < count:
-        lines.append([(f"{len(rows)} of {count} sessions; --limit 0 lists all", "dim")])
+    has_unicode = (sys.stdout.encoding or "ascii").lower().startswith("utf")
+    # A full row would wrap.
+    width = max(1, shutil.get_terminal_size().columns - 1) if is_terminal else sys.maxsize
+    now = datetime.now().astimezone() if is_terminal else None
+    rows: list[_Row] = []
+    outcomes: list[str] = []
+    for session, usual in compared:
+        rows.append(_row(session, usual, _MAX_NAME if is_terminal else sys.maxsize, now, has_unicode))
+        outcomes.append(session.outcome)
+    lines = list(_lines(rows, outcomes, width, "…" if has_unicode else "~"))
+    failed = sum(outcome in _FAILED for outcome in outcomes)
+    parts = [f"{len(rows):,} of {quantity(count, 'session')}", f"{failed} failed"]
+    if len(rows) < count and more:
+        parts.append(f"more: {'  '.join(more)}")
+    lines += [[(each, "dim")] for each in _closing(parts, width, " · " if has_unicode else ", ")]
     is_styled = len(rows) <= _MAX_STYLED and (is_terminal or "FORCE_COLOR" in os.environ)
     text_of = _styled if is_styled else _plain
     print("\n".join(map(text_of, lines)))
+
+
+def _closing(parts: list[str], width: int, separator: str) -> list[str]:
+    """Return one line, as long as it fits; otherwise a line for each part."""
+    whole = separator.join(parts)
+    return [whole] if len(whole) <= width else [part[:width] for part in parts]
 
 
 def _plain(line: _Line) -> str:
@@ -80,58 +158,82 @@ def _styled(line: _Line) -> str:
     return captured.get()
 
 
-def _row(session: CorrelatedSession, max_name: int) -> _Row:
-    # Of a run without nodes, or whose nodes succeeded, the run itself is what failed.
-    failed = session.workflow_nodes_failed or session.workflows_failed + session.skills_failed
-    took = elapsed(session.start_time, session.end_time)
+def _row(
+    session: CorrelatedSession, usual: Usual | None, max_name: int, now: datetime | None, has_unicode: bool
+) -> _Row:
+    took, excess = _took(session), _excess(session, usual)
+    more = "" if excess is None else f"  +{duration(excess)}"
+    mark = OUTCOME_MARKS[session.outcome][not has_unicode]
+    name = printable(spell(session.session_id), max_name, scrubbed=False)
+    is_id = now is not None and re.fullmatch(r"[0-9a-f-]{32,36}", name) is not None
     return {
-        "session": printable(spell(session.session_id), max_name),
-        "began": local_time(session.start_time),
-        "took": "-" if session.is_unfinished else took,
-        "skills": _fraction(session.skills_completed, session.skills),
-        "runs": _fraction(session.workflows_ended, session.workflows),
-        "nodes": str(session.workflow_nodes_completed),
-        "failed": str(failed),
-        "outcome": session.outcome,
+        _MARK: mark,
+        "session": name[:_MIN_NAME] if is_id else name,
+        "when": when(session.start_time, now),
+        "what": printable(", ".join(session.workflow_ids), max_name) or "-",
+        "result": _result(session, max_name),
+        "took": "-" if took is None else duration(took),
+        "usual": "-" if usual is None else duration(usual.seconds) + more,
+        "skill": printable(", ".join(session.skill_names), max_name) or "-",
     }
 
 
-def _lines(rows: Sequence[_Row], width: int) -> Iterator[_Line]:
-    """Yield the lines of a table; columns that do not fit are left out, the outcome never."""
-    table: list[_Row] = [{name: name for name in _COLUMNS}, *rows]
-    widths = {name: max([_cell_len(row[name]) for row in table]) for name in _COLUMNS}
+def _result(session: CorrelatedSession, max_name: int) -> str:
+    """Return the outcome, and what failed; of a success, how many nodes succeeded."""
+    if session.outcome == "succeeded":
+        done = session.workflow_nodes_completed
+        total = done + session.workflow_nodes_skipped + session.workflow_nodes_not_run
+        return f"{done}/{total}" if total else "succeeded"
+    if session.outcome != "failed":
+        return session.outcome
+    if session.failed_nodes:
+        first = printable(session.failed_nodes[0], max_name)
+        others = session.workflow_nodes_failed - 1
+        return f"{first} and {others} more failed" if others else f"{first} failed"
+    if session.exit_code:
+        return f"failed, exit {session.exit_code}"
+    return f"failed, {printable(session.error_type, max_name)}" if session.error_type else "failed"
+
+
+def _lines(rows: Sequence[_Row], outcomes: Sequence[str], width: int, ellipsis: str) -> Iterator[_Line]:
+    """Yield the lines of a table; columns that do not fit are left out, the mark and the result never."""
+    header = {name: "" if name == _MARK else name for name in _COLUMNS}
+    widths = {name: max([_cell_len(row[name]) for row in (header, *rows)]) for name in _COLUMNS}
     for name in _FIRST_TO_GO:
-        others = sum(widths.values()) - widths["session"] + _GAP * (len(widths) - 1)
-        # A name is shortened, but not to nothing, before a column goes.
-        room = max(width - others, min(widths["session"], _MIN_NAME))
-        if others + room <= width:
-            widths["session"] = min(widths["session"], room)
+        room = _room(widths, width)
+        if room >= 0:
             break
+        if name in ("what", "session"):  # shortened, but not to nothing, before it goes
+            widths[name] = max(min(widths[name], _MIN_NAME), widths[name] + room)
+            if _room(widths, width) >= 0:
+                break
         del widths[name]
-        if name == "session":
-            break
-    for number, row in enumerate(table):
-        yield _line(row, widths, is_header=number == 0)
+    if _room(widths, width) < 0:
+        widths["result"] = max(1, widths["result"] + _room(widths, width))
+    yield [(_text(header, widths, ellipsis), "bold")]
+    for row, outcome in zip(rows, outcomes, strict=True):
+        mark, rest = _cell(_MARK, row[_MARK], widths[_MARK], ellipsis), _text(row, widths, ellipsis)
+        yield [(mark, OUTCOME_STYLES.get(outcome, "")), (rest[len(mark) :], "")]
 
 
-def _line(row: _Row, widths: dict[str, int], *, is_header: bool) -> _Line:
-    *others, outcome = [_cell(name, row[name], size) for name, size in widths.items()]
-    before = "".join([cell + " " * _GAP for cell in others])
-    if is_header:
-        return [(before + outcome, "bold")]
-    return [(before, ""), (outcome, OUTCOME_STYLES.get(outcome, ""))]
+def _room(widths: dict[str, int], width: int) -> int:
+    """Return how many columns are left; less than 0 if there are too few."""
+    return width - sum(widths.values()) - _GAP * (len(widths) - 1) + 1  # one after the mark
 
 
-def _cell(name: str, text: str, size: int) -> str:
+def _text(row: _Row, widths: dict[str, int], ellipsis: str) -> str:
+    cells = [_cell(name, row[name], size, ellipsis) for name, size in widths.items()]
+    return f"{cells[0]} {(' ' * _GAP).join(cells[1:])}".rstrip()
+
+
+def _cell(name: str, text: str, size: int, ellipsis: str) -> str:
     length = _cell_len(text)
     if length > size:
         from rich.cells import set_cell_size  # noqa: PLC0415 - for names that do not fit
 
-        text, length = set_cell_size(text, size - 1) + "…", size
-    if name == "outcome":
-        return text
+        text, length = set_cell_size(text, size - 1) + ellipsis, size
     padding = " " * (size - length)
-    return text + padding if name in _LEFT else padding + text
+    return padding + text if name in _RIGHT else text + padding
 
 
 def _cell_len(text: str) -> int:
@@ -140,7 +242,3 @@ def _cell_len(text: str) -> int:
     from rich.cells import cell_len  # noqa: PLC0415 - for names in other scripts
 
     return cell_len(text)
-
-
-def _fraction(part: int, whole: int) -> str:
-    return str(whole) if part == whole else f"{part}/{whole}"

@@ -65,8 +65,7 @@ def failed_run(tmp_path: Path) -> Path:
 def test_a_failed_run_without_nodes_is_failed_everywhere(cli: Program, failed_run: Path) -> None:
     """Every command says that a run without nodes failed, and its exit code."""
     table = cli("sessions", "--dir", failed_run).stdout.splitlines()
-    assert table[0].split()[-2:] == ["failed", "outcome"]
-    assert table[1].split()[-2:] == ["1", "failed"]
+    assert table[1].split()[4:] == ["crackerjack", "failed,", "exit", "2", "1.0s", "-", "-"]
     for command in (["sessions"], ["report"], ["report", "a-"]):
         found = json.loads(cli(*command, "--dir", failed_run, "--json").stdout)
         assert (found["outcome"], found["exit_code"], found["workflows_failed"]) == ("failed", 2, 1)
@@ -83,23 +82,25 @@ def test_a_failed_run_without_nodes_is_failed_everywhere(cli: Program, failed_ru
 def test_nothing_is_cut_in_a_pipe(cli: Program, failed_run: Path) -> None:
     """In a pipe, a session's name and its outcome are whole, whatever their length."""
     line = cli("sessions", "--dir", failed_run, COLUMNS="40", FORCE_COLOR="1").stdout.splitlines()[1]
-    assert line.startswith(f"{NAME}  2026-")
-    assert re.sub(r"\x1b\[[0-9;]*m", "", line).endswith("  failed")
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", line)
+    assert plain.startswith(f"✗ {NAME}  2026-")
+    assert "  failed, exit 2  " in plain
 
 
 @pytest.mark.parametrize("columns", [200, 100, 80, 60, 40, 30, 20, 16, 10, 7])
-def test_on_a_narrow_terminal_the_outcome_is_the_last_column(
+def test_on_a_narrow_terminal_the_result_is_the_last_column(
     cli: Program, failed_run: Path, columns: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Lines fit a narrow terminal, and each still ends with the outcome."""
+    """Lines are narrower than the terminal, and each still has its mark and its result."""
     monkeypatch.setattr(type(sys.stdout), "isatty", Mock(return_value=True))
     out = cli("sessions", "--dir", failed_run, COLUMNS=str(columns), TERM="xterm").stdout
-    header, line = re.sub(r"\x1b\[[0-9;]*m", "", out).splitlines()
-    assert header.endswith("outcome")
-    assert line.endswith("failed")
-    assert max(len(header), len(line)) <= columns
-    assert ("session" in header) is (columns >= 17)
-    assert ("failed" in header) is (columns >= 60)
+    header, line, *_ = lines = re.sub(r"\x1b\[[0-9;]*m", "", out).splitlines()
+    assert "result"[: columns - 4] in header
+    assert line.startswith("✗ ")
+    assert "failed, exit 2"[: columns - 5] in line
+    assert max(map(len, lines)) < columns
+    assert ("session" in header) is (columns >= 30)
+    assert ("usual" in header) is (columns >= 100)
 
 
 def test_hooks_that_failed_are_shown(cli: Program, tmp_path: Path) -> None:

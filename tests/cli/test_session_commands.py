@@ -20,6 +20,7 @@ from eventbus.events import (
     NodeCompleted,
     NodeProgress,
     NodeStarted,
+    NodeStatus,
     PatternDetected,
     SkillCompleted,
     SkillStarted,
@@ -28,6 +29,7 @@ from eventbus.events import (
     encode,
 )
 from eventbus.history import EventLog
+from eventbus.testing.sessions import SessionBuilder
 
 Program: TypeAlias = "Callable[..., subprocess.CompletedProcess[str]]"
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -86,19 +88,62 @@ def test_sessions_are_listed_the_latest_first(cli: Program, log: Path) -> None:
     done = cli("sessions", "--dir", log)
     lines = done.stdout.splitlines()
     assert (done.returncode, done.stderr) == (0, "")
-    assert lines[0].split() == ["session", "began", "took", "skills", "runs", "nodes", "failed", "outcome"]
-    assert [line.split()[0] for line in lines[1:]] == ["open", "\\x1b[2J\\n\\u202eevil", "7f3b2", "7f3a1"]
-    assert lines[1].split()[3:] == ["-", "0/1", "0/1", "1", "1", "failed"]
-    assert lines[4].split()[3:] == ["10.0s", "1", "1", "1", "1", "failed"]
+    assert lines[0].split() == ["session", "when", "what", "result", "took", "usual", "skill"]
+    assert [line.split()[1] for line in lines[1:-1]] == ["open", "\\x1b[2J\\n\\u202eevil", "7f3b2", "7f3a1"]
+    assert lines[1].split()[4:] == ["crackerjack", "tests", "failed", "-", "-", "crackerjack-run"]
+    assert lines[4].split()[4:] == ["crackerjack", "tests", "failed", "8.0s", "-", "crackerjack-run"]
+    assert lines[5] == "4 of 4 sessions · 4 failed"
 
 
 def test_the_number_of_listed_sessions_is_limited(cli: Program, log: Path) -> None:
-    """A last line says that sessions were left out; 0 means no limit."""
+    """The last line counts the sessions, and says how to see others; 0 means no limit."""
     out = cli("sessions", "--dir", log, "--limit", 1).stdout
     assert len(out.splitlines()) == 3
-    assert out.splitlines()[-1].startswith("1 of 4 sessions")
-    assert len(cli("sessions", "--dir", log, "--limit", 0).stdout.splitlines()) == 5
+    assert out.splitlines()[-1] == "1 of 4 sessions · 1 failed · more: --failed  --since 7d  --limit 0"
+    assert len(cli("sessions", "--dir", log, "--limit", 0).stdout.splitlines()) == 6
     assert cli("sessions", "--dir", log, "--limit", -1).returncode == 2
+
+
+def test_only_some_sessions_are_listed(cli: Program, log: Path) -> None:
+    """They are chosen by their outcome, their start, and their workflow."""
+    with EventBus([JsonPersister(log)]) as bus:
+        for event in (
+            SessionBuilder("good", NOON + timedelta(days=1)).run_started("deploy").run_completed().events
+        ):
+            bus.publish(event)
+
+    def names(*options: str) -> list[str]:
+        lines = cli("sessions", "--dir", log, "--json", *options).stdout.splitlines()
+        return [json.loads(line)["session_id"] for line in lines]
+
+    assert names("--workflow", "deploy") == ["good"] == names("--since", "2026-01-03T00:00:00Z")
+    assert names("--since", "1h") == names("--workflow", "none") == []
+    assert len(names("--failed")) == 4
+    assert names("--failed", "--limit", "1") == ["open"]
+    assert cli("sessions", "--dir", log, "--workflow", "x").stdout.endswith(
+        "0 of 5 sessions · 0 failed\
+ · more: --failed  --since 7d  --limit 0\n"
+    )
+    assert cli("sessions", "--dir", log, "--since", "soon").returncode == 2
+
+
+def test_a_session_is_beside_what_was_usual_before_it(cli: Program, tmp_path: Path) -> None:
+    """What a workflow usually took before is beside what it took, and by how much it was slower."""
+    with EventBus([JsonPersister(tmp_path)]) as bus:
+        for number, seconds in enumerate([8.1, 8.0, 8.2, 8.1, 11.4, 1.0]):
+            made = SessionBuilder(f"s{number}", NOON + timedelta(hours=number)).run_started("quality", ["n"])
+            status: NodeStatus = "failed" if number == 5 else "ok"
+            for event in made.node("n", seconds, status).run_completed().events:
+                bus.publish(event)
+    lines = cli("sessions", "--dir", tmp_path, TZ="UTC").stdout.splitlines()
+    assert lines[:3] == [
+        "  session  when                 what     result     took  usual        skill",
+        "✗ s5       2026-01-02 17:00:00  quality  n failed   1.0s  8.1s         -",
+        "✓ s4       2026-01-02 16:00:00  quality  1/1       11.4s  8.1s  +3.3s  -",
+    ]
+    found = [json.loads(line) for line in cli("sessions", "--dir", tmp_path, "--json").stdout.splitlines()]
+    assert [(each["usual"], each["slower"]) for each in found[-3:]] == [(None, None)] * 3
+    assert (found[1]["usual"], round(found[1]["slower"], 6), found[0]["slower"]) == (8.1, 3.3, None)
 
 
 @pytest.mark.parametrize("command", ["sessions", "report"])
