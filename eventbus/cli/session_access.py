@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 from eventbus.cli.exit_codes import NOT_FOUND, PROBLEMS, USAGE, CommandError, SkippedDamageError
@@ -13,8 +14,9 @@ from eventbus.correlation import CorrelatedSession
 from eventbus.events.printable import printable
 from eventbus.ground.session_names import spell, unspell
 from eventbus.history.session_history import SessionHistory
+from eventbus.views.durations import Durations, Subject, Usual
 
-__all__ = ["chosen_session", "find_session", "open_history"]
+__all__ = ["chosen_session", "find_session", "open_history", "usual_before"]
 
 _MAX_LISTED = 5
 
@@ -80,3 +82,13 @@ def find_session(history: SessionHistory, name: str) -> str:
     listed = ", ".join([printable(spell(each)) for each in found[:_MAX_LISTED]])
     more = ", …" if len(found) > _MAX_LISTED else ""
     raise CommandError(f"several sessions begin with {shown!r}: {listed}{more}", "type more of its id", USAGE)
+
+
+def usual_before(history: SessionHistory, session: CorrelatedSession) -> Callable[[str, str], Usual | None]:
+    """Return a function that returns what was usual, before a session, for a node of a workflow."""
+    began = datetime.fromisoformat(session.start_time).timestamp()
+
+    def usual_of(workflow_id: str, node_id: str) -> Usual | None:
+        return Durations(history.attempts(Subject("node", workflow_id, node_id))).usual(began)
+
+    return usual_of

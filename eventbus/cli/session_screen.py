@@ -14,7 +14,7 @@ and a terminal that becomes narrower does not tear them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import NamedTuple
 
@@ -28,11 +28,13 @@ from eventbus.events.printable import printable
 from eventbus.events.words import OUTCOME_MARKS, OUTCOME_STYLES
 from eventbus.ground.session_names import spell
 from eventbus.views import HookView, NodeView, RunView, SessionView, SkillView
+from eventbus.views.durations import Usual
 from eventbus.views.session_view import ViewOutcome
 
 __all__ = ["Look", "session_lines", "tally", "verdict"]
 
 _MIN_COLUMNS_FOR_BARS = 80
+_MIN_COLUMNS_FOR_USUAL = 60
 _BAR_CELLS = 20
 _MAX_NAME = 40
 _MAX_MESSAGE = 500
@@ -48,6 +50,10 @@ _ORDER = ("failed", "unfinished", "cancelled", "open", "succeeded", "skipped", "
 """What failed is shown first."""
 
 _UNEVENTFUL = ("succeeded", "skipped", "not run")
+
+
+UsualOf = Callable[[str, str], "Usual | None"]
+"""Returns what is usual for a node of a workflow; None if too little is known."""
 
 
 class Look(NamedTuple):
@@ -81,13 +87,16 @@ class Look(NamedTuple):
         return OUTCOME_MARKS[outcome][0] if self.has_unicode else f"{OUTCOME_MARKS[outcome][1]:<6}"
 
 
-def session_lines(view: SessionView, session: CorrelatedSession, look: Look) -> Iterator[Text]:
+def session_lines(
+    view: SessionView, session: CorrelatedSession, look: Look, usual_of: UsualOf = lambda *_: None
+) -> Iterator[Text]:
     """Generate the lines of a session's screen.
 
     Args:
         view: The session's skills, runs and nodes.
         session: Its figures.
         look: What the screen can show.
+        usual_of: What is usual for its nodes.
     """
     yield from _verdict(view, session, look)
     yield Text()
@@ -97,7 +106,7 @@ def session_lines(view: SessionView, session: CorrelatedSession, look: Look) -> 
     for run in view.runs.values():
         if several or not run.attempts:
             yield _row(look, run.outcome, _run_name(run), _seconds(run, look), _run_end(run))
-        yield from _node_rows(run, look)
+        yield from _node_rows(run, look, usual_of)
     for note in view.notes:
         yield from _folded(look, f"note: {printable(note)}", role="dim")
     if session.events_lost:
@@ -185,7 +194,7 @@ def tally(view: SessionView, session: CorrelatedSession) -> str:
     return ", ".join([*parts, *(f"{number} {word}" for word, number in others.items() if number)])
 
 
-def _node_rows(run: RunView, look: Look) -> Iterator[Text]:
+def _node_rows(run: RunView, look: Look, usual_of: UsualOf) -> Iterator[Text]:
     hidden = _UNEVENTFUL if look.is_compact else ("not run",)
     begun = [each for each in run.nodes() if each.outcome not in hidden]
     begun.sort(key=lambda each: _ORDER.index(each.outcome))
@@ -193,6 +202,8 @@ def _node_rows(run: RunView, look: Look) -> Iterator[Text]:
     whole = _seconds(run, look)
     for node in begun:
         end = _error(node.error_type) or (_progress(node) if node.outcome == "open" else "")
+        usual = _beside_usual(look, _seconds(node, look), usual_of(run.workflow_id, node.node_id))
+        end = "  ".join(each for each in (usual, end) if each)
         yield _row(
             look, node.outcome, of_attempt(node.node_id, node.attempt), _seconds(node, look), end, room, whole
         )
@@ -229,6 +240,14 @@ def _row(  # noqa: PLR0917 - the columns, in their order
         line.append(f"  {_shortened(end, left, look.ellipsis)}", OUTCOME_STYLES[outcome])
     line.truncate(look.width)
     return line
+
+
+def _beside_usual(look: Look, seconds: float | None, usual: Usual | None) -> str:
+    """Return what was usual for a node, and how much longer it took if that is more than chance."""
+    if usual is None or look.width + 1 < _MIN_COLUMNS_FOR_USUAL:
+        return ""
+    more = usual.excess(seconds)
+    return f"usual {duration(usual.seconds)}" + ("" if more is None else f", +{duration(more)}")
 
 
 def _share(look: Look, seconds: float | None, whole: float | None) -> str:

@@ -9,7 +9,7 @@ from eventbus.cli.arguments import Argument, Option
 from eventbus.cli.exit_codes import OK
 from eventbus.cli.options import AsJson, LogDirectory
 from eventbus.cli.screen_output import print_lines, stdout_look
-from eventbus.cli.session_access import chosen_session, open_history
+from eventbus.cli.session_access import chosen_session, open_history, usual_before
 from eventbus.cli.session_screen import session_lines
 from eventbus.cli.timeline import timeline
 from eventbus.events import encode
@@ -48,7 +48,8 @@ def show(
                 print(line)
         else:
             view = SessionView.of(events, figures)
-            print_lines(session_lines(view, figures, stdout_look()), _next_steps(history, name))
+            usual_of = usual_before(history, figures)
+            print_lines(session_lines(view, figures, stdout_look(), usual_of), _next_steps(history, name))
     return OK
 
 

@@ -27,7 +27,9 @@ from eventbus.events import (
     WorkflowCompleted,
     WorkflowStarted,
 )
+from eventbus.testing.sessions import SessionBuilder
 from eventbus.views import SessionView
+from eventbus.views.durations import Usual
 from tests.history.log_examples import append, segment_path, stored
 
 Program: TypeAlias = "Callable[..., subprocess.CompletedProcess[str]]"
@@ -67,11 +69,11 @@ FAILED: list[Event] = [
 ]  # fmt: skip
 
 
-def screen(given: list[Event], look: Look) -> list[str]:
+def screen(given: list[Event], look: Look, usual: Usual | None = None) -> list[str]:
     correlation = Correlation()
     correlation.add_all(given)
     (session,) = correlation.sessions().values()
-    return [line.plain for line in session_lines(SessionView.of(given), session, look)]
+    return [line.plain for line in session_lines(SessionView.of(given), session, look, lambda *_: usual)]
 
 
 def log_of(directory: Path, *given: Event, bus: str = "b0") -> Path:
@@ -97,11 +99,28 @@ def test_a_failed_run_is_understood_at_a_glance(cli: Program, tmp_path: Path) ->
     ]
 
 
+def test_a_node_is_beside_what_was_usual_before(cli: Program, tmp_path: Path) -> None:
+    """Beside a node is what was usual before, and how much longer it took; later runs change nothing."""
+    for number, seconds in enumerate([4.0, 4.2, 4.1, 9.0, 50.0, 50.0, 50.0, 50.0]):
+        made = SessionBuilder(f"s{number}", NOON + timedelta(hours=number)).run_started(
+            "ci", ["tests", "lint"]
+        )
+        log_of(
+            tmp_path, *made.node("tests", seconds).node("lint", 0.1).run_completed().events, bus=f"b{number}"
+        )
+    lines = cli("show", "s3", "--dir", tmp_path).stdout.splitlines()
+    assert lines[3:] == [
+        "    9.0s  ✓ tests  ████████████████████   98 %  usual 4.1s, +4.9s",
+        "    0.1s  ✓ lint                           1 %  usual 0.1s",
+    ]
+    assert "usual" not in cli("show", "s2", "--dir", tmp_path).stdout
+
+
 @pytest.mark.parametrize("columns", [200, 120, 100, 80, 60, 39, 30, 20, 15])
 @pytest.mark.parametrize("has_unicode", [True, False])
 def test_no_line_is_as_wide_as_the_terminal(columns: int, has_unicode: bool) -> None:
     """Each line is narrower than the terminal, and the verdict, the node and the hook are readable."""
-    lines = screen(FAILED, Look(columns, has_unicode, NOON))
+    lines = screen(FAILED, Look(columns, has_unicode, NOON), Usual(24.1, 1.0))
     assert max(map(cell_len, lines)) < columns
     words = re.sub(r"\s+", " ", " ".join(lines))
     for word in ("failed", "codespell"):
