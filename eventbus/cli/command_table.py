@@ -188,9 +188,9 @@ SECTIONS: Mapping[str, tuple[Command | Group, ...]] = {
         ),
         Command(
             "stats",
-            "Print how much the log holds, and its totals.",
+            "Print what ran in the last 7 days, how often it failed, and what became slower.",
             "log_statistics",
-            examples=("eventbus stats",),
+            examples=("eventbus stats", "eventbus stats tests"),
             own_ends=_READS,
         ),
         Command(

@@ -15,7 +15,7 @@ import msgspec
 import eventbus
 from eventbus.cli.arguments import Option
 from eventbus.cli.exit_codes import DAMAGED, OK, PROBLEMS
-from eventbus.cli.humanize import quantity
+from eventbus.cli.humanize import quantity, size
 from eventbus.cli.log_access import DamageNotes, note, open_log
 from eventbus.cli.options import AsJson, LogDirectory
 from eventbus.events.printable import printable
@@ -59,8 +59,9 @@ def doctor(
             False,
         )
     if not kinds and not as_json:
-        segments = quantity(len(log.segments()), "segment")
-        print(printable(f"ok: {segments} in {log.directory}; the index is {index.condition}", _MAX_LINE))
+        segments = log.segments()
+        stored = f"{quantity(len(segments), 'segment')} ({size(sum(each.size for each in segments))})"
+        print(printable(f"ok: {stored} in {log.directory}; the index is {index.condition}", _MAX_LINE))
     return DAMAGED if "damage" in kinds else PROBLEMS if kinds else OK
 
 

@@ -9,7 +9,17 @@ from eventbus.events.printable import printable
 from eventbus.events.words import OUTCOME_STYLES
 from eventbus.events.words import duration_text as duration
 
-__all__ = ["OUTCOME_STYLES", "duration", "elapsed", "local_time", "loss", "of_attempt", "quantity", "when"]
+__all__ = [
+    "OUTCOME_STYLES",
+    "duration",
+    "elapsed",
+    "local_time",
+    "loss",
+    "of_attempt",
+    "quantity",
+    "size",
+    "when",
+]
 
 _WEEK = 7  # days
 
@@ -64,3 +74,12 @@ def loss(count: int, *, as_sentence: bool = False) -> str:
 def of_attempt(node_id: str, attempt: int) -> str:
     """Return the name of an attempt at a node."""
     return printable(node_id) if attempt == 1 else f"{printable(node_id)}, attempt {attempt}"
+
+
+def size(count: float) -> str:
+    """Return a number of bytes, such as ``6.8 MiB``."""
+    for unit in ("bytes", "KiB", "MiB"):
+        if count < 1_024:  # noqa: PLR2004 - the factor between units
+            return f"{count:.0f} {unit}"
+        count /= 1_024
+    return f"{count:.1f} GiB"

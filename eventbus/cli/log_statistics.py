@@ -1,24 +1,32 @@
-"""``eventbus stats``: print how much a log holds, and its totals."""
+"""``eventbus stats``: print what ran and what became slower, and the totals of a log."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, get_args
+import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Annotated, Any, get_args
 
 import msgspec
 
-from eventbus.cli.exit_codes import OK
-from eventbus.cli.humanize import duration, local_time, loss, quantity
+from eventbus.cli.arguments import Argument
+from eventbus.cli.exit_codes import NOT_FOUND, OK, CommandError
+from eventbus.cli.humanize import local_time, loss, quantity, size
 from eventbus.cli.options import AsJson, LogDirectory
 from eventbus.cli.session_access import open_history
+from eventbus.cli.statistics_screen import cut, figures_of, statistics_lines
 from eventbus.correlation import CorrelatedSession
 from eventbus.events.json_safe import safe_text
 from eventbus.events.outcomes import Outcome
 from eventbus.events.printable import printable
 from eventbus.history import SegmentFile
+from eventbus.history.session_history import SessionHistory
 
 __all__ = ["stats"]
 
+_STALE = 28 * 86_400.0  # seconds without a run, after which the latest run is looked back from
+_KNOWN = "list what there is with: eventbus stats"
 _SUMS = (
     "skills",
     "skills_ended",
@@ -48,17 +56,52 @@ _SUMS = (
 )
 
 
-def stats(directory: LogDirectory = None, as_json: AsJson = False) -> int:
-    """Print how much the log holds, and its totals."""
+def stats(
+    node: Annotated[
+        str | None, Argument(metavar="NODE", help="Only this node, workflow or skill. Default: all.")
+    ] = None,
+    directory: LogDirectory = None,
+    as_json: AsJson = False,
+) -> int:
+    """Print what ran in the last 7 days, how often it failed, and what became slower."""
     with open_history(directory) as history:
+        found = _found(history, node)
         totals = {
             "directory": safe_text(str(history.log.directory)),
             **_segment_totals(history.log.segments()),
             **_session_totals(history.figures()),
             "events_lost": history.events_lost(),
+            "subjects": found,
         }
-        print(msgspec.json.encode(totals).decode() if as_json else "\n".join(_lines(totals)))
+        if as_json:
+            print(msgspec.json.encode(totals).decode())
+            return OK
+        is_terminal = sys.stdout.isatty()
+        columns = shutil.get_terminal_size().columns if is_terminal else None
+        has_unicode = (sys.stdout.encoding or "ascii").lower().startswith("utf")
+        for line in (
+            *statistics_lines(found, columns, has_unicode=has_unicode),
+            *_lines(totals, (columns or sys.maxsize) - 1),
+        ):
+            print(line)
     return OK
+
+
+def _found(history: SessionHistory, node: str | None) -> list[dict[str, Any]]:
+    """Return the figures of everything that ran in the 2 weeks before now, or before the latest end.
+
+    Raises:
+        CommandError: There is no such node.
+    """
+    chosen = [each for each in history.subjects() if node in (None, each.node, each.name)]
+    if node is not None and not chosen:
+        raise CommandError(f"nothing in this log is called {printable(node)!r}", _KNOWN, NOT_FOUND)
+    now = datetime.now(UTC).timestamp()
+    attempts = {each: history.attempts(each) for each in chosen}
+    latest = max((ends[-1].ended for ends in attempts.values()), default=now)
+    end = now if now - latest < _STALE else latest
+    found = [figures_of(subject, ends, end) for subject, ends in attempts.items()]
+    return [each for each in found if each["runs"] or each["runs_before"]]
 
 
 def _segment_totals(segments: list[SegmentFile]) -> dict[str, Any]:
@@ -83,46 +126,21 @@ def _session_totals(sessions: Iterable[CorrelatedSession]) -> dict[str, Any]:
     return sums
 
 
-def _lines(totals: dict[str, Any]) -> list[str]:
-    period = (
-        f"{local_time(totals['first_start'])} to {local_time(totals['last_start'])}"
-        if totals["sessions"]
-        else "-"
-    )
-    abandoned = totals["skills_ended"] - totals["skills_completed"]
+def _lines(totals: dict[str, Any], width: int) -> Iterator[str]:
+    since = f", since {local_time(totals['first_start'])[:10]}" if totals["sessions"] else ""
     lines = (
-        ("log", printable(totals["directory"])),
-        ("", _size_of_log(totals)),
-        ("sessions", f"{totals['sessions']}, {totals['sessions_open']} of them open"),
-        ("", _counts(totals, "sessions", *get_args(Outcome))),
-        ("", f"begun {period}"),
-        ("skills", f"{totals['skills']}: {totals['skills_completed']} completed, {abandoned} abandoned"),
-        ("", _counts(totals, "skills", "failed", "cancelled", "open", "unfinished")),
-        ("", duration(totals["total_skill_duration"])),
-        ("runs", f"{totals['workflows']}: {totals['workflows_ended']} ended"),
-        ("", _counts(totals, "workflows", "succeeded", "failed", "cancelled", "open", "unfinished")),
-        ("", duration(totals["total_workflow_duration"])),
-        ("nodes", _counts(totals, "workflow_nodes", "completed", "failed", "skipped", "cancelled")),
-        ("", _counts(totals, "workflow_nodes", "not_run")),
-        ("attempts", _counts(totals, "node_attempts", "completed", "failed")),
-        ("", _counts(totals, "node_attempts", "open", "unfinished")),
+        ("sessions", f"{totals['sessions']}: {_counts(totals, 'sessions', *get_args(Outcome))}"),
         *([("lost", loss(totals["events_lost"]))] if totals["events_lost"] else []),
+        ("log", f"{_size_of_log(totals)}{since}, in {printable(totals['directory'])}"),
     )
-    return [f"{title:<10}{text}" for title, text in lines]
+    for title, text in lines:
+        yield cut(f"{title:<10}{text}", width)
 
 
 def _size_of_log(totals: dict[str, Any]) -> str:
     segments, buses = quantity(totals["segments"], "segment"), quantity(totals["writers"], "bus", "buses")
-    return f"{segments} of {buses}, {_size(totals['bytes'])}"
+    return f"{segments} of {buses}, {size(totals['bytes'])}"
 
 
 def _counts(totals: dict[str, Any], what: str, *outcomes: str) -> str:
     return ", ".join(f"{totals[f'{what}_{each}']} {each.replace('_', ' ')}" for each in outcomes)
-
-
-def _size(count: float) -> str:
-    for unit in ("bytes", "KiB", "MiB"):
-        if count < 1_024:  # noqa: PLR2004 - the factor between units
-            return f"{count:.0f} {unit}"
-        count /= 1_024
-    return f"{count:.1f} GiB"

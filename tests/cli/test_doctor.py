@@ -46,7 +46,7 @@ def test_a_sound_log_is_ok(program: Program, cli: Program, log: Path) -> None:
     ended = program("doctor", "--dir", log)
     assert (ended.returncode, ended.stdout, ended.stderr) == (
         0,
-        f"ok: 1 segment in {log}; the index is missing\n",
+        f"ok: 1 segment (3 KiB) in {log}; the index is missing\n",
         "",
     )
     ended = cli("doctor", "--dir", log, "--json")

@@ -245,13 +245,34 @@ def test_statistics(cli: Program, log: Path) -> None:
     """The totals of the log are printed for people, and with --json for programs."""
     done = cli("stats", "--dir", log)
     assert done.returncode == 0
-    assert "sessions  4, 0 of them open\n" in done.stdout
-    assert "          0 succeeded, 4 failed, 0 cancelled, 0 skipped, 0 open, 0 unfinished\n" in done.stdout
-    assert "nodes     4 completed, 4 failed, 0 skipped, 0 cancelled\n" in done.stdout
+    lines = done.stdout.splitlines()
+    assert lines[:4] == [
+        "crackerjack   3 runs: 3 failed   before: 0, 0 succeeded",
+        "  node   runs  failed  median   p90  4 weeks  change",
+        "  tests     4       4       -     -           =",
+        "  lint      4       0    2.0s  2.0s        █  =",
+    ]
+    assert lines[4:6] == [
+        "skill crackerjack-run   3 of 3 completed, 0 abandoned; after it: git commit 3",
+        "sessions  4: 0 succeeded, 4 failed, 0 cancelled, 0 skipped, 0 open, 0 unfinished",
+    ]
+    assert lines[6].startswith("log       1 segment of 1 bus, ")
     found = json.loads(cli("stats", "--dir", log, "--json").stdout)
     assert (found["sessions"], found["sessions_failed"], found["segments"], found["writers"]) == (4, 4, 1, 1)
     assert found["bytes"] == sum(each.size for each in EventLog(log).segments())
     assert (found["skills"], found["skills_completed"], found["total_skill_duration"]) == (4, 3, 30.0)
+
+
+def test_statistics_of_a_node(cli: Program, log: Path) -> None:
+    """A node can be named; one that is not known is one clear error."""
+    lines = cli("stats", "lint", "--dir", log).stdout.splitlines()
+    assert lines[:3] == ["crackerjack", "  node  runs  failed  median   p90  4 weeks  change", lines[2]]
+    (found,) = json.loads(cli("stats", "lint", "--dir", log, "--json").stdout)["subjects"]
+    assert (found["node"], found["runs"], found["median"], found["slower"]) == ("lint", 4, 2.0, None)
+    done = cli("stats", "x", "--dir", log)
+    assert done.returncode == 3
+    hint = "list what there is with: eventbus stats"
+    assert done.stderr == f"error: nothing in this log is called 'x'. hint: {hint}\n"
 
 
 def _without_times(text: str) -> Any:
