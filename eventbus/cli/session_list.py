@@ -59,7 +59,7 @@ def sessions(  # noqa: PLR0917 - its options
     ] = 20,
     as_json: AsJson = False,
 ) -> int:
-    """List the sessions of the log, the latest first: what failed, and what was slower than usual."""
+    """List the sessions of the log, the latest first."""
     with open_history(directory) as history:
         first = since.timestamp() if since else -math.inf
         chosen = takewhile(lambda each: _time(each) >= first, history.figures())

@@ -88,7 +88,7 @@ class Look(NamedTuple):
 
 
 def session_lines(
-    view: SessionView, session: CorrelatedSession, look: Look, usual_of: UsualOf = lambda *_: None
+    view: SessionView, session: CorrelatedSession, look: Look, usual_of: UsualOf | None = None
 ) -> Iterator[Text]:
     """Generate the lines of a session's screen.
 
@@ -96,7 +96,7 @@ def session_lines(
         view: The session's skills, runs and nodes.
         session: Its figures.
         look: What the screen can show.
-        usual_of: What is usual for its nodes.
+        usual_of: What is usual for its nodes; None if that is not known.
     """
     yield from _verdict(view, session, look)
     yield Text()
@@ -194,7 +194,7 @@ def tally(view: SessionView, session: CorrelatedSession) -> str:
     return ", ".join([*parts, *(f"{number} {word}" for word, number in others.items() if number)])
 
 
-def _node_rows(run: RunView, look: Look, usual_of: UsualOf) -> Iterator[Text]:
+def _node_rows(run: RunView, look: Look, usual_of: UsualOf | None) -> Iterator[Text]:
     hidden = _UNEVENTFUL if look.is_compact else ("not run",)
     begun = [each for each in run.nodes() if each.outcome not in hidden]
     begun.sort(key=lambda each: _ORDER.index(each.outcome))
@@ -202,7 +202,8 @@ def _node_rows(run: RunView, look: Look, usual_of: UsualOf) -> Iterator[Text]:
     whole = _seconds(run, look)
     for node in begun:
         end = _error(node.error_type) or (_progress(node) if node.outcome == "open" else "")
-        usual = _beside_usual(look, _seconds(node, look), usual_of(run.workflow_id, node.node_id))
+        known = None if usual_of is None else usual_of(run.workflow_id, node.node_id)
+        usual = _beside_usual(look, _seconds(node, look), known)
         end = "  ".join(each for each in (usual, end) if each)
         yield _row(
             look, node.outcome, of_attempt(node.node_id, node.attempt), _seconds(node, look), end, room, whole
