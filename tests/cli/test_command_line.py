@@ -15,7 +15,7 @@ import pytest
 from eventbus_subscribers import JsonPersister
 
 from eventbus import EventBus, WorkflowCompleted, WorkflowStarted
-from eventbus.cli.app import command_parser
+from eventbus.cli.command_parser import command_parser
 from eventbus.cli.command_table import COMMANDS, SECTIONS, Command, every_command
 from eventbus.ground.session_names import spell
 
@@ -81,7 +81,7 @@ def test_the_examples_can_be_typed(name: str) -> None:
     """Each example is a line whose words the command takes."""
     command = EVERY[name]
     for example in command.examples:
-        words = shlex.split(re.sub(r"^id=\$\((.*)\)$", r"\1", example))
+        words = shlex.split(re.sub(r'^(?:id=|eval ")\$\((.*?)\)"?$', r"\1", example))
         words = words[: min(words.index(each) if each in words else len(words) for each in ("|", "&&", ">"))]
         assert words[0] == "eventbus" or name == "mcp"
         if name == "mcp":
