@@ -96,6 +96,10 @@ class Parser(argparse.ArgumentParser):
             return None
         return {name: _without_dashes(value) for name, value in vars(given).items()}, unknown
 
+    def print_help(self, file: Any = None) -> None:
+        """Print the help; unlike argparse's own, fail where it cannot be written."""
+        print(self.format_help(), end="", file=file)
+
     def refuse(self, unknown: Sequence[str]) -> None:
         """Raise CommandError for the first of the words that no parameter takes, if there are any."""
         for word in unknown:

@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -199,6 +200,19 @@ def test_an_error_of_the_system_comes_with_a_hint(
     ended = cli("sessions", "--dir", log)
     assert ended.returncode == 1
     assert os.strerror(number) in one_line(ended.stderr)
+
+
+@pytest.mark.parametrize("output", [">/dev/full", ">&-"])
+def test_an_output_that_cannot_be_written_is_one_line(tmp_path: Path, output: str) -> None:
+    """On a full disk, and with stdout closed, every kind of output is one line of error, and exit code 1."""
+    commands = ("config", "schema event", "completion bash", "show -h")
+    for command in commands if output == ">/dev/full" else commands[:1]:
+        script = f"exec {sys.executable} -m eventbus {command} {output}"
+        ended = subprocess.run(
+            ["sh", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert (ended.returncode, ended.stdout) == (1, "")
+        one_line(ended.stderr)
 
 
 def test_hostile_words_make_one_line(cli: Program) -> None:
