@@ -23,6 +23,10 @@ _HOOK = ["hook", "claude-code"]
 """It runs at each step of an agent: without the other commands, and with an exit code of its own."""
 
 
+_COMPLETION = ["completion", "words"]
+"""A shell runs it at each press of the tab key: without the other commands, and it never fails."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program ``eventbus``.
 
@@ -35,9 +39,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     make_streams_sound()
     words = sys.argv[1:] if arguments is None else list(arguments)
-    code = _run_hook() if words == _HOOK else _ended(words)
+    if words[:2] == _COMPLETION:
+        code = _complete(words[2:])
+    else:
+        code = _run_hook() if words == _HOOK else _ended(words)
     settle_streams()
     return code
+
+
+def _complete(words: Sequence[str]) -> int:
+    from eventbus.cli.completion_words import print_words  # noqa: PLC0415 - `--version` does without it
+
+    return print_words(words)
 
 
 def _run_hook() -> int:

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from eventbus import __version__
 from eventbus.cli.arguments import Parser
+from eventbus.cli.command_parser import command_parser
 from eventbus.cli.command_table import SECTIONS, Command, Group
 from eventbus.cli.exit_codes import DAMAGED, OK, USAGE, CommandError, SkippedDamageError
 from eventbus.ground.similar_names import nearest_name
 
-__all__ = ["command_parser", "run"]
+__all__ = ["run"]
 
 _SUMMARY = "Observe skills and workflows as they run, and correlate them by session."
 
@@ -66,25 +67,6 @@ def _program(
     )
     more = f"Examples and exit codes are in the help of each: {name} COMMAND --help"
     return Parser(name, summary, usage=f"{name} {usage}", epilog="\n\n".join([*lists, more]))
-
-
-def command_parser(name: str, command: Command) -> Parser:
-    """Return the parser of a command's words.
-
-    Args:
-        name: The words before them.
-        command: The command.
-    """
-    function = command.load()
-    ends = "\n".join(f"  {code:<5}{meaning}" for code, meaning in command.ends.items())
-    examples = "\n".join(f"  {each}" for each in command.examples)
-    title = "example" if len(command.examples) == 1 else "examples"
-    epilog = f"{title}:\n{examples}\n\nexit codes:\n{ends}"
-    parser = Parser(name, function.__doc__, epilog=epilog, add_help=not command.passes_options_on)
-    if command.passes_options_on:  # what is not an option of ours is the other program's, --help too
-        parser.add_argument("-h", action="help", help="show this help; --help is an option of the command")
-    parser.add_parameters(function)
-    return parser
 
 
 def _run(name: str, command: Command, words: Sequence[str]) -> int:

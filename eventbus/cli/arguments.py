@@ -96,6 +96,10 @@ class Parser(argparse.ArgumentParser):
             return None
         return {name: _without_dashes(value) for name, value in vars(given).items()}, unknown
 
+    def print_help(self, file: Any = None) -> None:
+        """Print the help; unlike argparse's own, fail where it cannot be written."""
+        print(self.format_help(), end="", file=file)
+
     def refuse(self, unknown: Sequence[str]) -> None:
         """Raise CommandError for the first of the words that no parameter takes, if there are any."""
         for word in unknown:
@@ -110,6 +114,14 @@ class Parser(argparse.ArgumentParser):
         """Return the spellings of its options."""
         return [flag for action in self._actions for flag in action.option_strings]
 
+    def values_of_flags(self) -> dict[str, list[str] | None]:
+        """Return what can follow each option: its choices, any text (no choices), or nothing (None)."""
+        return {
+            flag: None if action.nargs == 0 else _choices(action)
+            for action in self._actions
+            for flag in action.option_strings
+        }
+
     @property
     def _hint(self) -> str:
         return f"see {self.prog} {'--help' if '--help' in self.flags() else '-h'}"
@@ -117,6 +129,11 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise CommandError for what is wrong with the arguments."""
         raise CommandError(message, self._hint, USAGE)
+
+
+def _choices(action: argparse.Action) -> list[str]:
+    names = action.metavar.split("|") if isinstance(action.metavar, str) else []
+    return names if len(names) > 1 else []
 
 
 def _without_dashes(value: Any) -> Any:

@@ -235,6 +235,12 @@ SECTIONS: Mapping[str, tuple[Command | Group, ...]] = {
             own_ends={"3": "there is no event type TYPE"},
         ),
         Command(
+            "completion",
+            "Print the script with which a shell completes the words of eventbus.",
+            "completion_command",
+            examples=('eval "$(eventbus completion bash)"', "eventbus completion fish | source"),
+        ),
+        Command(
             "doctor",
             "Check the event log, and list its problems.",
             examples=("eventbus doctor", "eventbus doctor --repair"),

@@ -91,8 +91,15 @@ def _settings(settings: Settings) -> Iterator[_Row]:
             place = ", ".join(places) or _DEFAULT
         else:
             place = settings.origins.get(name, _DEFAULT)
-        shown = str(value.absolute()) if isinstance(value, Path) else value
+        shown = _path(value) if isinstance(value, Path) else value
         yield _Row(name, json_safe(shown), _OPTIONS.get(place, place))
+
+
+def _path(path: Path) -> str:
+    try:
+        return str(path.absolute())
+    except OSError:  # the working directory was deleted
+        return str(path)
 
 
 def _plugins(settings: Settings) -> Iterator[_Row]:

@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,7 +16,7 @@ import pytest
 from eventbus_subscribers import JsonPersister
 
 from eventbus import EventBus, WorkflowCompleted, WorkflowStarted
-from eventbus.cli.app import command_parser
+from eventbus.cli.command_parser import command_parser
 from eventbus.cli.command_table import COMMANDS, SECTIONS, Command, every_command
 from eventbus.ground.session_names import spell
 
@@ -81,7 +82,7 @@ def test_the_examples_can_be_typed(name: str) -> None:
     """Each example is a line whose words the command takes."""
     command = EVERY[name]
     for example in command.examples:
-        words = shlex.split(re.sub(r"^id=\$\((.*)\)$", r"\1", example))
+        words = shlex.split(re.sub(r'^(?:id=|eval ")\$\((.*?)\)"?$', r"\1", example))
         words = words[: min(words.index(each) if each in words else len(words) for each in ("|", "&&", ">"))]
         assert words[0] == "eventbus" or name == "mcp"
         if name == "mcp":
@@ -199,6 +200,19 @@ def test_an_error_of_the_system_comes_with_a_hint(
     ended = cli("sessions", "--dir", log)
     assert ended.returncode == 1
     assert os.strerror(number) in one_line(ended.stderr)
+
+
+@pytest.mark.parametrize("output", [">/dev/full", ">&-"])
+def test_an_output_that_cannot_be_written_is_one_line(tmp_path: Path, output: str) -> None:
+    """On a full disk, and with stdout closed, every kind of output is one line of error, and exit code 1."""
+    commands = ("config", "schema event", "completion bash", "show -h")
+    for command in commands if output == ">/dev/full" else commands[:1]:
+        script = f"exec {sys.executable} -m eventbus {command} {output}"
+        ended = subprocess.run(
+            ["sh", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert (ended.returncode, ended.stdout) == (1, "")
+        one_line(ended.stderr)
 
 
 def test_hostile_words_make_one_line(cli: Program) -> None:

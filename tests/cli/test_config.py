@@ -133,3 +133,9 @@ def test_hostile_values_stay_in_their_lines(cli: Program, project: Callable[[str
     shown = cli("config").stdout
     assert shown.replace("\n", "").isprintable()
     assert not any(line.startswith("forged") for line in shown.splitlines())
+
+
+def test_in_a_deleted_directory_the_settings_are_shown(cli: Program, somewhere: Path) -> None:
+    """In a working directory that was deleted there is no project, and the default is relative."""
+    somewhere.rmdir()
+    assert settings(cli)["directory"] == (".session-buddy", "default")

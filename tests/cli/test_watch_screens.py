@@ -22,6 +22,8 @@ from eventbus.events import (
 )
 from eventbus.history import EventLog
 from tests.cli.test_watch import RUN, log_of
+
+pytest.importorskip("pyte", reason="SKIPPED: pyte is not installed: no terminal is emulated")
 from tests.subscribers.terminals import Screen, TerminalStream
 
 SIZES = [(120, 40), (80, 24), (60, 20), (39, 10), (15, 5)]
