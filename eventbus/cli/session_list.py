@@ -12,7 +12,7 @@ from typing import Annotated
 from eventbus.cli.arguments import Option
 from eventbus.cli.exit_codes import OK
 from eventbus.cli.humanize import OUTCOME_STYLES, elapsed, local_time
-from eventbus.cli.options import AsJson, LogDirectory, count
+from eventbus.cli.options import AsJson, LogDirectory, Remote, count
 from eventbus.cli.session_access import open_history
 from eventbus.cli.session_json import session_line
 from eventbus.correlation import CorrelatedSession
@@ -35,6 +35,7 @@ _Line = list[tuple[str, str]]
 
 def sessions(
     directory: LogDirectory = None,
+    remote: Remote = False,
     limit: Annotated[
         int,
         Option(
@@ -44,7 +45,7 @@ def sessions(
     as_json: AsJson = False,
 ) -> int:
     """List the sessions of the log, the latest first."""
-    with open_history(directory) as history:
+    with open_history(directory, remote=remote) as history:
         listed = islice(history.figures(), limit or None)
         if as_json:
             for session in listed:

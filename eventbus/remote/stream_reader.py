@@ -1,8 +1,8 @@
 """Read the stream in its order, with a consumer of our own that acknowledges nothing.
 
 One connection is one attempt, which begins behind the last message that was taken. Rejected: nats-py's
-ordered consumer, which is slower by a third; a durable consumer, which is state at the server for each reader,
-and which a stream that was set back does not know of.
+ordered consumer, which is slower by a third; a durable consumer, which is state at the server for each
+reader, and which a stream that was set back does not know of.
 """
 
 from __future__ import annotations

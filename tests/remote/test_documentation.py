@@ -10,8 +10,8 @@ import anyio
 import pytest
 
 from eventbus import NodeStarted, RemoteError
-from eventbus.remote.connection import connect, jetstream
 from eventbus.remote import RemoteEvents
+from eventbus.remote.connection import connect, jetstream
 from eventbus.remote.forwarder import Forwarder, make_stream
 from eventbus.remote.remote_settings import RemoteSettings
 from tests.remote.conftest import Certificates

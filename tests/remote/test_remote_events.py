@@ -13,6 +13,7 @@ import pytest
 from eventbus_subscribers import JsonPersister, LiveCorrelator
 
 from eventbus import Event, EventBus, NodeEvent, NodeStarted, RemoteError, SkillStarted, StreamStateError
+from eventbus.events import encode
 from eventbus.events.provenance import is_remote
 from eventbus.remote import Forwarder, RemoteEvents, RemoteSettings
 from eventbus.remote.connection import connect, jetstream
@@ -52,17 +53,24 @@ async def written(directory: Path, count: int, first: int, server: NatsServer) -
     await anyio.to_thread.run_sync(ship, directory, server.settings)
 
 
-def put(server: NatsServer, event_id: str, event: Event, **headers: str) -> None:
-    """Put a message into the stream, as a host's forwarder would."""
-    from eventbus.events import encode
+def put_payload(server: NatsServer, subject: str, payload: bytes, event_id: str, **headers: str) -> None:
+    """Put a message into the stream, as a forwarder would behind the duplicate window."""
 
     async def send() -> None:
         async with connect(server.settings) as nats:
-            await jetstream(nats, server.settings).publish(
-                subject_of(event), encode(event), headers={"Nats-Msg-Id": event_id, **headers}
+            stream = jetstream(nats, server.settings)
+            await stream.update_stream(
+                name="EVENTBUS", subjects=["eventbus.>"], max_age=30 * 86_400, duplicate_window=0.1
             )
+            await anyio.sleep(0.15)
+            await stream.publish(subject, payload, headers={"Nats-Msg-Id": event_id, **headers})
 
     run_in_loop(send)
+
+
+def put(server: NatsServer, event_id: str, event: Event, **headers: str) -> None:
+    """Put an event into the stream, as a host's forwarder would."""
+    put_payload(server, subject_of(event), encode(event), event_id, **headers)
 
 
 async def test_all_events_from_the_beginning(server: NatsServer, tmp_path: Path) -> None:
