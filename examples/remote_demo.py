@@ -1,8 +1,8 @@
 """Two hosts and a third that watches them: `make demo-remote`.
 
 A nats-server, and three simulated hosts: network namespaces with names of their own where this process may
-make them, otherwise processes. An agent uses the skill `release` and waits for the workflow that runs on another
-host; the third host watches both, joined by their session. It ends by itself, within a minute.
+make them, otherwise processes. An agent uses the skill `release` and waits for the workflow that runs on
+another host; the third host watches both, joined by their session. It ends by itself, within a minute.
 """
 
 from __future__ import annotations
