@@ -211,7 +211,10 @@ def _empty(directory: Path) -> None:
 
 def _cache() -> Path:
     given = os.environ.get("XDG_CACHE_HOME", "")
-    return Path(given) if given.startswith("/") else Path.home() / ".cache"
+    try:
+        return Path(given) if given.startswith("/") else Path.home() / ".cache"
+    except RuntimeError as error:
+        raise RemoteError("there is no place for a copy of the stream", "Set XDG_CACHE_HOME") from error
 
 
 def _identity(settings: RemoteSettings) -> list[str]:

@@ -111,7 +111,7 @@ class RemoteEvents:
         self._batches: deque[tuple[deque[Event], StreamPosition]] = deque()
         self._current: deque[Event] = deque()
         self._next_position: StreamPosition | None = None
-        self._has_room = anyio.Event()
+        self._has_room: anyio.Event | None = None  # of the loop of nats-py
         self._waiter: Waiter | None = None
         self._begun: Waiter | None = None
         self._told_missing = 0
@@ -211,8 +211,8 @@ class RemoteEvents:
 
     async def _close(self) -> None:
         self._is_open = False
-        self._loop.end()
-        if self._pid == os.getpid():
+        if self._pid == os.getpid():  # a forked child has no such thread
+            self._loop.end()
             await self._loop.wait_ended(_END_SECONDS)
 
     # In the loop of nats-py.
@@ -248,7 +248,8 @@ class RemoteEvents:
                 await self._has_room.wait()
 
     async def _note_room(self) -> None:
-        self._has_room.set()
+        if self._has_room is not None:
+            self._has_room.set()
 
     def _new_events(self, messages: Iterable[Message]) -> Iterable[Event]:
         for each in messages:

@@ -30,11 +30,13 @@ if TYPE_CHECKING:
 __all__ = ["Batch", "Message", "StreamPosition", "StreamReader"]
 
 _BATCH = 500
+_MAX_PAYLOAD = 96 * 1024
+"""More than any event takes."""
 _MAX_BYTES = 8 * 1024 * 1024
 """Of one request: a batch of the largest events would be four times that."""
 _REQUEST_SECONDS = 5.0
-_FORGET_SECONDS = 30.0
-"""The server forgets the consumer of a reader that is gone."""
+_FORGET_SECONDS = 300.0
+"""The server forgets the consumer of a reader that is gone, or whose user was busy for longer."""
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 5.0
 _COUNT = re.compile(r"\d{1,9}", re.ASCII)
@@ -338,7 +340,7 @@ def _message(seq: int, message_id: str, headers: dict[str, str], payload: bytes)
         record = RecordId.parsed(message_id)
     except ValueError:
         return None
-    if not payload.startswith(b"{") or b"\n" in payload:
+    if not payload.startswith(b"{") or b"\n" in payload or len(payload) > _MAX_PAYLOAD:
         return None
     left_out = headers.get(LEFT_OUT_HEADER, "")
     count = int(left_out) if _COUNT.fullmatch(left_out) else 0

@@ -284,3 +284,25 @@ async def test_a_closed_bus_ends_it(server: NatsServer, tmp_path: Path) -> None:
         async with RemoteEvents(server.settings, start="beginning") as events:
             with anyio.fail_after(PATIENCE_SECONDS):
                 assert await events.publish_to(bus) == 0
+
+
+async def test_messages_that_are_no_events(server: NatsServer, caplog: pytest.LogCaptureFixture) -> None:
+    """A message that is no event is left out, counted and reported; what follows is received."""
+    good = encode(node(1))
+    for n, payload in enumerate((b"", b"[]", b"{}", b"{\n}", good + b"\n" + good, b"{" + b"x" * 100_000), 1):
+        put_payload(server, "eventbus.s.node_started", payload, f"abc-7-{n}")
+    put_payload(server, "eventbus.s.node_started", good, "../../x-7-7")
+    put_payload(server, "eventbus.s.node_started", good, "abc-7-8", **{"Eventbus-Left-Out": "-1"})
+    async with RemoteEvents(server.settings, start="beginning") as events:
+        assert ids(await take(events, 1)) == [1]
+        assert events.statistics().unreadable == 7
+
+
+async def test_a_slow_handler_holds_back(server: NatsServer, tmp_path: Path) -> None:
+    """A reader that is behind holds two batches, and the rest waits at the server."""
+    await written(tmp_path, 4_000, 0, server)
+    async with RemoteEvents(server.settings, start="beginning") as events:
+        await take(events, 1)
+        await anyio.sleep(0.3)  # for more, which must not come
+        assert events.statistics().received <= 3 * 750
+        assert ids(await take(events, 3_999)) == list(range(1, 4_000))
