@@ -13,13 +13,14 @@ WORKERS ?= 2
 # The tests start hundreds of programs: without stored bytecode each would compile the package again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-lowest test-oneiric test-oneiric-newest test-crackerjack \
+.PHONY: help demo demo-remote test test-lowest test-oneiric test-oneiric-newest test-crackerjack \
 	test-crackerjack-newest test-plugins coverage lint format docs package bench bench-here bench-short \
 	nightly picture clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo         run a quality workflow over this project, and show it live"
+	@echo "make demo-remote  let two simulated hosts share a session, and a third watch them"
 	@echo "make test         run the quick tests; make coverage: measure what they cover"
 	@echo "make test-lowest  run the core's tests with the lowest versions that pyproject.toml allows"
 	@echo "make test-oneiric run those that need the real Oneiric; make test-crackerjack: the real crackerjack;"
@@ -36,6 +37,10 @@ help:
 
 demo: $(VENV)/.with-cli
 	$(BIN)/eventbus demo .
+
+# The tests bring the server.
+demo-remote: $(VENV)/.with-tests
+	$(BIN)/python examples/remote_demo.py
 
 test: $(VENV)/.with-tests
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not nightly" $(PYTEST_OPTIONS)

@@ -19,9 +19,10 @@ from eventbus.cli.exit_codes import DAMAGED, OK
 from eventbus.cli.free_descriptors import check_free_descriptors
 from eventbus.cli.humanize import local_time, of_attempt
 from eventbus.cli.log_access import DamageNotes, note, open_log
-from eventbus.cli.options import LogDirectory, choice, parse_time
+from eventbus.cli.options import LogDirectory, Remote, choice, parse_time
 from eventbus.cli.output_reader import while_output_is_read
 from eventbus.cli.plugin_events import load_plugin_events
+from eventbus.cli.remote_log import log_to_read
 from eventbus.cli.timeline import describe
 from eventbus.events import Event, NodeProgress, UnknownEvent, event_types
 from eventbus.events.printable import printable
@@ -38,6 +39,7 @@ Format: TypeAlias = Literal["jsonl", "text", "csv", "cloudevents"]
 def cat(
     *,
     directory: LogDirectory = None,
+    remote: Remote = False,
     follow: Annotated[
         bool,
         Option("--follow", "-f", help="Print new events as they come, and the stored ones since --since."),
@@ -82,14 +84,15 @@ def cat(
     wanted = _WantedTypes(types or [])
     filters: dict[str, Any] = {"session_id": session, "types": wanted.types, "since": since, "until": until}
     notes = DamageNotes()
-    log = open_log(directory, notes, must_exist=not follow)
-    for name in sorted(wanted.unknown):
-        note(f"there is no event class {name}; printing stored events of that type")
-    write = _writer(form)
-    if follow:
-        check_free_descriptors()
-        anyio.run(while_output_is_read, partial(_follow, log, filters, wanted, write))
-        return OK
+    with log_to_read(directory, remote=remote, session=session, is_exact=True, is_live=follow) as place:
+        log = open_log(place, notes, must_exist=not follow)
+        for name in sorted(wanted.unknown):
+            note(f"there is no event class {name}; printing stored events of that type")
+        write = _writer(form)
+        if follow:
+            check_free_descriptors()
+            anyio.run(while_output_is_read, partial(_follow, log, filters, wanted, write))
+            return OK
     for record in filter(wanted.includes, log.records(**filters)):
         write(record)
     notes.finish()

@@ -12,6 +12,7 @@ _DONE = {"0": "ok", "1": "not done, or with problems"}
 _USAGE = {"2": "wrong usage, or a wrong setting"}
 _SIGNALS = {"130": "interrupted, as by Ctrl-C; 143: terminated"}
 _READS = {
+    "1": "the output cannot be written; with --remote: the server cannot be reached, or refuses",
     "3": "there is no event log, or no such session",
     "4": "damaged parts of the log were skipped; all else was done",
 }

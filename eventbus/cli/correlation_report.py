@@ -9,7 +9,7 @@ from eventbus.cli.arguments import Option
 from eventbus.cli.exit_codes import OK
 from eventbus.cli.extras import from_extra
 from eventbus.cli.humanize import loss
-from eventbus.cli.options import AsJson, LogDirectory, OneSession
+from eventbus.cli.options import AsJson, LogDirectory, OneSession, Remote
 from eventbus.cli.output_file import write_output
 from eventbus.cli.session_access import chosen_session, open_history
 from eventbus.cli.session_json import session_line
@@ -23,6 +23,7 @@ __all__ = ["report"]
 def report(
     session: OneSession = None,
     directory: LogDirectory = None,
+    remote: Remote = False,
     as_json: AsJson = False,
     page: Annotated[
         Path | None,
@@ -30,7 +31,7 @@ def report(
     ] = None,
 ) -> int:
     """Print the correlation report, the latest session first."""
-    with open_history(directory) as history:
+    with open_history(directory, remote=remote, session=session) as history:
         if page is None:
             _print(history, session, as_json=as_json)
         else:

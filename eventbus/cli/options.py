@@ -18,6 +18,7 @@ __all__ = [
     "LogDirectory",
     "OneSession",
     "Progress",
+    "Remote",
     "SessionId",
     "choice",
     "count",
@@ -81,6 +82,9 @@ LogDirectory: TypeAlias = Annotated[
         metavar="PATH",
         help="Directory of the event log. Default: EVENTBUS_DIR, else .session-buddy in the project.",
     ),
+]
+Remote: TypeAlias = Annotated[
+    bool, Option("--remote", help="Read what all hosts have shipped to EVENTBUS_NATS_URL.")
 ]
 AsJson: TypeAlias = Annotated[bool, Option("--json", help="Print one JSON object per line.")]
 OneSession: TypeAlias = Annotated[

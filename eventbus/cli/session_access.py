@@ -10,6 +10,7 @@ from pathlib import Path
 from eventbus.cli.exit_codes import NOT_FOUND, PROBLEMS, USAGE, CommandError, SkippedDamageError
 from eventbus.cli.log_access import DamageNotes, open_log
 from eventbus.cli.plugin_events import load_plugin_events
+from eventbus.cli.remote_log import log_to_read
 from eventbus.correlation import CorrelatedSession
 from eventbus.events.printable import printable
 from eventbus.ground.session_names import spell, unspell
@@ -22,20 +23,26 @@ _MAX_LISTED = 5
 
 
 @contextmanager
-def open_history(directory: Path | None) -> Generator[SessionHistory]:
+def open_history(
+    directory: Path | None, *, remote: bool = False, session: str | None = None
+) -> Generator[SessionHistory]:
     """Open the sessions of a log.
 
     Args:
         directory: The directory of the log; by default the one of the settings.
+        remote: Open those that all hosts have shipped.
+        session: The one session that is wanted, or the beginning of its id.
 
     Raises:
         CommandError: There is no log, or it cannot be read.
         SkippedDamageError: All else was answered, but parts of the log were skipped, each with a note.
+        RemoteError: The server cannot be reached.
         SettingsError: A setting is wrong.
     """
     load_plugin_events()
     notes = DamageNotes()
-    log = open_log(directory, notes)
+    with log_to_read(directory, remote=remote, session=session) as place:
+        log = open_log(place, notes)
     try:
         history = SessionHistory(log)
     except OSError as error:

@@ -15,7 +15,7 @@ from typing import Annotated
 from eventbus.cli.arguments import Option
 from eventbus.cli.exit_codes import OK
 from eventbus.cli.humanize import OUTCOME_STYLES, duration, quantity, when
-from eventbus.cli.options import AsJson, LogDirectory, count, parse_time
+from eventbus.cli.options import AsJson, LogDirectory, Remote, count, parse_time
 from eventbus.cli.session_access import open_history
 from eventbus.cli.session_json import session_line
 from eventbus.correlation import CorrelatedSession
@@ -43,6 +43,7 @@ _Line = list[tuple[str, str]]
 
 def sessions(  # noqa: PLR0917 - its options
     directory: LogDirectory = None,
+    remote: Remote = False,
     failed: Annotated[bool, Option(help="List only those that failed, or never ended.")] = False,
     since: Annotated[
         datetime | None,
@@ -60,7 +61,7 @@ def sessions(  # noqa: PLR0917 - its options
     as_json: AsJson = False,
 ) -> int:
     """List the sessions of the log, the latest first."""
-    with open_history(directory) as history:
+    with open_history(directory, remote=remote) as history:
         first = since.timestamp() if since else -math.inf
         chosen = takewhile(lambda each: _time(each) >= first, history.figures())
         listed = (

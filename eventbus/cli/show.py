@@ -7,7 +7,7 @@ from typing import Annotated
 
 from eventbus.cli.arguments import Argument, Option
 from eventbus.cli.exit_codes import OK
-from eventbus.cli.options import AsJson, LogDirectory
+from eventbus.cli.options import AsJson, LogDirectory, Remote
 from eventbus.cli.screen_output import print_lines, stdout_look
 from eventbus.cli.session_access import chosen_session, open_history, usual_before
 from eventbus.cli.session_screen import session_lines
@@ -33,11 +33,12 @@ def show(
         ),
     ] = None,
     directory: LogDirectory = None,
+    remote: Remote = False,
     list_events: Annotated[bool, Option("--events", help="List its events, one a line.")] = False,
     as_json: AsJson = False,
 ) -> int:
     """Show one session: what ran, how long, and what failed."""
-    with open_history(directory) as history:
+    with open_history(directory, remote=remote, session=session) as history:
         figures = chosen_session(history, session)
         name, events = figures.session_id, history.events(figures.session_id)
         if as_json:

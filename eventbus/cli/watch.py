@@ -18,9 +18,10 @@ from eventbus.cli.exit_codes import OK, PROBLEMS
 from eventbus.cli.free_descriptors import check_free_descriptors
 from eventbus.cli.full_screen import FullScreen, full_screen
 from eventbus.cli.log_access import DamageNotes, note, open_log
-from eventbus.cli.options import LogDirectory
+from eventbus.cli.options import LogDirectory, Remote
 from eventbus.cli.output_reader import while_output_is_read
 from eventbus.cli.plugin_events import load_plugin_events
+from eventbus.cli.remote_log import log_to_read
 from eventbus.cli.screen_output import print_lines, stdout_look
 from eventbus.cli.session_access import find_session
 from eventbus.cli.session_screen import Look, session_lines
@@ -53,7 +54,7 @@ _EXIT_CODES = {
 }
 
 
-def watch(  # noqa: PLR0917 - as a command line has them
+def watch(
     session: Annotated[
         str | None,
         Argument(
@@ -62,7 +63,9 @@ def watch(  # noqa: PLR0917 - as a command line has them
             help="A session id, or its beginning. Default: what runs now.",
         ),
     ] = None,
+    *,
     directory: LogDirectory = None,
+    remote: Remote = False,
     wait: Annotated[
         bool, Option("--wait", help="Wait for a session to begin: the next one, or SESSION.")
     ] = False,
@@ -80,14 +83,15 @@ def watch(  # noqa: PLR0917 - as a command line has them
     """
     check_free_descriptors()
     load_plugin_events()
-    log = open_log(directory, DamageNotes(), must_exist=once)
-    found = session if wait else _find(log, session, or_latest=once)
-    watching = _Watching(log, found, fail_fast=fail_fast, compact=compact)
-    if once:
-        watching.load()
-    else:
-        watching.until_it_ends()
-    return watching.conclude()
+    with log_to_read(directory, remote=remote, session=session, is_exact=wait, is_live=not once) as place:
+        log = open_log(place, DamageNotes(), must_exist=once)
+        found = session if wait else _find(log, session, or_latest=once)
+        watching = _Watching(log, found, fail_fast=fail_fast, compact=compact)
+        if once:
+            watching.load()
+        else:
+            watching.until_it_ends()
+        return watching.conclude()
 
 
 def _find(log: EventLog, name: str | None, *, or_latest: bool) -> str | None:

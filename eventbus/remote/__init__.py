@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from eventbus.remote.forwarder import Forwarder, make_stream
     from eventbus.remote.forwarding import ForwarderStatistics
+    from eventbus.remote.remote_events import ReaderStatistics, RemoteEvents
     from eventbus.remote.remote_settings import RemoteSettings, load_remote_settings
 else:
     import importlib
@@ -16,6 +17,8 @@ else:
     _HOMES = {
         "Forwarder": "forwarder",
         "ForwarderStatistics": "forwarding",
+        "ReaderStatistics": "remote_events",
+        "RemoteEvents": "remote_events",
         "RemoteSettings": "remote_settings",
         "load_remote_settings": "remote_settings",
         "make_stream": "forwarder",
@@ -30,4 +33,12 @@ else:
         return value
 
 
-__all__ = ["Forwarder", "ForwarderStatistics", "RemoteSettings", "load_remote_settings", "make_stream"]
+__all__ = [
+    "Forwarder",
+    "ForwarderStatistics",
+    "ReaderStatistics",
+    "RemoteEvents",
+    "RemoteSettings",
+    "load_remote_settings",
+    "make_stream",
+]

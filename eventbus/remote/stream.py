@@ -28,10 +28,12 @@ class StreamState(msgspec.Struct, frozen=True):
     Attributes:
         created: When it was made.
         last_seq: The number of its last message, 0 without one.
+        first_seq: The number of the first message that it still has.
     """
 
     created: datetime
     last_seq: int = 0
+    first_seq: int = 0
 
 
 async def create_stream(nats: Client, settings: RemoteSettings) -> bool:
@@ -84,4 +86,4 @@ async def _found(nats: Client, settings: RemoteSettings) -> StreamState | None:
         raise remote_error(settings, f"cannot read the stream {settings.stream} at", error) from error
     if info.created is None:
         raise RemoteError(f"{settings.server} does not say when the stream {settings.stream} was made")
-    return StreamState(info.created, info.state.last_seq)
+    return StreamState(info.created, info.state.last_seq, info.state.first_seq)

@@ -6,9 +6,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import anyio
 import pytest
 
-from eventbus import RemoteError
+from eventbus import NodeStarted, RemoteError
+from eventbus.remote import RemoteEvents
 from eventbus.remote.connection import connect, jetstream
 from eventbus.remote.forwarder import Forwarder, make_stream
 from eventbus.remote.remote_settings import RemoteSettings
@@ -67,6 +69,23 @@ def test_the_documented_server(documented: NatsServer, certificates: Certificate
     with Forwarder(tmp_path / "log", reader, close_timeout=0.1) as forwarder:
         wait_until(lambda: bool(forwarder.statistics().problem))
     assert forwarder.statistics().shipped == 0
+
+
+@pytest.mark.anyio
+async def test_the_documented_reader(
+    documented: NatsServer, certificates: Certificates, tmp_path: Path
+) -> None:
+    """The user `read` reads: all of the stream, and a session of it."""
+    make_stream(settings_of("admin", documented, certificates))
+    write_log(tmp_path / "log", 10)
+    ship(tmp_path / "log", settings_of("ship", documented, certificates))
+    for session, first in ((None, "0"), ("s1", "1")):
+        settings = settings_of("read", documented, certificates)
+        async with RemoteEvents(settings, start="beginning", session_id=session) as events:
+            with anyio.fail_after(PATIENCE_SECONDS):
+                event = await anext(events)
+            assert isinstance(event, NodeStarted)
+            assert event.node_id == first
 
 
 def test_without_the_right_to_read(
