@@ -32,16 +32,16 @@ def stream_look(stream: TextIO) -> Look:
 
 def print_lines(lines: Iterable[Text], next_step: str = "", stream: TextIO | None = None) -> None:
     """Print lines to stdout, or a stream; on a terminal in color, and after them what to do next."""
-    stream = stream or sys.stdout
-    is_terminal = stream.isatty()
+    out = sys.stdout if stream is None else stream
+    is_terminal = out.isatty()
     if not is_terminal and not os.environ.get("FORCE_COLOR"):
         for line in lines:
-            print(line.plain, file=stream)
+            print(line.plain, file=out)
         return
-    console = Console(file=stream, highlight=False, markup=False)
+    console = Console(file=out, highlight=False, markup=False)
     with console.capture() as captured:  # printing itself, rich would exit on a broken pipe
         for line in lines:
             console.print(line, soft_wrap=True)
         if is_terminal and next_step:
             console.print(Text(f"\n{next_step}", "dim"), soft_wrap=True)
-    print(captured.get(), end="", file=stream)
+    print(captured.get(), end="", file=out)

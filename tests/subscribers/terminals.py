@@ -13,6 +13,10 @@ import pyte
 __all__ = ["Screen", "TerminalStream", "open_terminal"]
 
 
+_LINE_WRAP = 7 << 5
+"""How pyte numbers the private mode 7."""
+
+
 class Screen:
     """An emulated terminal with scrollback."""
 
@@ -40,7 +44,7 @@ class Screen:
     def is_as_found(self) -> bool:
         """Return True if the cursor is shown at the beginning of a row, and lines wrap."""
         cursor = self._screen.cursor
-        return not cursor.hidden and cursor.x == 0 and pyte.modes.DECAWM in self._screen.mode
+        return not cursor.hidden and cursor.x == 0 and _LINE_WRAP in self._screen.mode
 
 
 class TerminalStream(io.StringIO):

@@ -98,9 +98,13 @@ def failing_run(drawn: Drawn) -> None:
     drawn.at(3.0, of(NodeProgress, node_id="tests", completed=3, total=10, message="test_bus"))
 
 
+def _usual_of_tests(workflow: str, node: str) -> float | None:
+    return 19.0 if node == "tests" else None
+
+
 def test_a_failing_run_at_80_columns() -> None:
     """A failure is shown when it happens with its hooks, and is repeated in the last summary."""
-    drawn = Drawn(80, 24, usual=lambda _, node: {"tests": 19.0}.get(node))
+    drawn = Drawn(80, 24, usual=_usual_of_tests)
     failing_run(drawn)
     above = [
         "eventbus: session=7f3a dir=.session-buddy",
@@ -282,37 +286,32 @@ TEXTS = st.text() | st.sampled_from(["\x1b[2J", "\u202e", "\r", "名前" * 40, "
 NUMBERS = st.none() | st.floats() | st.integers() | TEXTS
 
 
+def _event(kind: type[Event], name: str, number: Any, status: str, second: str) -> Event:
+    """Return an event of a class, with these values in the fields that it has."""
+    values: dict[str, Any] = {
+        "node_id": name,
+        "attempt": number,
+        "status": status,
+        "error_type": second,
+        "duration_seconds": number,
+        "completed": number,
+        "total": second if status == "ok" else number,
+        "message": second,
+        "nodes": (name, second),
+        "metadata": {"hook": second, "status": status},
+    }
+    fields = {key: value for key, value in values.items() if key in kind.__struct_fields__}
+    if kind is NodeCompleted:
+        del fields["attempt"]
+    return cast("Event", of(kind, **fields))
+
+
+KINDS: list[type[Event]] = [NodeStarted, NodeCompleted, NodeProgress, WorkflowStarted, WorkflowCompleted]
+STATUSES = st.sampled_from(["ok", "failed", "skipped", "cancelled", "new"])
+
+
 @given(
-    events=st.lists(
-        st.builds(
-            lambda kind, name, number, status, second: kind(name, number, status, second),
-            st.sampled_from(
-                [
-                    lambda name, number, status, second: of(NodeStarted, node_id=name, attempt=number),
-                    lambda name, number, status, second: ended(
-                        name, number, status=status, error_type=second
-                    ),
-                    lambda name, number, status, second: of(
-                        NodeProgress,
-                        node_id=name,
-                        completed=number,
-                        total=second if status == "ok" else number,
-                        message=second,
-                        metadata={"hook": second, "status": status},
-                    ),
-                    lambda name, number, status, second: of(WorkflowStarted, nodes=(name, second)),
-                    lambda name, number, status, second: of(
-                        WorkflowCompleted, status=status, duration_seconds=number
-                    ),
-                ]
-            ),
-            TEXTS,
-            NUMBERS,
-            st.sampled_from(["ok", "failed", "skipped", "cancelled", "new"]),
-            TEXTS,
-        ),
-        max_size=12,
-    ),
+    events=st.lists(st.builds(_event, st.sampled_from(KINDS), TEXTS, NUMBERS, STATUSES, TEXTS), max_size=12),
     size=st.sampled_from(SIZES),
     has_unicode=st.booleans(),
 )
