@@ -15,13 +15,14 @@ from eventbus.cli.exit_codes import NOT_FOUND, OK, CommandError
 from eventbus.cli.humanize import local_time, loss, quantity, size
 from eventbus.cli.options import AsJson, LogDirectory
 from eventbus.cli.session_access import open_history
-from eventbus.cli.statistics_screen import cut, figures_of, statistics_lines
+from eventbus.cli.statistics_screen import attempt_lines, cut, figures_of, latest_ends, statistics_lines
 from eventbus.correlation import CorrelatedSession
 from eventbus.events.json_safe import safe_text
 from eventbus.events.outcomes import Outcome
 from eventbus.events.printable import printable
 from eventbus.history import SegmentFile
 from eventbus.history.session_history import SessionHistory
+from eventbus.views.durations import Attempt, Subject
 
 __all__ = ["stats"]
 
@@ -65,30 +66,34 @@ def stats(
 ) -> int:
     """Print what ran in the last 7 days, how often it failed, and what became slower."""
     with open_history(directory) as history:
-        found = _found(history, node)
+        attempts = _attempts(history, node)
+        found, latest = _found(attempts), latest_ends(attempts) if node is not None else []
         totals = {
             "directory": safe_text(str(history.log.directory)),
             **_segment_totals(history.log.segments()),
             **_session_totals(history.figures()),
             "events_lost": history.events_lost(),
             "subjects": found,
+            **({} if node is None else {"latest": latest}),
         }
         if as_json:
             print(msgspec.json.encode(totals).decode())
             return OK
         is_terminal = sys.stdout.isatty()
         columns = shutil.get_terminal_size().columns if is_terminal else None
+        now = datetime.now().astimezone() if is_terminal else None
         has_unicode = (sys.stdout.encoding or "ascii").lower().startswith("utf")
         for line in (
             *statistics_lines(found, columns, has_unicode=has_unicode),
+            *attempt_lines(latest, columns, now, has_unicode=has_unicode),
             *_lines(totals, (columns or sys.maxsize) - 1),
         ):
             print(line)
     return OK
 
 
-def _found(history: SessionHistory, node: str | None) -> list[dict[str, Any]]:
-    """Return the figures of everything that ran in the 2 weeks before now, or before the latest end.
+def _attempts(history: SessionHistory, node: str | None) -> dict[Subject, list[Attempt]]:
+    """Return everything that ended, or what is called so.
 
     Raises:
         CommandError: There is no such node.
@@ -96,8 +101,12 @@ def _found(history: SessionHistory, node: str | None) -> list[dict[str, Any]]:
     chosen = [each for each in history.subjects() if node in (None, each.node, each.name)]
     if node is not None and not chosen:
         raise CommandError(f"nothing in this log is called {printable(node)!r}", _KNOWN, NOT_FOUND)
+    return {each: history.attempts(each) for each in chosen}
+
+
+def _found(attempts: dict[Subject, list[Attempt]]) -> list[dict[str, Any]]:
+    """Return the figures of everything that ran in the 2 weeks before now, or before the latest end."""
     now = datetime.now(UTC).timestamp()
-    attempts = {each: history.attempts(each) for each in chosen}
     latest = max((ends[-1].ended for ends in attempts.values()), default=now)
     end = now if now - latest < _STALE else latest
     found = [figures_of(subject, ends, end) for subject, ends in attempts.items()]

@@ -10,17 +10,19 @@ Pure: attempts go in, lines come out. The counts are of the last 7 days; median 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from rich.cells import cell_len, set_cell_size
 
-from eventbus.cli.humanize import duration, quantity
+from eventbus.cli.humanize import duration, quantity, when
 from eventbus.events.printable import printable
+from eventbus.events.words import OUTCOME_MARKS
+from eventbus.ground.session_names import spell
 from eventbus.views.durations import Attempt, Durations, Subject, change_of, median_in_parts, quantile
 
-__all__ = ["cut", "figures_of", "statistics_lines"]
+__all__ = ["attempt_lines", "cut", "figures_of", "latest_ends", "statistics_lines"]
 
 _DAY = 86_400.0
 _WEEK = 7 * _DAY
@@ -30,7 +32,51 @@ _MAX_NAME = 40
 _NUMBERS = range(1, 5)  # the columns that stand on the right
 _HEADERS = ("runs", "failed", "median", "p90", "4 weeks", "change")
 _WORDS = ("succeeded", "failed", "cancelled", "skipped")
+_LATEST = 10
 Figures = dict[str, Any]
+
+
+def latest_ends(attempts: Mapping[Subject, Sequence[Attempt]]) -> list[Figures]:
+    """Return the last ten ends of all of these subjects, the latest first; actions are none."""
+    ends = [(end, each) for each, some in attempts.items() if each.kind != "action" for end in some]
+    ends.sort(key=lambda each: each[0].ended, reverse=True)
+    return [
+        {
+            "kind": subject.kind,
+            "name": subject.name,
+            "node": subject.node or None,
+            "ended": _time(end.ended).isoformat(),
+            "seconds": end.seconds,
+            "outcome": end.outcome,
+            "session_id": end.session,
+        }
+        for end, subject in ends[:_LATEST]
+    ]
+
+
+def attempt_lines(
+    latest: Sequence[Figures], columns: int | None, now: datetime | None, *, has_unicode: bool
+) -> Iterator[str]:
+    """Generate a line for each of the latest ends: when, how long, how, in which session.
+
+    Args:
+        latest: The ends, as by `latest_ends`.
+        columns: The width of the terminal; None to cut nothing.
+        now: The time from which others are told; None for absolute times.
+        has_unicode: False if only ASCII can be shown.
+    """
+    width = (columns or 1_000_000) - 1
+    names = {(each["name"], each["node"]) for each in latest}
+    times = [when(each["ended"], now) for each in latest]
+    size = max(map(len, times), default=0)
+    for each, time in zip(latest, times, strict=True):
+        mark = OUTCOME_MARKS[each["outcome"]][0 if has_unicode else 1]
+        took = "-" if each["seconds"] is None else duration(each["seconds"])
+        which = (
+            f"  {printable(each['name'])} {printable(each['node'] or '')}".rstrip() if len(names) > 1 else ""
+        )
+        session = printable(spell(each["session_id"]), scrubbed=False)
+        yield cut(f"  {time:<{size}}  {took:>7}  {mark} {each['outcome']:<9}  {session}{which}", width)
 
 
 def figures_of(subject: Subject, attempts: Sequence[Attempt], end: float) -> Figures:

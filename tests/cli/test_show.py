@@ -69,11 +69,18 @@ FAILED: list[Event] = [
 ]  # fmt: skip
 
 
+def _always(usual: Usual | None) -> Callable[[str, str], Usual | None]:
+    def usual_of(_workflow_id: str, _node_id: str) -> Usual | None:
+        return usual
+
+    return usual_of
+
+
 def screen(given: list[Event], look: Look, usual: Usual | None = None) -> list[str]:
     correlation = Correlation()
     correlation.add_all(given)
     (session,) = correlation.sessions().values()
-    return [line.plain for line in session_lines(SessionView.of(given), session, look, lambda *_: usual)]
+    return [line.plain for line in session_lines(SessionView.of(given), session, look, _always(usual))]
 
 
 def log_of(directory: Path, *given: Event, bus: str = "b0") -> Path:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 from rich.cells import cell_len
 
-from eventbus.cli.statistics_screen import figures_of, statistics_lines
+from eventbus.cli.statistics_screen import attempt_lines, figures_of, latest_ends, statistics_lines
 from eventbus.views.durations import Attempt, Subject
 
 DAY = 86_400.0
@@ -58,3 +60,36 @@ def test_no_line_is_as_wide_as_the_terminal(columns: int, has_unicode: bool) -> 
     assert max(map(cell_len, lines)) < columns
     assert all(line.isprintable() for line in lines)
     assert any(line.lstrip().startswith("tests") for line in lines)
+
+
+TESTS, HOSTILE = Subject("node", "crackerjack", "tests"), Subject("node", EVIL, EVIL)
+ENDS = {
+    TESTS: [
+        Attempt(NOON - n * DAY, 20.0 + n, "failed" if n == 1 else "succeeded", f"s{n}") for n in range(12)
+    ],
+    Subject("action", "release", "git commit"): [Attempt(NOON, None, "succeeded", "s")],
+}
+
+
+def test_the_latest_ends_of_a_node() -> None:
+    """The last ten ends are shown, the latest first: when, how long, how, and in which session."""
+    latest = latest_ends(ENDS)
+    assert [each["session_id"] for each in latest] == [f"s{n}" for n in range(10)]
+    now = datetime.fromtimestamp(NOON, UTC).astimezone()
+    lines = list(attempt_lines(latest, 80, now, has_unicode=True))
+    assert [line.split()[0] for line in lines[:2]] == ["today", "yesterday"]
+    assert [line.split()[2:] for line in lines[:2]] == [
+        ["20.0s", "✓", "succeeded", "s0"],
+        ["21.0s", "✗", "failed", "s1"],
+    ]
+
+
+@pytest.mark.parametrize("columns", [200, 120, 80, 60, 39, 15])
+@pytest.mark.parametrize("has_unicode", [True, False])
+def test_no_end_is_as_wide_as_the_terminal(columns: int, has_unicode: bool) -> None:
+    """Of several workflows each end says its own; nothing unprintable is shown, and nothing is too wide."""
+    latest = latest_ends({**ENDS, HOSTILE: [Attempt(NOON, None, "cancelled", EVIL)]})
+    lines = list(attempt_lines(latest, columns, None, has_unicode=has_unicode))
+    assert max(map(cell_len, lines)) < columns
+    assert all(line.isprintable() for line in lines)
+    assert columns < 200 or "crackerjack tests" in lines[-1]
