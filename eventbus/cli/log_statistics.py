@@ -15,7 +15,8 @@ from eventbus.cli.exit_codes import NOT_FOUND, OK, CommandError
 from eventbus.cli.humanize import local_time, loss, quantity, size
 from eventbus.cli.options import AsJson, LogDirectory
 from eventbus.cli.session_access import open_history
-from eventbus.cli.statistics_screen import attempt_lines, cut, figures_of, latest_ends, statistics_lines
+from eventbus.cli.statistics_screen import attempt_lines, figures_of, latest_ends, statistics_lines
+from eventbus.cli.text_width import cut
 from eventbus.correlation import CorrelatedSession
 from eventbus.events.json_safe import safe_text
 from eventbus.events.outcomes import Outcome

@@ -18,6 +18,7 @@ from eventbus.cli.humanize import OUTCOME_STYLES, duration, quantity, when
 from eventbus.cli.options import AsJson, LogDirectory, Remote, count, parse_time
 from eventbus.cli.session_access import open_history
 from eventbus.cli.session_json import session_line
+from eventbus.cli.text_width import cell_len, cut
 from eventbus.correlation import CorrelatedSession
 from eventbus.events.printable import printable
 from eventbus.events.words import OUTCOME_MARKS
@@ -199,7 +200,7 @@ def _result(session: CorrelatedSession, max_name: int) -> str:
 def _lines(rows: Sequence[_Row], outcomes: Sequence[str], width: int, ellipsis: str) -> Iterator[_Line]:
     """Yield the lines of a table; columns that do not fit are left out, the mark and the result never."""
     header = {name: "" if name == _MARK else name for name in _COLUMNS}
-    widths = {name: max([_cell_len(row[name]) for row in (header, *rows)]) for name in _COLUMNS}
+    widths = {name: max([cell_len(row[name]) for row in (header, *rows)]) for name in _COLUMNS}
     for name in _FIRST_TO_GO:
         room = _room(widths, width)
         if room >= 0:
@@ -228,18 +229,8 @@ def _text(row: _Row, widths: dict[str, int], ellipsis: str) -> str:
 
 
 def _cell(name: str, text: str, size: int, ellipsis: str) -> str:
-    length = _cell_len(text)
+    length = cell_len(text)
     if length > size:
-        from rich.cells import set_cell_size  # noqa: PLC0415 - for names that do not fit
-
-        text, length = set_cell_size(text, size - 1) + ellipsis, size
+        text, length = cut(text, size - 1) + ellipsis, size
     padding = " " * (size - length)
     return padding + text if name in _RIGHT else text + padding
-
-
-def _cell_len(text: str) -> int:
-    if text.isascii():  # and printable
-        return len(text)
-    from rich.cells import cell_len  # noqa: PLC0415 - for names in other scripts
-
-    return cell_len(text)

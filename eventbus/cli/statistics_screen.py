@@ -14,15 +14,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from rich.cells import cell_len, set_cell_size
-
 from eventbus.cli.humanize import duration, quantity, when
+from eventbus.cli.text_width import cell_len, cut
 from eventbus.events.printable import printable
 from eventbus.events.words import OUTCOME_MARKS
 from eventbus.ground.session_names import spell
 from eventbus.views.durations import Attempt, Durations, Subject, change_of, median_in_parts, quantile
 
-__all__ = ["attempt_lines", "cut", "figures_of", "latest_ends", "statistics_lines"]
+__all__ = ["attempt_lines", "figures_of", "latest_ends", "statistics_lines"]
 
 _DAY = 86_400.0
 _WEEK = 7 * _DAY
@@ -137,11 +136,6 @@ def statistics_lines(
     for each in found:
         if each["kind"] == "skill" and each["runs"]:
             yield cut(f"skill {_skill(each, found)}", width)
-
-
-def cut(line: str, width: int) -> str:
-    """Return a line as far as a terminal of a width can show it."""
-    return line if cell_len(line) <= width else set_cell_size(line, max(width, 1))
 
 
 def _attention(each: Figures) -> tuple[float, float, float]:
