@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from eventbus_subscribers.progress_state import Change
+from eventbus_subscribers.run_progress import Change
 
 __all__ = ["github_lines", "github_safe"]
 

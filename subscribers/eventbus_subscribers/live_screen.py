@@ -21,7 +21,7 @@ from rich.text import Text
 from eventbus import OUTCOME_MARKS, OUTCOME_STYLES, Word, duration_text
 from eventbus_subscribers.live_state import LiveState
 from eventbus_subscribers.node_progress import Hook, Node
-from eventbus_subscribers.progress_state import Change, Run
+from eventbus_subscribers.run_progress import Change, Run
 
 __all__ = ["Look", "region_rows", "row_lines", "summary_rows"]
 

@@ -11,7 +11,8 @@ from typing import TypeAlias
 
 from eventbus import Event, Word, printable
 from eventbus_subscribers.node_progress import Node
-from eventbus_subscribers.progress_state import Change, ProgressState, Run, session_name
+from eventbus_subscribers.progress_state import ProgressState, session_name
+from eventbus_subscribers.run_progress import Change, Run
 
 __all__ = ["LiveState", "Usual"]
 

@@ -22,7 +22,8 @@ from eventbus import (
     printable,
 )
 from eventbus_subscribers.github_actions import github_lines, github_safe
-from eventbus_subscribers.progress_state import Change, ProgressState, session_name
+from eventbus_subscribers.progress_state import ProgressState, session_name
+from eventbus_subscribers.run_progress import Change
 
 __all__ = ["PlainProgress"]
 

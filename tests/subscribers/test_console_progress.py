@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import Any, cast
 
 import pytest
-from eventbus_subscribers import plain_progress, progress_state
+from eventbus_subscribers import plain_progress, progress_state, run_progress
 from eventbus_subscribers.console_progress import ConsoleProgress, choose_mode
 from eventbus_subscribers.plain_progress import PlainProgress
 from eventbus_subscribers.progress_state import ProgressState
@@ -278,13 +278,13 @@ def test_memory_is_bounded() -> None:
         state.add(make(WorkflowStarted, run_id=str(i)), 0)
         state.add(make(SkillStarted, invocation_id=str(i)), 0)
         state.add(make(SkillCompleted, invocation_id=f"e{i}"), 0)
-    for i in range(progress_state.MAX_NODES + 5):
+    for i in range(run_progress.MAX_NODES + 5):
         state.add(make(NodeStarted, run_id="last", node_id=str(i)), 0)
         state.add(done(f"d{i}", run_id="last", status="failed"), 0)
     assert len(state.open) == len(state.skills) == len(state._shown_once) == progress_state.MAX_REMEMBERED
     run = state.open["7f3a", "crackerjack", "last"]
-    assert max(len(run.running), len(run._ended), len(run._outcomes)) <= progress_state.MAX_NODES
-    assert len(run.failures) == progress_state.MAX_FAILURES
+    assert max(len(run.running), len(run._ended), len(run._outcomes)) <= run_progress.MAX_NODES
+    assert len(run.failures) == run_progress.MAX_FAILURES
 
 
 def hook(node: str, name: str, status: str, seconds: float = 5.0) -> NodeProgress:
