@@ -55,7 +55,20 @@ class DecodeError(EventBusError, ValueError):
     """Bytes that are not an event: not JSON, without `event_type`, or with a field of a wrong type."""
 
 
-class SettingsError(EventBusError, ValueError):
+class _HintedError(EventBusError):
+    """The base of those that say what to do, too."""
+
+    def __init__(self, problem: str, hint: str = "") -> None:
+        super().__init__(problem, hint)  # what a copy is made from
+        self.problem = problem
+        self.hint = hint
+
+    def __str__(self) -> str:
+        """Return both, as two sentences."""
+        return f"{self.problem}. {self.hint}" if self.hint else self.problem
+
+
+class SettingsError(_HintedError, ValueError):
     """A setting cannot be used; the message names its place and its key.
 
     Attributes:
@@ -63,17 +76,11 @@ class SettingsError(EventBusError, ValueError):
         hint: What to do about it.
     """
 
-    def __init__(self, problem: str, hint: str) -> None:
-        super().__init__(problem, hint)  # what a copy is made from
-        self.problem = problem
-        self.hint = hint
-
-    def __str__(self) -> str:
-        """Return both, as two sentences."""
-        return f"{self.problem}. {self.hint}"
+    def __init__(self, problem: str, hint: str) -> None:  # a setting always has one
+        super().__init__(problem, hint)
 
 
-class PluginError(EventBusError):
+class PluginError(_HintedError):
     """A subscriber plugin could not be found or loaded.
 
     Attributes:
@@ -81,32 +88,14 @@ class PluginError(EventBusError):
         hint: What to do about it; empty if that is obvious.
     """
 
-    def __init__(self, problem: str, hint: str = "") -> None:
-        super().__init__(problem, hint)  # what a copy is made from
-        self.problem = problem
-        self.hint = hint
 
-    def __str__(self) -> str:
-        """Return both, as two sentences."""
-        return f"{self.problem}. {self.hint}" if self.hint else self.problem
-
-
-class RemoteError(EventBusError):
+class RemoteError(_HintedError):
     """The server that joins the logs of several hosts could not be reached, or refuses.
 
     Attributes:
         problem: What is wrong, as one line without secrets.
         hint: What to do about it; empty if that is obvious.
     """
-
-    def __init__(self, problem: str, hint: str = "") -> None:
-        super().__init__(problem, hint)  # what a copy is made from
-        self.problem = problem
-        self.hint = hint
-
-    def __str__(self) -> str:
-        """Return both, as two sentences."""
-        return f"{self.problem}. {self.hint}" if self.hint else self.problem
 
 
 class IntegrationError(EventBusError):
