@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from eventbus.events.vocabulary import NodeCompleted, SkillCompleted, WorkflowCompleted
 
-__all__ = ["DETACHED", "Outcome", "is_detached", "outcome_of", "skill_outcome"]
+__all__ = ["DETACHED", "Outcome", "is_detached", "outcome_of", "skill_outcome", "status_outcome"]
 
 Outcome: TypeAlias = Literal["succeeded", "failed", "cancelled", "skipped", "open", "unfinished"]
 
@@ -49,7 +49,12 @@ def outcome_of(event: NodeCompleted | WorkflowCompleted | SkillCompleted) -> Out
     """
     if isinstance(event, SkillCompleted):
         return skill_outcome(event.completed, event.error_type)
-    return _OF_STATUS.get(event.status, "failed")  # a status of a later version is not a success
+    return status_outcome(event.status)
+
+
+def status_outcome(status: str) -> Outcome:
+    """Return the outcome that a node or a run reports by its status."""
+    return _OF_STATUS.get(status, "failed")  # a status of a later version is not a success
 
 
 def skill_outcome(completed: bool, error_type: str | None) -> Outcome:

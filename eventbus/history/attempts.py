@@ -21,7 +21,7 @@ from eventbus.correlation import UNATTRIBUTED
 from eventbus.correlation.span import finite_seconds
 from eventbus.events import NodeCompleted, SkillCompleted, SkillFollowedUp, WorkflowCompleted
 from eventbus.events.json_safe import safe_text
-from eventbus.events.outcomes import Outcome, skill_outcome
+from eventbus.events.outcomes import Outcome, skill_outcome, status_outcome
 from eventbus.history.grouping import partition_key, session_id_of
 from eventbus.history.index_rows import InvalidIndexError
 from eventbus.history.raw_decoding import raw_types
@@ -31,7 +31,6 @@ __all__ = ["AttemptTable", "EndCollector"]
 
 _MAX_ENDS = 16_384  # in memory before they are written
 _OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
-_OF_STATUS = {"ok": "succeeded", "cancelled": "cancelled", "skipped": "skipped"}
 _End = tuple[float, float | None, int, int]
 """Its time, its duration, the places of its outcome and of its session's key."""
 
@@ -176,7 +175,7 @@ def _outcome(event: Any) -> Outcome:
         return skill_outcome(getattr(event, "completed", True), getattr(event, "error_type", None))
     if status == "ok" and not event.success:  # a raw event may contradict itself
         return "failed"
-    return _OF_STATUS.get(status, "failed")  # type: ignore[return-value]
+    return status_outcome(status)
 
 
 def _decode(row: tuple[Any, ...]) -> Iterator[Attempt]:
