@@ -177,11 +177,11 @@ class Index:
     def drop_segment(self, segment: int) -> set[str]:
         """Remove a segment; return the affected partition keys."""
         self._db.execute("DELETE FROM segments WHERE id = ?", (segment,))
-        self.attempts.drop(segment)
-        return self.drop_extents(segment)
+        return self.drop_read(segment)
 
-    def drop_extents(self, segment: int, start: int = 0) -> set[str]:
-        """Remove the extents of a segment from an offset on; return the affected partition keys."""
+    def drop_read(self, segment: int, start: int = 0) -> set[str]:
+        """Remove what was read in a segment from an offset on; return the affected partition keys."""
+        self.attempts.drop(segment, start)
         rows = self._db.execute(
             "SELECT DISTINCT partition_key FROM extents WHERE segment = ? AND start + length > ?",
             (segment, start),

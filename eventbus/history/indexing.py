@@ -154,8 +154,7 @@ class _Update:
             number = known.id
             start = known.indexed_to if _is_continued(segment.path, status, known) else 0
             lost = known.lost if start else 0
-            self._refolded_keys |= self._index.drop_extents(number, start)
-            self._index.attempts.drop(number, start)
+            self._refolded_keys |= self._index.drop_read(number, start)
         else:
             number, self._next_id = self._next_id, self._next_id + 1
         self._positions[segment.path.name], self._ids[segment.path.name] = start, number
