@@ -16,29 +16,25 @@ if TYPE_CHECKING:
     from eventbus.history.tail import Tail
     from eventbus.history.writer_lock import is_being_written, pid_space
 else:
-    import importlib
+    from eventbus.ground.lazy_names import lazy_names
 
-    _HOMES = {
-        "Problem": "checking",
-        "EventLog": "log",
-        "Record": "reading",
-        "Repair": "repair",
-        "PrunedSegment": "retention",
-        "prune": "retention",
-        "SegmentFile": "segment_files",
-        "Damage": "stored_lines",
-        "Tail": "tail",
-        "is_being_written": "writer_lock",
-        "pid_space": "writer_lock",
-    }
-
-    def __getattr__(name: str) -> object:
-        # Not imported here: a hook of an agent needs two small modules of the ten.
-        if name not in _HOMES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-        globals()[name] = value
-        return value
+    # Not imported here: a hook of an agent needs two small modules of the ten.
+    __getattr__ = lazy_names(
+        globals(),
+        {
+            "Problem": "checking",
+            "EventLog": "log",
+            "Record": "reading",
+            "Repair": "repair",
+            "PrunedSegment": "retention",
+            "prune": "retention",
+            "SegmentFile": "segment_files",
+            "Damage": "stored_lines",
+            "Tail": "tail",
+            "is_being_written": "writer_lock",
+            "pid_space": "writer_lock",
+        },
+    )
 
 
 __all__ = [

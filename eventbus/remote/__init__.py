@@ -12,25 +12,21 @@ if TYPE_CHECKING:
     from eventbus.remote.remote_events import ReaderStatistics, RemoteEvents
     from eventbus.remote.remote_settings import RemoteSettings, load_remote_settings
 else:
-    import importlib
+    from eventbus.ground.lazy_names import lazy_names
 
-    _HOMES = {
-        "Forwarder": "forwarder",
-        "ForwarderStatistics": "forwarding",
-        "ReaderStatistics": "remote_events",
-        "RemoteEvents": "remote_events",
-        "RemoteSettings": "remote_settings",
-        "load_remote_settings": "remote_settings",
-        "make_stream": "forwarder",
-    }
-
-    def __getattr__(name: str) -> object:
-        # Not imported here: what reads the stream needs none of what ships to it.
-        if name not in _HOMES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-        globals()[name] = value
-        return value
+    # Not imported here: what reads the stream needs none of what ships to it.
+    __getattr__ = lazy_names(
+        globals(),
+        {
+            "Forwarder": "forwarder",
+            "ForwarderStatistics": "forwarding",
+            "ReaderStatistics": "remote_events",
+            "RemoteEvents": "remote_events",
+            "RemoteSettings": "remote_settings",
+            "load_remote_settings": "remote_settings",
+            "make_stream": "forwarder",
+        },
+    )
 
 
 __all__ = [
