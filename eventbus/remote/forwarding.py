@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 import socket
 import time
 from collections import Counter
@@ -23,6 +22,7 @@ from eventbus.history.directory_watch import DirectoryWatch
 from eventbus.history.reading import Record
 from eventbus.history.selection import Selection
 from eventbus.history.stored_lines import Damage
+from eventbus.remote.pauses import Pauses
 from eventbus.remote.position import Position, ShippingLock
 from eventbus.remote.shipping import Shipment, Shipper, StreamReplacedError
 from eventbus.remote.subjects import subject_of, wire_name
@@ -42,8 +42,6 @@ _LOOK_SECONDS = 0.05
 _SAVE_SECONDS = 0.5
 _SAVE_SHARE = 20
 """Saving takes at most one part of this many of the time."""
-_FIRST_PAUSE_SECONDS = 0.1
-_LONGEST_PAUSE_SECONDS = 5.0
 _LOCK_SECONDS = 1.0
 _MAX_WARNING = 1_000
 _LOOKS_AT_THE_END = 2
@@ -245,7 +243,7 @@ class Forwarding:
 
     async def _connect_again_and_again(self, shipper: Shipper) -> bool:
         """Return True when everything is to be shipped again."""
-        pause = _FIRST_PAUSE_SECONDS
+        pauses = Pauses()
         while True:
             before = shipper.shipped
             try:
@@ -256,11 +254,7 @@ class Forwarding:
                 self._warn(error.problem, str(error))
             except Exception as error:  # noqa: BLE001 - nats-py raises what it likes while a connection is lost
                 self._warn(type(error).__name__, f"lost the connection: {error!r}")
-            if shipper.shipped > before:
-                pause = _FIRST_PAUSE_SECONDS
-            # At random: thousands of hosts that lost one server do not come back at once.
-            await anyio.sleep(random.uniform(pause / 2, pause))  # noqa: S311
-            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+            await pauses.wait(has_progressed=shipper.shipped > before)
 
     # The position.
 

@@ -18,6 +18,7 @@ import msgspec
 
 from eventbus.errors import RemoteError
 from eventbus.remote.connection import connect, jetstream, remote_error
+from eventbus.remote.pauses import Pauses
 from eventbus.remote.stream import StreamState, stream_state
 from eventbus.remote.wire import HOST_HEADER, ID_HEADER, LEFT_OUT_HEADER, RecordId
 
@@ -37,8 +38,6 @@ _MAX_BYTES = 8 * 1024 * 1024
 _REQUEST_SECONDS = 5.0
 _FORGET_SECONDS = 300.0
 """The server forgets the consumer of a reader that is gone, or whose user was busy for longer."""
-_FIRST_PAUSE_SECONDS = 0.1
-_LONGEST_PAUSE_SECONDS = 5.0
 _COUNT = re.compile(r"\d{1,9}", re.ASCII)
 _ENDED = ("404", "408")
 _ENDED_REASON = re.compile("MaxBytes|Batch Completed", re.IGNORECASE)  # other 409s end the consumer
@@ -133,18 +132,14 @@ class StreamReader:
 
     async def read_on(self, warn: Callable[[RemoteError], None], on_reading: Callable[[], None]) -> None:
         """Read for ever; a connection that is lost is made again."""
-        pause = _FIRST_PAUSE_SECONDS
+        pauses = Pauses()
         while True:
             before = self.position
             try:
                 await self.attempt(on_reading)
             except RemoteError as error:
                 warn(error)
-            if self.position != before:
-                pause = _FIRST_PAUSE_SECONDS
-            # At random: thousands of readers that lost one server do not come back at once.
-            await anyio.sleep(random.uniform(pause / 2, pause))  # noqa: S311
-            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+            await pauses.wait(has_progressed=self.position != before)
 
     async def attempt(self, on_reading: Callable[[], None] | None = None, *, to_end: bool = False) -> None:
         """Read over one connection until it is lost.
