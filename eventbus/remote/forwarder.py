@@ -20,7 +20,7 @@ from eventbus.delivery.doorbell import Waiter
 from eventbus.errors import RemoteError
 from eventbus.remote.connection import check_usable, connect
 from eventbus.remote.forwarding import ForwarderStatistics, Forwarding
-from eventbus.remote.nats_loop import NatsLoop
+from eventbus.remote.nats_loop import END_SECONDS, NatsLoop, nats_loop
 from eventbus.remote.remote_settings import load_remote_settings
 from eventbus.remote.stream import create_stream
 from eventbus.settings import log_directory
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 __all__ = ["Forwarder", "ForwarderStatistics", "make_stream"]
 
 _LOOK_SECONDS = 0.05
-_END_SECONDS = 2.0
 
 
 class Forwarder:
@@ -99,9 +98,9 @@ class Forwarder:
             _wait(run, self._forwarding, patience, timeout)
         finally:
             self._loop.begin(self._forwarding.stop)
-            _wait(run, self._forwarding, None, _END_SECONDS)
+            _wait(run, self._forwarding, None, END_SECONDS)
             self._loop.end()
-            self._loop.join(_END_SECONDS)
+            self._loop.join(END_SECONDS)
         return self._forwarding.is_finished
 
     def __enter__(self) -> Self:
@@ -136,10 +135,10 @@ class Forwarder:
                 await waiter.wait()
         finally:
             self._loop.begin(self._forwarding.stop)
-            with move_on_after(_END_SECONDS, shield=True):
+            with move_on_after(END_SECONDS, shield=True):
                 await waiter.wait()
             self._loop.end()
-            await self._loop.wait_ended(_END_SECONDS)
+            await self._loop.wait_ended(END_SECONDS)
 
 
 def make_stream(settings: RemoteSettings) -> bool:
@@ -153,13 +152,8 @@ def make_stream(settings: RemoteSettings) -> bool:
         async with connect(settings) as nats:
             return await create_stream(nats, settings)
 
-    loop = NatsLoop()
-    loop.start()
-    try:
+    with nats_loop() as loop:
         return loop.begin(make).result()
-    finally:
-        loop.end()
-        loop.join(_END_SECONDS)
 
 
 def _wait(run: Future[None], forwarding: Forwarding, patience: float | None, timeout: float | None) -> None:

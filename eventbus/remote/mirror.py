@@ -24,14 +24,13 @@ from eventbus.ground.atomic_file import make_private_directory, write_atomically
 from eventbus.history import EventLog
 from eventbus.history.segment_files import Writer, find_segments
 from eventbus.remote.mirrored_segment import append, segment_name
-from eventbus.remote.nats_loop import NatsLoop
+from eventbus.remote.nats_loop import nats_loop
 from eventbus.remote.remote_settings import RemoteSettings
 from eventbus.remote.stream_reader import Batch, Message, StreamPosition, StreamReader
 from eventbus.remote.subjects import ALL_EVENTS, session_filter, type_filter
 
 __all__ = ["Mirror", "updated_mirror", "updated_mirror_of_session"]
 
-_END_SECONDS = 2.0
 _UNUSED_SECONDS = 30 * 86_400.0
 _decoder = msgspec.json.Decoder(StreamPosition)
 
@@ -98,7 +97,7 @@ class Mirror:
             OSError: The copy cannot be written.
         """
         self._prepare()
-        with _running_loop() as loop:
+        with nats_loop("eventbus-mirror-nats") as loop:
             loop.begin(self._update).result()
 
     @contextmanager
@@ -108,7 +107,7 @@ class Mirror:
         Args:
             warn: Called, in another thread, with what hinders it.
         """
-        with _running_loop() as loop:
+        with nats_loop("eventbus-mirror-nats") as loop:
             loop.begin(self._reader.read_on, warn, _ignore)
             yield
 
@@ -186,17 +185,6 @@ class Mirror:
 
     def _changed_at(self) -> int:
         return self._events.stat().st_mtime_ns
-
-
-@contextmanager
-def _running_loop() -> Generator[NatsLoop]:
-    loop = NatsLoop("eventbus-mirror-nats")
-    loop.start()
-    try:
-        yield loop
-    finally:
-        loop.end()
-        loop.join(_END_SECONDS)
 
 
 def _empty(directory: Path) -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from contextvars import Context
 from typing import Any, TypeVar
 
@@ -18,7 +19,10 @@ from eventbus.delivery.alarm import move_on_after
 from eventbus.delivery.doorbell import Waiter
 from eventbus.events.printable import printable
 
-__all__ = ["NatsLoop"]
+__all__ = ["END_SECONDS", "NatsLoop", "nats_loop"]
+
+END_SECONDS = 2.0
+"""How long the end of a loop is waited for: longer only if the server hangs."""
 
 _T = TypeVar("_T")
 _logger = logging.getLogger("eventbus.remote")
@@ -119,6 +123,22 @@ class NatsLoop:
         self._ending = asyncio.Event()
         is_running.set()
         await self._ending.wait()
+
+
+@contextmanager
+def nats_loop(name: str = "eventbus-nats") -> Generator[NatsLoop]:
+    """Run a loop inside the block.
+
+    Args:
+        name: The thread's name.
+    """
+    loop = NatsLoop(name)
+    loop.start()
+    try:
+        yield loop
+    finally:
+        loop.end()
+        loop.join(END_SECONDS)
 
 
 def _note(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

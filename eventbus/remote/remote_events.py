@@ -28,7 +28,7 @@ from eventbus.events.codec import decode
 from eventbus.events.printable import printable
 from eventbus.events.provenance import mark_as_remote
 from eventbus.remote.connection import check_usable
-from eventbus.remote.nats_loop import NatsLoop
+from eventbus.remote.nats_loop import END_SECONDS, NatsLoop
 from eventbus.remote.remote_settings import load_remote_settings
 from eventbus.remote.seen import Seen
 from eventbus.remote.stream_reader import Batch, Message, StreamPosition, StreamReader
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 __all__ = ["ReaderStatistics", "RemoteEvents"]
 
 _BEGIN_SECONDS = 5.0
-_END_SECONDS = 2.0
 _MAX_BATCHES = 2
 _EVENTS_PER_TURN = 64
 _MAX_WARNING = 1_000
@@ -213,7 +212,7 @@ class RemoteEvents:
         self._is_open = False
         if self._pid == os.getpid():  # a forked child has no such thread
             self._loop.end()
-            await self._loop.wait_ended(_END_SECONDS)
+            await self._loop.wait_ended(END_SECONDS)
 
     # In the loop of nats-py.
 
