@@ -17,6 +17,7 @@ import anyio
 
 from eventbus.errors import RemoteError
 from eventbus.events.printable import printable
+from eventbus.ground.distribution import how_to_install
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
@@ -161,7 +162,7 @@ def _new_client() -> Client:
     try:
         from nats.aio.client import Client  # noqa: PLC0415 - an extra
     except ImportError as error:
-        hint = "Install it with: pip install 'anyio-eventbus[nats]'"
+        hint = f"Install it with: {how_to_install('nats')}"
         raise RemoteError("nats-py is not installed", hint) from error
     return Client()
 
