@@ -26,7 +26,7 @@ from eventbus.remote.pauses import Pauses
 from eventbus.remote.position import Position, ShippingLock
 from eventbus.remote.shipping import Shipment, Shipper, StreamReplacedError
 from eventbus.remote.subjects import subject_of, wire_name
-from eventbus.remote.wire import HOST_HEADER, ID_HEADER, LEFT_OUT_HEADER, RecordId, payload_of
+from eventbus.remote.wire import HOST_HEADER, ID_HEADER, LEFT_OUT_HEADER, RecordId, payload_of, writer_name
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
@@ -220,7 +220,7 @@ class Forwarding:
 
     def _shipment(self, record: Record, left_out: Counter[str]) -> Shipment:
         place = record.path.name, record.offset + record.length
-        writer = f"{record.bus_id}-{record.pid}"
+        writer = writer_name(record.bus_id, record.pid)
         if not self._is_shipped(record.event):
             left_out[writer] += 1
             return Shipment(place=place, writer=writer)

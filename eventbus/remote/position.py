@@ -23,7 +23,7 @@ from eventbus.history.shipped import Shipped, read_shipped, shipped_file
 from eventbus.remote.connection import jetstream, remote_error
 from eventbus.remote.shipping import Shipment, StreamReplacedError
 from eventbus.remote.stream import stream_state
-from eventbus.remote.wire import ID_HEADER
+from eventbus.remote.wire import ID_HEADER, writer_name
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
@@ -139,7 +139,7 @@ class Position:
         shipped.segments = {name: end for name, end in shipped.segments.items() if name in names}
         if shipped.left_out:
             found = (segment_at(str(self._directory / "events" / name)) for name in names)
-            writers = {f"{each.bus_id}-{each.pid}" for each in found if each is not None}
+            writers = {writer_name(each.bus_id, each.pid) for each in found if each is not None}
             shipped.left_out = {each: n for each, n in shipped.left_out.items() if each in writers}
 
 

@@ -12,7 +12,7 @@ from eventbus.history.record_lines import record_number
 if TYPE_CHECKING:
     from eventbus.history import Record
 
-__all__ = ["HOST_HEADER", "ID_HEADER", "LEFT_OUT_HEADER", "RecordId", "line_of", "payload_of"]
+__all__ = ["HOST_HEADER", "ID_HEADER", "LEFT_OUT_HEADER", "RecordId", "line_of", "payload_of", "writer_name"]
 
 ID_HEADER = "Nats-Msg-Id"
 HOST_HEADER = "Eventbus-Host"
@@ -36,7 +36,7 @@ class RecordId(msgspec.Struct, frozen=True):
     seq: int
 
     def __str__(self) -> str:
-        return f"{self.bus_id}-{self.pid}-{self.seq}"
+        return f"{writer_name(self.bus_id, self.pid)}-{self.seq}"
 
     @classmethod
     def of(cls, record: Record) -> RecordId:
@@ -54,6 +54,11 @@ class RecordId(msgspec.Struct, frozen=True):
         if match is None:
             raise ValueError(f"{text[:100]!r} is not the id of a record")
         return cls(match[1], int(match[2]), int(match[3]))
+
+
+def writer_name(bus_id: str, pid: int) -> str:
+    """Return the name of a writer, which the ids of its records begin with."""
+    return f"{bus_id}-{pid}"
 
 
 def payload_of(line: bytes) -> bytes:
