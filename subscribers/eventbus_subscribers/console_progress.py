@@ -20,6 +20,7 @@ from eventbus import (
     OwnThread,
     ProgressMode,
     Subscriber,
+    __distribution__,
     choose_mode,
     log_directory,
     scrubbed_line,
@@ -137,7 +138,8 @@ class ConsoleProgress(Subscriber[Event]):
         if mode != "tty" or importlib.util.find_spec("rich") is not None:
             return mode
         if "tty" in (self._given_mode, os.environ.get("EVENTBUS_PROGRESS")):
-            raise ValueError("progress cannot be shown as tty: rich is not installed. Install eventbus[cli]")
+            install = f"pip install '{__distribution__}[cli]'"
+            raise ValueError(f"progress cannot be shown as tty: rich is not installed. Type: {install}")
         return "plain"
 
     # In the thread.

@@ -25,6 +25,7 @@ from eventbus import (
     SkillEvent,
     Subscriber,
     WorkflowEvent,
+    __distribution__,
     decode,
     scrubbed_lines,
 )
@@ -34,7 +35,7 @@ try:
     from eventbus.integrations.otlp import SenderStatistics, SpanSender, is_disabled, trace_parent_here
 except ModuleNotFoundError as missing:
     raise ModuleNotFoundError(
-        f"otel_spans needs {missing.name}, which is not installed: pip install 'anyio-eventbus[otel]'",
+        f"otel_spans needs {missing.name}, which is not installed: pip install '{__distribution__}[otel]'",
         name=missing.name,
     ) from missing
 

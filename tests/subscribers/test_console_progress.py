@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterable
 from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
 from eventbus_subscribers import plain_progress, progress_state, run_progress
@@ -466,6 +467,16 @@ def test_a_console_that_cannot_be_live_is_reported_and_harms_nobody() -> None:
     assert RUN[0] in received
     assert any(isinstance(event, SubscriberFailed) for event in received)
     assert report.complete
+
+
+def test_a_live_view_without_rich_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A live view that is asked for by name needs rich; the error says how to install it."""
+    console = ConsoleProgress(io.StringIO(), mode="tty")
+    monkeypatch.delenv("TERM", raising=False)
+    monkeypatch.setattr(console._stream, "is_terminal", lambda: True)
+    monkeypatch.setattr("importlib.util.find_spec", Mock(return_value=None))
+    with pytest.raises(ValueError, match=r"pip install 'anyio-eventbus\[cli\]'"):
+        console._chosen_mode()
 
 
 def test_an_unknown_mode_is_refused() -> None:
