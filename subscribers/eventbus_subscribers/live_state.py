@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from eventbus import Event, Word, printable
 from eventbus_subscribers.node_progress import Node
-from eventbus_subscribers.progress_state import ProgressState, session_name
+from eventbus_subscribers.progress_state import ProgressState, header_line
 from eventbus_subscribers.run_progress import Change, Run
 
 __all__ = ["LiveState", "Usual"]
@@ -60,9 +60,7 @@ class LiveState:
             return
         if not self._has_header:
             self._has_header = True
-            self._print(
-                f"eventbus: session={session_name(event.session_id)} dir={printable(self._directory)}"
-            )
+            self._print(header_line(event, self._directory))
         if change.word == Word.STARTED:
             self._begin_run(change)
         elif change.run is not None:

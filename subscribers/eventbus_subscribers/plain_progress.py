@@ -19,10 +19,9 @@ from eventbus import (
     SubscriberFailed,
     Word,
     WorkflowCompleted,
-    printable,
 )
 from eventbus_subscribers.github_actions import github_lines, github_safe
-from eventbus_subscribers.progress_state import ProgressState, session_name
+from eventbus_subscribers.progress_state import ProgressState, header_line
 from eventbus_subscribers.run_progress import Change
 
 __all__ = ["PlainProgress"]
@@ -113,7 +112,7 @@ class PlainProgress:
 
     def _header(self, event: Event) -> str:
         """Return the header before the first line, whose session it names."""
-        header = f"eventbus: session={session_name(event.session_id)} dir={printable(self._directory)}"
+        header = header_line(event, self._directory)
         return github_safe(header) if self._github else header
 
 

@@ -35,7 +35,7 @@ from eventbus import (
 from eventbus_subscribers.node_progress import Node
 from eventbus_subscribers.run_progress import MAX_NODES, Change, Run
 
-__all__ = ["MAX_REMEMBERED", "ProgressState", "session_name"]
+__all__ = ["MAX_REMEMBERED", "ProgressState", "header_line"]
 
 MAX_REMEMBERED = 256
 """The number of open runs, of ended runs, and of changes not to be repeated that are remembered."""
@@ -204,12 +204,17 @@ class ProgressState:
         """Return the session's name, if it is not that of the first event."""
         if not self._began or event.session_id == self.session:
             return ""
-        return f" session={session_name(event.session_id)}"
+        return f" session={_session_name(event.session_id)}"
 
 
-def session_name(session_id: str | None) -> str:
+def _session_name(session_id: str | None) -> str:
     """Return the name to show a session by."""
     return "-" if session_id is None else printable(session_id, scrubbed=False)
+
+
+def header_line(event: Event, directory: str) -> str:
+    """Return the line before all others: the session of the first event, and the directory of its log."""
+    return f"eventbus: session={_session_name(event.session_id)} dir={printable(directory)}"
 
 
 def _seconds_of(value: object) -> float | None:
