@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,10 +18,10 @@ from eventbus.events.scrubbing import scrub_value
 from eventbus.ground.option_entry import Option
 from eventbus.ground.warned_once import warn_once
 from eventbus.settings import Settings, load_settings
+from eventbus.settings.tables import LOGGER
 
 __all__ = ["config"]
 
-_LOGGER = "eventbus.settings"
 _DEFAULT = "default"
 _OPTIONS = {
     "the arguments: directory": "the arguments: --dir",
@@ -50,7 +50,7 @@ def config(
     """
     with _warnings() as ignored:
         settings = load_settings(arguments={"directory": directory, "progress": progress})
-    rows = [*_settings(settings), *_plugins(settings)]
+    rows = [*_settings(settings), *_options("nats", settings.nats), *_plugins(settings)]
     if as_json:
         for row in rows:
             print(
@@ -69,7 +69,7 @@ def config(
 def _warnings() -> Generator[list[str]]:
     """Collect what reading the settings warns of, in place of logging it."""
     found: list[str] = []
-    collecting, logger = logging.Handler(), logging.getLogger(_LOGGER)
+    collecting, logger = logging.Handler(), logging.getLogger(LOGGER)
     collecting.emit = lambda record: found.append(record.getMessage())  # type: ignore[method-assign]
     warn_once.cache_clear()
     was_propagated, logger.propagate = logger.propagate, False
@@ -83,9 +83,9 @@ def _warnings() -> Generator[list[str]]:
 
 def _settings(settings: Settings) -> Iterator[_Row]:
     for name in Settings.__struct_fields__:
-        if name in ("plugins", "origins"):
-            continue
         value = getattr(settings, name)
+        if name in ("plugins", "origins") or (name == "nats" and value):  # rows of their own
+            continue
         if name in ("disabled", "enabled"):  # each name may be from another place
             places = dict.fromkeys(settings.origins.get(f"plugins.{each}", _DEFAULT) for each in value)
             place = ", ".join(places) or _DEFAULT
@@ -104,12 +104,13 @@ def _path(path: Path) -> str:
 
 def _plugins(settings: Settings) -> Iterator[_Row]:
     for plugin, options in sorted(settings.plugins.items()):
-        yield from (_option(plugin, key, option) for key, option in sorted(options.items()))
+        yield from _options(f"plugins.{plugin}", options)
 
 
-def _option(plugin: str, key: str, option: Option) -> _Row:
-    value = scrub_value({key: json_safe(option.value)})[key]  # an option may hold a password
-    return _Row(f"plugins.{plugin}.{key}", value, option.place)
+def _options(table: str, options: Mapping[str, Option]) -> Iterator[_Row]:
+    for key, option in sorted(options.items()):
+        value = scrub_value({key: json_safe(option.value)})[key]  # an option may hold a password
+        yield _Row(f"{table}.{key}", value, option.place)
 
 
 def _print_table(rows: list[_Row]) -> None:

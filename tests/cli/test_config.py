@@ -82,6 +82,15 @@ def test_lists_of_plugins_have_all_their_places(
     assert found["enabled"] == (["event_logger"], f"{file}: [tool.eventbus]: enabled")
 
 
+def test_options_of_the_server_are_settings(cli: Program, project: Callable[[str], Path], user: Path) -> None:
+    """Each option of the server has its value and its place; a password in its address is `***`."""
+    user.write_text('[nats]\nstream = "CI"\nurl = "tls://nats.example.com"\n')
+    found = settings(cli, EVENTBUS_NATS_URL="tls://me:hunter2@nats.example.com:4222")
+    assert found["nats.stream"] == ("CI", f"{user}: [nats]: stream")
+    assert found["nats.url"] == ("tls://***@nats.example.com:4222", "the environment: EVENTBUS_NATS_URL")
+    assert "nats" not in found
+
+
 def test_options_of_plugins_are_settings(cli: Program, project: Callable[[str], Path]) -> None:
     """Each option of a plugin has a row, with its own place; what may be a password is not printed."""
     file = project('[tool.eventbus.plugins.slow]\nlimit = 2.5\ntoken = "hunter2"\nurl = "http://u:p4ss@h/"')
