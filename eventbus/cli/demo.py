@@ -17,6 +17,7 @@ from eventbus.cli.gitignore import create_ignored_directory
 from eventbus.cli.options import LogDirectory, Progress, settings_with
 from eventbus.cli.quality_workflow import QualityWorkflow
 from eventbus.cli.run_ending import print_next_step
+from eventbus.cli.terminal import terminal_size
 from eventbus.events.printable import printable
 from eventbus.runtime import build_runtime
 from eventbus.session import current_session_id, session_scope
@@ -69,17 +70,11 @@ def _mode(settings: Settings) -> ProgressMode:
     Raises:
         CommandError: A live view was asked for by name, and cannot be had.
     """
+    columns, _ = terminal_size(sys.stderr)
     try:
-        return choose_mode(settings.progress, os.environ, sys.stderr.isatty(), _columns())
+        return choose_mode(settings.progress, os.environ, sys.stderr.isatty(), columns)
     except ValueError as error:
         raise CommandError(str(error), "leave --progress out, and EVENTBUS_PROGRESS unset", USAGE) from error
-
-
-def _columns() -> int:
-    try:
-        return os.get_terminal_size(sys.stderr.fileno()).columns or 80
-    except (OSError, ValueError):
-        return 80
 
 
 def _run_with_skill(project: Path, bus: EventBus) -> QualityWorkflow:

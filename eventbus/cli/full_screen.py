@@ -14,6 +14,8 @@ from functools import lru_cache
 from rich.console import Console
 from rich.text import Span, Text
 
+from eventbus.cli.terminal import terminal_size
+
 __all__ = ["FullScreen", "full_screen"]
 
 _FOOTER_ROWS = 2  # an empty one before it
@@ -30,11 +32,7 @@ class FullScreen:
 
     def size(self) -> tuple[int, int]:
         """Return its columns and rows, as they are now."""
-        with suppress(OSError, ValueError):
-            size = os.get_terminal_size(sys.stdout.fileno())
-            if size.columns and size.lines:
-                return size.columns, size.lines
-        return 80, 24
+        return terminal_size(sys.stdout)
 
     def draw(self, lines: Sequence[Text], footer: Text) -> None:
         """Draw lines over the ones before, in one write, and a footer below them.

@@ -6,11 +6,9 @@ from contextlib import suppress
 from datetime import datetime
 
 from eventbus.events.printable import printable
-from eventbus.events.words import OUTCOME_STYLES
 from eventbus.events.words import duration_text as duration
 
 __all__ = [
-    "OUTCOME_STYLES",
     "duration",
     "elapsed",
     "local_time",

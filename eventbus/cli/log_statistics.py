@@ -16,6 +16,7 @@ from eventbus.cli.humanize import local_time, loss, quantity, size
 from eventbus.cli.options import AsJson, LogDirectory
 from eventbus.cli.session_access import open_history
 from eventbus.cli.statistics_screen import attempt_lines, figures_of, latest_ends, statistics_lines
+from eventbus.cli.terminal import shows_unicode
 from eventbus.cli.text_width import cut
 from eventbus.correlation import CorrelatedSession
 from eventbus.events.json_safe import safe_text
@@ -83,7 +84,7 @@ def stats(
         is_terminal = sys.stdout.isatty()
         columns = shutil.get_terminal_size().columns if is_terminal else None
         now = datetime.now().astimezone() if is_terminal else None
-        has_unicode = (sys.stdout.encoding or "ascii").lower().startswith("utf")
+        has_unicode = shows_unicode(sys.stdout)
         for line in (
             *statistics_lines(found, columns, has_unicode=has_unicode),
             *attempt_lines(latest, columns, now, has_unicode=has_unicode),

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from eventbus.cli.session_screen import Look
+from eventbus.cli.terminal import shows_unicode
 
 __all__ = ["print_lines", "stdout_look", "stream_look"]
 
@@ -23,8 +24,7 @@ def stdout_look() -> Look:
 
 def stream_look(stream: TextIO) -> Look:
     """Return what a stream can show."""
-    encoding = (stream.encoding or "ascii").lower()
-    has_unicode = encoding.startswith("utf")
+    has_unicode = shows_unicode(stream)
     if not stream.isatty():
         return Look(None, has_unicode)
     return Look(Console(file=stream).width, has_unicode, datetime.now().astimezone())

@@ -14,14 +14,15 @@ from typing import Annotated
 
 from eventbus.cli.arguments import Option
 from eventbus.cli.exit_codes import OK
-from eventbus.cli.humanize import OUTCOME_STYLES, duration, quantity, when
+from eventbus.cli.humanize import duration, quantity, when
 from eventbus.cli.options import AsJson, LogDirectory, Remote, count, parse_time
 from eventbus.cli.session_access import open_history
 from eventbus.cli.session_json import session_line
+from eventbus.cli.terminal import shows_unicode
 from eventbus.cli.text_width import cell_len, cut
 from eventbus.correlation import CorrelatedSession
 from eventbus.events.printable import printable
-from eventbus.events.words import OUTCOME_MARKS
+from eventbus.events.words import OUTCOME_MARKS, OUTCOME_STYLES
 from eventbus.ground.session_names import spell
 from eventbus.history.session_history import SessionHistory
 from eventbus.views.durations import Durations, Subject, Usual
@@ -120,7 +121,7 @@ def _print_table(
     compared: Iterable[tuple[CorrelatedSession, Usual | None]], count: int, more: list[str]
 ) -> None:
     is_terminal = sys.stdout.isatty()
-    has_unicode = (sys.stdout.encoding or "ascii").lower().startswith("utf")
+    has_unicode = shows_unicode(sys.stdout)
     # A full row would wrap.
     width = max(1, shutil.get_terminal_size().columns - 1) if is_terminal else sys.maxsize
     now = datetime.now().astimezone() if is_terminal else None

@@ -63,7 +63,6 @@ class Look(NamedTuple):
         columns: Its width in columns; None for a file or a pipe, where nothing is cut.
         has_unicode: False if only ASCII can be shown.
         now: The time from which others are told, such as ``yesterday``; None for absolute times.
-        is_compact: True to leave out the nodes that succeeded, were skipped or have not begun.
         is_compact: True to leave out the nodes that succeeded, were skipped, or have not begun.
     """
 
