@@ -6,14 +6,13 @@ tab key (`completion_words`).
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias, get_args
+from typing import Annotated
 
 from eventbus.cli.arguments import Argument
+from eventbus.cli.completion_words import SHELLS
 from eventbus.cli.exit_codes import OK, USAGE, CommandError
 
 __all__ = ["completion"]
-
-Shell: TypeAlias = Literal["bash", "zsh", "fish"]
 
 _BASH = """\
 _eventbus() {
@@ -40,14 +39,14 @@ complete -c eventbus -a '(
 _SCRIPTS: dict[str, str] = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
 
 
-def completion(shell: Annotated[str, Argument(metavar="|".join(get_args(Shell)), help="The shell.")]) -> int:
+def completion(shell: Annotated[str, Argument(metavar="|".join(SHELLS), help="The shell.")]) -> int:
     """Print the script with which a shell completes the words of eventbus.
 
     Put it where the shell reads it at its start: in ~/.bashrc or ~/.zshrc eval "$(eventbus completion bash)",
     or zsh, and for fish: eventbus completion fish > ~/.config/fish/completions/eventbus.fish
     """
     if shell not in _SCRIPTS:
-        shells = ", ".join(_SCRIPTS)
+        shells = ", ".join(SHELLS)
         raise CommandError(f"there is no completion for {shell!r}", f"name one of {shells}", USAGE)
     print(_SCRIPTS[shell], end="")
     return OK

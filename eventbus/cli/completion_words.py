@@ -14,7 +14,9 @@ from typing import TypeAlias
 
 from eventbus.cli.command_table import SECTIONS, Command, Group
 
-__all__ = ["print_words", "words_at"]
+__all__ = ["SHELLS", "print_words", "words_at"]
+
+SHELLS = ("bash", "zsh", "fish")
 
 _Words: TypeAlias = "Iterable[str]"
 _MAX_NAMES = 200
@@ -130,7 +132,7 @@ def _names(kind: str, directory: str | None) -> _Words:
         from eventbus.plugins.finding import find_plugins  # noqa: PLC0415 - as above
 
         return [plugin.name for plugin in find_plugins()]
-    return ("bash", "zsh", "fish") if kind == "shell" else ()
+    return SHELLS if kind == "shell" else ()
 
 
 def _in_log(field: str) -> Callable[[str | None], Iterator[str]]:
