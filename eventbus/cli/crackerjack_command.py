@@ -22,7 +22,6 @@ from eventbus.bus import EventBus
 from eventbus.cli.arguments import Argument
 from eventbus.cli.exit_codes import NOT_FOUND, OK, PROBLEMS, CommandError
 from eventbus.cli.gitignore import create_ignored_directory
-from eventbus.cli.notes import note
 from eventbus.cli.on_termination import on_termination
 from eventbus.cli.options import LogDirectory, Progress, SessionId, settings_with
 from eventbus.cli.run_ending import Ending, append_only
@@ -70,15 +69,8 @@ def crackerjack(
         return PROBLEMS
     finally:
         if is_running and ending is not None:
-            _end(ending)
+            ending.print()
     return OK
-
-
-def _end(ending: Ending) -> None:
-    try:
-        ending.print()
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is not crackerjack's
-        note(f"the end of the run cannot be shown: {type(error).__name__}")
 
 
 @contextmanager

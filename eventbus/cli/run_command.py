@@ -70,7 +70,7 @@ def run(
         with blocked_signals() as signals:
             with _observed(settings, session, ending) as publish:
                 code = _run(command, {**os.environ, **environment}, signals, publish)
-            _end(ending)
+            ending.print()
     settle_streams()  # what a subscriber printed: if that fails, the exit code is the command's own still
     return code
 
@@ -81,13 +81,6 @@ def _session_of_terminal(settings: Settings) -> str | None:
     except Exception as error:  # noqa: BLE001 - whatever it is, it is not the command's
         note(f"the open skills of this terminal are not known: {_reason(error)}")
         return None
-
-
-def _end(ending: Ending) -> None:
-    try:
-        ending.print()
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is not the command's
-        note(f"the end of the run cannot be shown: {_reason(error)}")
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from eventbus.cli.exit_codes import USAGE, CommandError
+from eventbus.cli.notes import note
 from eventbus.correlation import CorrelatedFigures
 from eventbus.errors import EventBusError
 from eventbus.events import Event
@@ -72,10 +73,14 @@ class Ending:
             self._correlation.add(event)
 
     def print(self) -> None:
-        """Print the block and a next step, unless the progress is quiet or JSON."""
-        if self._settings.progress not in ("json", "quiet"):
+        """Print the block and a next step, unless the progress is quiet or JSON. Never raises."""
+        if self._settings.progress in ("json", "quiet"):
+            return
+        try:
             with suppress(OSError, ValueError):  # the terminal went away
                 self._print()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is not the command's
+            note(f"the end of the run cannot be shown: {str(error) or type(error).__name__}")
 
     def _print(self) -> None:
         # Imported now: what is run must not wait for it.
