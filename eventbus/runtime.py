@@ -21,9 +21,9 @@ from eventbus.errors import PluginError
 from eventbus.events.printable import printable
 from eventbus.ground.similar_names import did_you_mean, form_of
 from eventbus.ground.warned_once import warn_once
-from eventbus.plugins.event_classes import EVENTS
 from eventbus.plugins.event_plugins import find_event_plugins, load_event_plugins
 from eventbus.plugins.finding import FailedPlugin, LoadedPlugins, Plugin, find_plugins, load_plugins
+from eventbus.plugins.quick_look import EVENTS
 from eventbus.plugins.subscribers import SUBSCRIBERS
 from eventbus.settings import Settings, load_settings
 

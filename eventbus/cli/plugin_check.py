@@ -14,9 +14,9 @@ from eventbus.cli.exit_codes import NOT_FOUND, OK, PROBLEMS, CommandError
 from eventbus.errors import PluginError
 from eventbus.events.printable import printable
 from eventbus.ground.similar_names import nearest_name
-from eventbus.plugins.event_classes import EVENTS
 from eventbus.plugins.event_plugins import find_event_plugins, load_event_plugins
 from eventbus.plugins.finding import Plugin, find_plugins
+from eventbus.plugins.quick_look import EVENTS
 from eventbus.runtime import load_plugin
 from eventbus.settings import Settings, load_settings
 from eventbus.testing import SCENARIOS, available_backends, check_subscriber

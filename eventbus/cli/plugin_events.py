@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from eventbus.cli.notes import note
 from eventbus.errors import SettingsError
-from eventbus.plugins.quick_look import may_be_registered
+from eventbus.plugins.quick_look import EVENTS, may_be_registered
 from eventbus.settings import load_settings
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def load_plugin_events() -> None:
 
 
 def _found() -> list[Plugin]:
-    if not may_be_registered("eventbus.events"):
+    if not may_be_registered(EVENTS):
         return []
     # Imported only now: with the metadata of all distributions it takes a short command a third of its time.
     from eventbus.plugins.event_plugins import find_event_plugins  # noqa: PLC0415

@@ -17,11 +17,9 @@ import msgspec
 from eventbus.errors import PluginError
 from eventbus.events.event import Event, classes_by_wire_name, refuse_class
 from eventbus.events.printable import printable
+from eventbus.plugins.quick_look import EVENTS
 
-__all__ = ["EVENTS", "Owners", "named_classes"]
-
-EVENTS = "eventbus.events"
-"""The entry-point group in which event classes are registered."""
+__all__ = ["Owners", "named_classes"]
 
 _RESERVED = {"segment_started": "the first line of a segment"}
 _OURS = "eventbus."

@@ -15,9 +15,10 @@ from functools import partial
 
 from eventbus.errors import PluginError
 from eventbus.events import Event
-from eventbus.plugins.event_classes import EVENTS, Owners, named_classes
+from eventbus.plugins.event_classes import Owners, named_classes
 from eventbus.plugins.finding import PATIENCE_SECONDS, FailedPlugin, Plugin, find_plugins, reason_of
 from eventbus.plugins.loading import LOAD_SECONDS, Loading
+from eventbus.plugins.quick_look import EVENTS
 
 __all__ = ["find_event_plugins", "load_event_plugins"]
 

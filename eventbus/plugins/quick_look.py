@@ -9,7 +9,10 @@ from __future__ import annotations
 import os
 import sys
 
-__all__ = ["may_be_registered"]
+__all__ = ["EVENTS", "may_be_registered"]
+
+EVENTS = "eventbus.events"
+"""The entry-point group in which event classes are registered."""
 
 
 def may_be_registered(group: str) -> bool:
