@@ -32,6 +32,7 @@ _NUMBERS = range(1, 5)  # the columns that stand on the right
 _HEADERS = ("runs", "failed", "median", "p90", "4 weeks", "change")
 _WORDS = ("succeeded", "failed", "cancelled", "skipped")
 _LATEST = 10
+_UNLIMITED = 1_000_000
 Figures = dict[str, Any]
 
 
@@ -64,7 +65,7 @@ def attempt_lines(
         now: The time from which others are told; None for absolute times.
         has_unicode: False if only ASCII can be shown.
     """
-    width = (columns or 1_000_000) - 1
+    width = (columns or _UNLIMITED) - 1
     names = {(each["name"], each["node"]) for each in latest}
     times = [when(each["ended"], now) for each in latest]
     size = max(map(len, times), default=0)
@@ -125,7 +126,7 @@ def statistics_lines(
             nodes.setdefault(each["name"], []).append(each)
     commands = [each for each in found if each["kind"] == "run" and each["name"] not in nodes]
     runs = {each["name"]: each for each in found if each["kind"] == "run"}
-    width = (columns or 1_000_000) - 1
+    width = (columns or _UNLIMITED) - 1
     for name, rows in nodes.items():
         head = printable(name) + ("" if name not in runs else f"   {_sentence(runs[name])}")
         rows.sort(key=_attention)

@@ -51,7 +51,7 @@ DEFAULT_FOLLOW_UP_ACTIONS = (
 
 ProgressMode: TypeAlias = Literal["auto", "tty", "plain", "quiet", "json"]
 """How progress is shown: `plain` lines, `quiet` (problems and ends of workflows only), `json` (one object
-per event), `tty` (as `plain`; there is no live region yet), or whichever fits the stream (`auto`)."""
+per event), `tty` (the running nodes, drawn again and again), or whichever fits the stream (`auto`)."""
 
 SyncPolicy: TypeAlias = Literal["never", "interval", "always"]
 """When written events are made to reach the disk."""
