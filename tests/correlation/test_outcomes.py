@@ -18,7 +18,7 @@ from eventbus.events import (
     WorkflowStarted,
     WorkflowStatus,
 )
-from eventbus.events.outcomes import Outcome, outcome_of
+from eventbus.events.outcomes import Outcome, outcome_of, status_outcome
 from tests.correlation.examples import at, begun, node, run, skill
 
 
@@ -180,3 +180,18 @@ def test_the_order_of_events_does_not_matter(events: list[Event]) -> None:
     """Outcomes do not depend on the order in which events arrive."""
     session = only(*events)
     assert (session.outcome, session.failed_nodes, session.workflow_nodes_not_run) == ("succeeded", (), 1)
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"),
+    [
+        ("ok", "succeeded"),
+        ("failed", "failed"),
+        ("cancelled", "cancelled"),
+        ("skipped", "skipped"),
+        ("new", "failed"),
+    ],
+)
+def test_what_a_status_means(status: str, outcome: Outcome) -> None:
+    """A status of a later version is not a success."""
+    assert status_outcome(status) == outcome
