@@ -397,7 +397,8 @@ FORKS = """
         else:
             assert bus.close().complete
 
-    bus = EventBus([store], history=100)
+    bus = EventBus(history=100)
+    bus.subscribe(store, capacity=1_000_000)  # on a busy machine the default is not enough for a fork
     with bus:
         thread = threading.Thread(target=publish_all_the_time)
         thread.start()
