@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 
 from eventbus.contracts import Overflow
 from eventbus.delivery.critical_section import CriticalSection
@@ -116,8 +116,8 @@ class CoalescingMailbox(Mailbox):
                 del self._seq_by_key[key]
             del self._key_of[seq]
 
-    def _take_when_intact(self) -> Callable[[], Entry]:
-        return self._take_locked
+    def _open_queue(self) -> None:
+        """Have the consumer lock at all times: an event may be replaced."""
 
     def _next_place(self) -> Entry | Gap:
         if not self._queued:

@@ -99,7 +99,9 @@ class Doorbell:
     def wake(self, sleeper: Sleeper) -> None:
         """Wake a sleeper of this loop, from anywhere."""
         self._to_wake.append(sleeper)
-        if not (self._is_running and self.is_here()):  # otherwise `_run` is about to look there
+        if not (
+            self._is_running and threading.get_ident() == self._thread
+        ):  # otherwise `_run` is about to look there
             self.ring()
 
     def linger(self) -> bool:

@@ -12,6 +12,7 @@ import inspect
 from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from operator import countOf
 from typing import cast
 
 from eventbus.delivery.entries import Entry, Envelope, event_of
@@ -144,7 +145,7 @@ class EventQueue:
         last = self._first + len(batch) - 1
         self.accepted = max(self.accepted, last)
         if self._unrecorded is None:
-            kinds = {*map(type, batch)}
+            kinds = _kinds(batch)
             self._put_into_mailboxes(batch, kinds)
             kept = batch if Envelope not in kinds else [_kept(entry) for entry in batch]
             if self._batch is not batch:
@@ -187,6 +188,14 @@ class EventQueue:
             mailbox.put_keyed(seq, kept, entry.keys.get(subscription, entry))
             if (on_ready := mailbox.on_ready) is not None:
                 self._wake_ups.schedule(mailbox, on_ready)
+
+
+def _kinds(batch: Sequence[Entry]) -> set[type]:
+    first = type(batch[0]) if batch else Event
+    # In most batches all are of one class, and counting takes a third of collecting.
+    if countOf(map(type, batch), first) == len(batch):
+        return {first}
+    return {*map(type, batch)}
 
 
 def _kept(entry: Entry) -> Entry:

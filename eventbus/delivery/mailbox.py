@@ -12,10 +12,11 @@ more. So putting goes in steps of which each can be repeated: an iterator that h
 nothing, and a count is set to what it shall be rather than increased.
 
 The mailbox has no loop, never waits and does no I/O. Any thread may put, inside the critical section;
-one consumer takes. Before the first overflow taking needs no lock: `take` *is* the deque's own
-`popleft`, one atomic call. After it `take` locks, so that a gap is never reported on the wrong side of
-an event, until the mailbox has run empty. Locking every take would cost more than the rest of a
-delivery.
+one consumer takes. Before the first overflow taking needs no lock: it *is* the deque's own `popleft`, one
+atomic call. From the overflow on it locks, so that a gap is never reported on the wrong side of an
+event, until the mailbox has run empty. The consumer need not be told in time: what is queued moves, in
+one call, to a deque that it does not know, and the one it takes from is empty. Locking every take would
+cost more than the rest of a delivery.
 """
 
 from __future__ import annotations
@@ -24,11 +25,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from contextlib import suppress
-from typing import TypeAlias, cast
+from itertools import islice
+from typing import Any, TypeAlias, cast
 
 from eventbus.contracts import Overflow
 from eventbus.delivery.critical_section import CriticalSection
+from eventbus.delivery.cut import Cut
 from eventbus.delivery.entries import Entry, Envelope, Gap, event_of
+from eventbus.delivery.event_numbers import EventNumbers
 from eventbus.delivery.taking import taking, taking_last
 from eventbus.delivery.waiting_room import EMPTY_WAITING_ROOM, WaitingRoom
 from eventbus.events import Event
@@ -42,25 +46,6 @@ have been with them, and those that are not in the queue yet."""
 
 
 _Taking: TypeAlias = "Callable[[deque[Entry | Gap], int], Iterator[object]]"
-
-
-class _Cut:
-    """Events that are being lost, step by step.
-
-    Attributes:
-        drops: Drops one of them at each step.
-        mark: The gap in their place, until it is there.
-        lost: How many have been lost with them.
-        gaps: How many gaps there are then.
-    """
-
-    __slots__ = ("drops", "gaps", "lost", "mark")
-
-    def __init__(self, drops: Iterator[object], mark: Gap, lost: int, gaps: int) -> None:
-        self.drops: Iterator[object] = drops
-        self.mark: Iterator[Gap] = iter((mark,))
-        self.lost: int = lost
-        self.gaps: int = gaps
 
 
 class Mailbox:
@@ -78,8 +63,8 @@ class Mailbox:
         "_cut",
         "_gaps",
         "_lost_at_close",
-        "_offset",
-        "_offsets",
+        "_numbers",
+        "_open",
         "_put",
         "_queue",
         "_section",
@@ -107,12 +92,11 @@ class Mailbox:
     ) -> None:
         self._section = section
         self._queue: deque[Entry | Gap] = deque()
+        self._open: deque[Entry | Gap] | None = None  # what the consumer takes from without a lock
         self._gaps = 0  # how many of the places in the queue are gaps
-        # Pairs: from the event at this position on, the bus's number is this far ahead of the position.
-        self._offsets: deque[tuple[int, int]] = deque()
-        self._offset: int | None = None
+        self._numbers = EventNumbers()
         self._put: _Put = (0, 0, 0, iter(()))
-        self._cut: _Cut | None = None  # of the entries that are being put
+        self._cut: Cut | None = None  # of the entries that are being put
         self._lost_at_close = 0
         self.capacity: int = capacity
         self.overflow: Overflow = overflow
@@ -127,8 +111,9 @@ class Mailbox:
         """Empty when there is nothing to take, neither an event nor a gap."""
         self.on_ready: Callable[[], None] | None = None
         """Set by a consumer that is about to sleep: called once when something has been put."""
-        self.take: Callable[[], Entry] = self._take_when_intact()
+        self.take: Callable[[], Entry] = self._take_locked
         """Take the next entry out; IndexError when there is none."""
+        self._open_queue()
 
     def __len__(self) -> int:
         """How many events are queued."""
@@ -163,9 +148,11 @@ class Mailbox:
         elif put[0] > first:
             return
         _, before, accepted, left = put
-        if first - before != self._offset:
-            self._note_offset(before, first - before)
+        if first - before != self._numbers.offset:
+            self._numbers.note(before, first - before, oldest=before - len(self))
         queue = self._queue
+        if self._open is not None and self._open is not queue:
+            self._shut_queue()  # a signal handler interrupts it, and waits for this thread
         queue.extend(left)
         self.accepted = max(self.accepted, accepted)
         queued = len(queue) - self._gaps
@@ -183,11 +170,13 @@ class Mailbox:
         self.put(seq, (entry,))
 
     def _note_envelope(self, entry: Entry) -> None:
-        self.had_envelopes = self.had_envelopes or type(entry) is Envelope
+        if not self.had_envelopes and type(entry) is Envelope:
+            self._shut_queue()  # its consumer does not expect any
+            self.had_envelopes = True
 
     def close(self) -> None:
         """Put nothing more, and lose the queued events."""
-        self.take = self._take_locked  # otherwise the consumer could take an event behind a lost one
+        self._shut_queue()  # otherwise the consumer could take an event behind a lost one
         if not self.closed or self._queue:
             self._lost_at_close = self.lost + len(self)
             self.closed = True
@@ -196,9 +185,7 @@ class Mailbox:
         self.lost = max(self._lost_at_close, self.lost)
 
     def _overflow(self, put: _Put) -> None:
-        # From here on the consumer locks. It cannot be in the middle of a `popleft`: that is one call.
-        # Since Python 3.14 it may be between looking `take` up and calling it, and a gap one event off.
-        self.take = self._take_locked
+        self._shut_queue()
         is_oldest = self.overflow is Overflow.DROP_OLDEST
         cut = self._cut
         if cut is None:
@@ -217,39 +204,53 @@ class Mailbox:
         self.lost, self._gaps = cut.lost, cut.gaps
         self._cut = None
 
-    def _cut_oldest(self, excess: int) -> _Cut:
+    def _cut_oldest(self, excess: int) -> Cut:
         position = self.accepted - len(self)
-        gap = Gap(self._number_at(position), self._number_at(position + excess - 1), excess)
+        gap = Gap(self._numbers.at(position), self._numbers.at(position + excess - 1), excess)
         return self._cut_behind(self._queue[0], gap, taking)
 
-    def _cut_newest(self, excess: int, newest: int) -> _Cut:
+    def _cut_newest(self, excess: int, newest: int) -> Cut:
         queue = self._queue
         before = queue[-excess - 1] if len(queue) > excess else None
         return self._cut_behind(before, Gap(newest - excess + 1, newest, excess), taking_last)
 
-    def _cut_behind(self, before: object, gap: Gap, take: _Taking) -> _Cut:
+    def _cut_behind(self, before: object, gap: Gap, take: _Taking) -> Cut:
         """Return how to drop what a gap stands for; a gap that is right before it becomes one with it."""
         drops, gaps, lost = gap.count, self._gaps + 1, self.lost + gap.count
         if isinstance(before, Gap):
             drops, gaps, gap = drops + 1, self._gaps, before.joined(gap)
-        return _Cut(take(self._queue, drops), gap, lost, gaps)
+        return Cut(take(self._queue, drops), gap, lost, gaps)
 
-    def _note_offset(self, position: int, offset: int) -> None:
-        """Note that the bus numbered events which were not for this mailbox."""
-        if self.overflow is Overflow.DROP_OLDEST:  # the others lose new events, whose numbers are known
-            self._forget_offsets(position - len(self))
-            self._offsets.append((position, offset))  # a second time, if it is repeated: no harm
-        self._offset = offset
+    # Whether the consumer locks.
 
-    def _forget_offsets(self, position: int) -> None:
-        offsets = self._offsets
-        while len(offsets) > 1 and offsets[1][0] <= position:
-            offsets.popleft()
+    def _open_queue(self) -> None:
+        """Let the consumer take without the critical section: the queue has no gap.
 
-    def _number_at(self, position: int) -> int:
-        """Return the bus's number of the event at a position; call with ascending positions."""
-        self._forget_offsets(position)
-        return position + self._offsets[0][1]
+        Never with `Overflow.WAIT`: a publisher that finds the mailbox full, and begins to wait, would not be
+        notified of an event that is taken in between.
+        """
+        if self.overflow is not Overflow.WAIT:
+            self._open = self._queue
+            self.take = cast("Callable[[], Entry]", self._queue.popleft)
+
+    def _shut_queue(self) -> None:
+        """Have the consumer take inside the critical section only, from now on."""
+        try:
+            self._move_queue()
+        except BaseException:
+            self._move_queue()
+            raise
+
+    def _move_queue(self) -> None:
+        shut = self._open
+        if shut is None:
+            return
+        self.take = self._take_locked
+        if self._queue is shut:
+            self._queue = deque()
+        self._queue.extend(taking(shut, len(shut)))  # in one call: the consumer may be at it
+        self.contents = self._queue
+        self._open = None
 
     # Room, for publishers that can wait for it.
 
@@ -258,7 +259,6 @@ class Mailbox:
 
         Inside the critical section.
         """
-        self.take = self._take_locked
         self.waiting_room.add(notify)
 
     def offer_room(self, places: int = 1) -> None:
@@ -273,19 +273,23 @@ class Mailbox:
 
     # Taking. Only the one consumer.
 
+    def entries(self, limit: int) -> tuple[Iterator[Entry], bool]:
+        """Return an iterator that takes up to `limit` entries out, and whether all are events as published.
+
+        It raises IndexError if there are fewer. Each is taken when the iterator is asked for it: what is
+        lost until then is not taken.
+        """
+        queue = self._open  # read first: it is not used any more when an envelope comes
+        if queue is None:
+            return islice(iter(self._take_locked, None), limit), False
+        entries: Iterator[Any] = taking(queue, min(limit, len(queue)))
+        return entries, not self.had_envelopes
+
     def take_batch(self, limit: int) -> list[Entry]:
         """Take up to `limit` entries out; an empty list when there are none."""
         batch = self._section.run(self._take_batch_inside, limit)
         self.offer_room(len(batch))
         return batch
-
-    def _take_when_intact(self) -> Callable[[], Entry]:
-        """Return the `take` of a mailbox without a gap."""
-        if self.overflow is Overflow.WAIT:
-            # Since Python 3.14 a thread may be interrupted between looking `take` up and calling it: a
-            # publisher that began to wait then would never be notified.
-            return self._take_locked
-        return cast("Callable[[], Entry]", self._queue.popleft)
 
     def _take_locked(self) -> Entry:
         entry = self._section.run(Mailbox._take_inside, self)
@@ -302,7 +306,7 @@ class Mailbox:
                 place = place.as_event()
                 break
         if not self.contents and not self.waiting_room:
-            self.take = self._take_when_intact()
+            self._open_queue()
         return place
 
     def _take_batch_inside(self, limit: int) -> list[Entry]:

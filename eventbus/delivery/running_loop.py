@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from contextvars import Context
 from functools import partial
@@ -23,8 +23,11 @@ __all__ = ["Sleeper", "current_loop", "is_cancellation", "is_under_trio", "new_s
 class Sleeper(Protocol):
     """What one task sleeps on."""
 
-    async def sleep(self) -> None:
-        """Suspend the calling task until `wake`; waking has no effect on a later sleep."""
+    def sleep(self) -> Awaitable[None]:
+        """Return what suspends the awaiting task until `wake`; await it at once, and once.
+
+        Waking has no effect on a later sleep.
+        """
         ...
 
     def wake(self) -> None:
@@ -70,12 +73,10 @@ class _AsyncioSleeper:
         self._loop = asyncio.get_running_loop()
         self._future: asyncio.Future[None] | None = None
 
-    async def sleep(self) -> None:
+    def sleep(self) -> Awaitable[None]:
+        # The future itself: a coroutine around it would cost a fifth of waking a task.
         self._future = future = self._loop.create_future()
-        try:
-            await future
-        finally:
-            self._future = None
+        return future
 
     def wake(self) -> None:
         if self._future is not None and not self._future.done():

@@ -45,6 +45,7 @@ class Subscription:
         failed: How many handler calls raised.
         call: The call of its subscriber that is running.
         waits: What this call waits for: functions that return subscriptions; see `waiting`.
+        drains: The drains that wait for it, each with the number of events that are done with by then.
         needs_attention: Whether the worker has to check for drains, a close, or failures to forget.
         failure_log: Where its failures are logged.
     """
@@ -76,7 +77,7 @@ class Subscription:
         self.call: Call | None = None
         self.waits: list[Callable[[], Iterable[Subscription]]] = []
         self.needs_attention: bool = False
-        self._drains: list[tuple[int, Drain]] = []  # each waits until this many events are done with
+        self.drains: list[tuple[int, Drain]] = []
 
     def __repr__(self) -> str:
         return f"<Subscription {self.name!r} {self.state}, {len(self.mailbox)} queued>"
@@ -178,7 +179,7 @@ class Subscription:
 
     def add_drain(self, drain: Drain) -> None:
         """Notify a drain, once, when every event accepted so far has been handled or lost."""
-        self._drains.append((self.mailbox.accepted, drain))
+        self.drains.append((self.mailbox.accepted, drain))
         self.needs_attention = True
         self.wake()
         if self.has_ended():
@@ -186,36 +187,36 @@ class Subscription:
 
     def remove_drain(self, drain: Drain) -> None:
         """Undo `add_drain`; does nothing if the drain has been notified."""
-        for each in tuple(self._drains):
+        for each in tuple(self.drains):
             if each[1] is drain:
                 with suppress(ValueError):  # notified just now
-                    self._drains.remove(each)  # in place: another thread may be adding one
+                    self.drains.remove(each)  # in place: another thread may be adding one
 
     def has_drain(self, drain: Drain) -> bool:
         """Whether a drain still has to be notified."""
-        return any(each is drain for _, each in tuple(self._drains))
+        return any(each is drain for _, each in tuple(self.drains))
 
     def notify_drains(self) -> None:
         """Notify the drains whose events are done with; never during a handler call."""
-        if self._drains:
+        if self.drains:
             ended = self.has_ended()
             done = self.mailbox.accepted - len(self.mailbox)
-            for each in tuple(self._drains):
+            for each in tuple(self.drains):
                 target, drain = each
                 if ended or done >= target:
                     try:
-                        self._drains.remove(each)
+                        self.drains.remove(each)
                     except ValueError:
                         continue  # another thread has just notified it
                     drain.note_handled()
 
     def events_until_drained(self, limit: int) -> int:
         """Notify drains, and return after how many events the next is to be notified, from 1 to `limit`."""
-        if not self._drains:
+        if not self.drains:
             return limit
         self.notify_drains()
         done = self.mailbox.accepted - len(self.mailbox)
-        left = min((target - done for target, _ in tuple(self._drains)), default=limit)
+        left = min((target - done for target, _ in tuple(self.drains)), default=limit)
         return max(1, min(left, limit))
 
 

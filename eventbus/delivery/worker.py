@@ -15,19 +15,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from functools import partial
-from itertools import repeat
 from typing import Any, TypeAlias, cast
 
 import anyio
 
 from eventbus.delivery.alarm import move_on_after
-from eventbus.delivery.causality import MAX_CHAIN_DEPTH, Call, call_here, depth_here
+from eventbus.delivery.causality import Call, call_here
 from eventbus.delivery.deadline import Deadline
 from eventbus.delivery.doorbell import Doorbell
-from eventbus.delivery.entries import Envelope, event_of
-from eventbus.delivery.failures import is_failure, is_only_cancellation
+from eventbus.delivery.entries import Entry, Envelope, event_of
+from eventbus.delivery.failures import is_failure, is_only_cancellation, publish_failure
 from eventbus.delivery.handlers import call_maybe_async, ensure_async
 from eventbus.delivery.isolation import exit_in, has_changed_since, in_context
 from eventbus.delivery.router import Router
@@ -149,7 +148,8 @@ class Worker:
         while subscription.state == "running":
             if await deliver():
                 return True
-            subscription.notify_drains()
+            if subscription.drains:
+                subscription.notify_drains()
             # Read before the look: nothing is put afterwards.
             is_last_look = mailbox.closed or self._router.queue.is_sealed
             # Set before looking once more: it is called for an event that is put after the look.
@@ -170,55 +170,64 @@ class Worker:
             return partial(self._deliver_batches, ensure_async(subscriber.handle_batch))
         return partial(self._deliver_singly, ensure_async(subscriber.handle))
 
-    async def _deliver_singly(self, handle: _Handle) -> bool:  # noqa: C901 - a call for each event would cost a fifth of it
+    async def _deliver_singly(self, handle: _Handle) -> bool:  # noqa: C901 - a call more would cost a delivery
         """Hand over event by event until none is queued, or a call has spoilt the context.
 
         The hot loop: every step in it counts.
         """
         subscription = self._subscription
         mailbox = subscription.mailbox
-        running, call, context = self._running, self._call_here, self._context
+        running, router = self._running, self._router
         while mailbox.contents:
             subscription.needs_attention = self._failures_in_row > 0  # the rest is looked at here
+            is_watched = subscription.drains or router.is_closed
+            limit = self._events_until_check() if is_watched else EVENTS_PER_LOOK
+            entries, are_plain = mailbox.entries(limit)
+            shares_call = are_plain and not self._calls_to_tell_apart and self._call_here[1] == 1
+            context = self._context
+            event: Any = None
+            failure: BaseException | None = None
             is_spoilt = False
-            limit = self._events_until_check()
             # It stays set between two calls: nothing else of this loop runs there.
-            subscription.call = call
-            for _ in repeat(None, limit):
-                try:
-                    event: Any = mailbox.take()
-                except IndexError:
-                    break  # all taken, or just unsubscribed
-                if self._calls_to_tell_apart or type(event) is Envelope or call[1] != 1:
-                    depth = 1
-                    if type(event) is Envelope:
-                        depth += event.depth
-                        event = event.event
-                    self._call_here = subscription.call = call = (subscription, depth)
-                    call_here.set(call)
-                    self._context = context = copy_context()
-                    self._calls_to_tell_apart -= self._calls_to_tell_apart > 0
-                try:
-                    await handle(event)
-                    is_spoilt = running != context  # one pointer is compared, until something is set
-                except BaseException as error:
-                    if not is_failure(error):
-                        raise
-                    is_spoilt = has_changed_since(context)
-                    self._fail(error, [cast("Event", event)])
-                    break
-                if subscription.needs_attention:
-                    subscription.needs_attention = False
-                    self._failures_in_row = 0
-                    break
-                if is_spoilt:
-                    break
+            subscription.call = self._call_here
+            try:
+                for event in entries:
+                    if not shares_call:
+                        event, context = self._begin_call(event)  # noqa: PLW2901
+                    try:
+                        await handle(event)
+                        if running != context:  # one pointer is compared, until something is set
+                            is_spoilt = True
+                            break
+                        if subscription.needs_attention:
+                            self._failures_in_row = 0
+                            break
+                    except BaseException as error:
+                        if not is_failure(error):
+                            raise
+                        failure = error
+                        break
+            except IndexError:  # all taken, or just unsubscribed
+                pass
+            if failure is not None:
+                is_spoilt = has_changed_since(context)
+                self._fail(failure, [cast("Event", event)])
+                failure = None  # it holds this frame
             subscription.call = None
             if is_spoilt or mailbox.contents:
                 await self._yield_when_due()
             if is_spoilt:
                 return True
         return False
+
+    def _begin_call(self, entry: Entry) -> tuple[Event, Context]:
+        """Give the call for an entry an identity of its own; return its event, and the context as it is."""
+        depth = entry.depth + 1 if type(entry) is Envelope else 1
+        self._call_here = self._subscription.call = call = (self._subscription, depth)
+        call_here.set(call)
+        self._context = context = copy_context()
+        self._calls_to_tell_apart -= self._calls_to_tell_apart > 0
+        return event_of(entry), context
 
     async def _deliver_batches(self, handle_batch: _Handle) -> bool:
         """Hand over batch by batch until nothing is queued, or a call has spoilt the context."""
@@ -289,6 +298,7 @@ class Worker:
     def _note_suspended(self) -> None:
         if self._subscription.call is not None:  # otherwise the worker itself sleeps
             self._calls_to_tell_apart = CALLS_TO_TELL_APART
+            self._subscription.needs_attention = True
 
     # Failure.
 
@@ -305,7 +315,7 @@ class Worker:
             times = f"it failed {self._failures_in_row} times in a row"
             subscription.failure_log.warn("quarantine", f"is quarantined: {times}")
         if is_quarantined or not all(isinstance(event, EventsLost | SubscriberFailed) for event in events):
-            self._publish_failure(name, events[-1].session_id, quarantined=is_quarantined)
+            publish_failure(subscription, name, events[-1].session_id, quarantined=is_quarantined)
         if is_quarantined:
             subscription.notify_drains()  # only now: a drain waits for the event about the quarantine, too
 
@@ -323,26 +333,10 @@ class Worker:
         subscription.failed += 1
         name = type(error).__name__
         subscription.failure_log.warn(name, f"is ended: {name}", error)
-        self._publish_failure(name, None, quarantined=False)
+        publish_failure(subscription, name, None, quarantined=False)
         exit_ = exit_in(error)
         if exit_ is not None:
             self._raise_on_close(exit_)
-
-    def _publish_failure(self, error_type: str, session_id: str | None, *, quarantined: bool) -> None:
-        failure = SubscriberFailed(
-            session_id=session_id,
-            subscriber=self._subscription.name,
-            error_type=error_type,
-            quarantined=quarantined,
-        )
-        # Published even at the depth limit: the events of its handlers are then cut.
-        subscription = self._subscription
-        before = subscription.call
-        subscription.call = call = (subscription, min(max(1, depth_here()), MAX_CHAIN_DEPTH))
-        token = call_here.set(call)
-        subscription.bus.publish(failure)
-        call_here.reset(token)
-        subscription.call = before
 
     def _end(self, state: SubscriptionState) -> None:
         self._subscription.end(state)

@@ -256,7 +256,7 @@ async def test_woken_and_cancelled_in_one_turn() -> None:
                 for step in (sleeper.wake, scope.cancel) if first_woken else (scope.cancel, sleeper.wake):
                     step()
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(sleeper.sleep)
+                tasks.start_soon(partial(sleep, scope=anyio.CancelScope()))
                 await anyio.wait_all_tasks_blocked()
                 sleeper.wake()
 

@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from contextvars import ContextVar
 from functools import partial
@@ -494,7 +494,9 @@ def test_subscribing_and_leaving_cost_the_same_however_many_there_are(what: str)
 
 
 @in_every_host
-async def test_only_a_call_whose_event_was_taken_begins_after_unsubscribing(host: str) -> None:
+async def test_only_a_call_whose_event_was_taken_begins_after_unsubscribing(
+    host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """After `unsubscribe` has returned, at most the call begins whose event the bus's own thread had taken
     already.
     """
@@ -503,14 +505,17 @@ async def test_only_a_call_whose_event_was_taken_begins_after_unsubscribing(host
     subscription = bus.subscribe(lambda event: seen.append(event.n), Tick)
     publish(bus, 1, 2, 3)
     bus.statistics()  # distributes them
-    take = subscription.mailbox.take
+    entries_of = subscription.mailbox.entries
 
-    def take_and_unsubscribe() -> Any:
-        entry = take()
+    def take_and_unsubscribe(limit: int) -> tuple[Iterator[Any], bool]:
+        entries, are_plain = entries_of(limit)
+        return (_unsubscribed(entry) for entry in entries), are_plain
+
+    def _unsubscribed(entry: Any) -> Any:
         subscription.unsubscribe()  # as another thread may, at this moment
         return entry
 
-    subscription.mailbox.take = take_and_unsubscribe
+    monkeypatch.setattr(type(subscription.mailbox), "entries", lambda _, limit: take_and_unsubscribe(limit))
     async with running(bus, host):
         await until(lambda: subscription.has_ended())
         await bus.drain()

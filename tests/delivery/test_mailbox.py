@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 
 import pytest
 from hypothesis import settings
@@ -21,7 +22,7 @@ from hypothesis.stateful import (
 from eventbus.contracts import Overflow
 from eventbus.delivery.coalescing_mailbox import new_mailbox
 from eventbus.delivery.critical_section import CriticalSection
-from eventbus.delivery.entries import Entry
+from eventbus.delivery.entries import Entry, Envelope
 from eventbus.delivery.mailbox import Mailbox
 from tests.vocabulary import Tick, Word, word, words
 
@@ -116,6 +117,7 @@ class _MailboxMachine(RuleBasedStateMachine):
         self.model = _Model(capacity, overflow, reports_losses=reports_losses)
         self.seq = 0
         self.is_closed = False
+        self.entries = self.mailbox.entries(1)
 
     @rule(key=st.integers(1, 4), skipped=st.integers(0, 3))
     def put_one(self, key: int, skipped: int) -> None:
@@ -138,6 +140,21 @@ class _MailboxMachine(RuleBasedStateMachine):
         with suppress(IndexError):
             taken.append(self.mailbox.take())
         assert words(taken) == self.model.take()
+
+    @rule(limit=st.integers(1, 4))
+    def begin_iterator(self, limit: int) -> None:
+        self.entries = self.mailbox.entries(limit)
+
+    @rule()
+    def take_by_iterator(self) -> None:
+        """Go on with the iterator, whatever was put or lost since it began; it may only end too early."""
+        taken: list[Entry] = []
+        entries, are_plain = self.entries
+        with suppress(IndexError):
+            taken = list(islice(entries, 1))
+        if taken:
+            assert words(taken) == self.model.take()
+            assert isinstance(taken[0], Tick) or not are_plain
 
     @rule(limit=st.integers(1, 8))
     def take_batch(self, limit: int) -> None:
@@ -200,6 +217,35 @@ def test_which_are_lost(overflow: Overflow, taken: list[object]) -> None:
     mailbox = mailbox_of(3, overflow)
     put(mailbox, 1, 2, 3, 4, 5)
     assert take_all(mailbox) == taken
+
+
+@pytest.mark.parametrize("overflow", [Overflow.DROP_OLDEST, Overflow.DROP_NEWEST])
+def test_what_was_begun_before_an_overflow_takes_nothing_after_it(overflow: Overflow) -> None:
+    """A consumer that an overflow interrupts, at any step, takes neither a gap nor an event behind one."""
+    mailbox = mailbox_of(2, overflow)
+    put(mailbox, 1, 2)
+    take, entries = mailbox.take, mailbox.entries(2)[0]
+    put(mailbox, 3)
+    for interrupted in (take, entries.__next__):
+        with pytest.raises(IndexError):
+            interrupted()
+    assert len(take_all(mailbox)) == 3
+
+
+def test_what_was_begun_before_the_first_envelope_does_not_take_it() -> None:
+    """A consumer learns that there are envelopes before it takes one."""
+    mailbox = mailbox_of(9)
+    put(mailbox, 1)
+    entries, are_plain = mailbox.entries(9)
+    assert are_plain
+    mailbox.put_keyed(2, Envelope(Tick(n=2), 1, {}), key=None)
+    with pytest.raises(IndexError):
+        next(entries)
+    entries, are_plain = mailbox.entries(2)
+    assert not are_plain
+    assert [type(entry) for entry in entries] == [Tick, Envelope]
+    put(mailbox, 3)
+    assert not mailbox.entries(1)[1]
 
 
 def test_two_gaps_are_two_losses() -> None:
@@ -295,7 +341,7 @@ def test_lag() -> None:
 
 @pytest.mark.usefixtures("_threads_interleave")
 @pytest.mark.parametrize("overflow", list(Overflow))
-@pytest.mark.parametrize("batch", [0, 7])
+@pytest.mark.parametrize("batch", [0, 7, -7])
 def test_every_event_is_taken_or_in_one_loss(overflow: Overflow, batch: int) -> None:
     """While another thread puts, each event is taken, or covered by one `EventsLost`, once and in order."""
     section = CriticalSection(lambda: None)
@@ -311,7 +357,11 @@ def test_every_event_is_taken_or_in_one_loss(overflow: Overflow, batch: int) -> 
     producer.start()
     while producer.is_alive() or mailbox.contents:
         with suppress(IndexError):
-            taken += mailbox.take_batch(batch) if batch else [mailbox.take()]
+            if batch < 0:
+                for entry in mailbox.entries(-batch)[0]:
+                    taken.append(entry)
+            else:
+                taken += mailbox.take_batch(batch) if batch else [mailbox.take()]
     producer.join()
     covered = delivered = 0
     for said in words(taken):
