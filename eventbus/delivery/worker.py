@@ -297,8 +297,9 @@ class Worker:
 
     def _note_suspended(self) -> None:
         if self._subscription.call is not None:  # otherwise the worker itself sleeps
+            if not self._calls_to_tell_apart:
+                self._subscription.needs_attention = True  # the rest of these events shall not share a call
             self._calls_to_tell_apart = CALLS_TO_TELL_APART
-            self._subscription.needs_attention = True
 
     # Failure.
 

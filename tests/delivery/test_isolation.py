@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from eventbus import (
@@ -28,7 +29,8 @@ from eventbus import (
     current_session_id,
     session_scope,
 )
-from eventbus.delivery.causality import MAX_CHAIN_DEPTH
+from eventbus.delivery.causality import MAX_CHAIN_DEPTH, handling
+from eventbus.delivery.mailbox import Mailbox
 from tests.vocabulary import (
     Tick,
     Tock,
@@ -505,17 +507,17 @@ async def test_only_a_call_whose_event_was_taken_begins_after_unsubscribing(
     subscription = bus.subscribe(lambda event: seen.append(event.n), Tick)
     publish(bus, 1, 2, 3)
     bus.statistics()  # distributes them
-    entries_of = subscription.mailbox.entries
+    entries_of = Mailbox.entries
 
-    def take_and_unsubscribe(limit: int) -> tuple[Iterator[Any], bool]:
-        entries, are_plain = entries_of(limit)
-        return (_unsubscribed(entry) for entry in entries), are_plain
+    def take_and_unsubscribe(mailbox: Mailbox, limit: int) -> tuple[Iterator[Any], bool]:
+        entries, are_plain = entries_of(mailbox, limit)
+        return map(unsubscribed, entries), are_plain
 
-    def _unsubscribed(entry: Any) -> Any:
+    def unsubscribed(entry: Any) -> Any:
         subscription.unsubscribe()  # as another thread may, at this moment
         return entry
 
-    monkeypatch.setattr(type(subscription.mailbox), "entries", lambda _, limit: take_and_unsubscribe(limit))
+    monkeypatch.setattr(Mailbox, "entries", take_and_unsubscribe)
     async with running(bus, host):
         await until(lambda: subscription.has_ended())
         await bus.drain()
@@ -593,3 +595,32 @@ def test_a_forked_child_of_multiprocessing_drains_before_it_ends() -> None:
     writer.close()
     assert [reader.recv(), reader.recv()] == [1, 2]
     reader.close()
+
+
+async def test_calls_are_told_apart_as_soon_as_a_handler_waits() -> None:
+    """What an earlier call of a handler started is no part of a later one, also after many calls without a
+    wait.
+    """
+    last = 305
+    now_at, mistaken = 0, set[int]()
+
+    async def watch() -> None:
+        while now_at < last:
+            if handling() is not None:
+                mistaken.add(now_at)
+            await anyio.lowlevel.checkpoint()
+
+    async with anyio.create_task_group() as tasks:
+
+        async def handle(each: Tick) -> None:
+            nonlocal now_at
+            now_at = each.n
+            if each.n == 300:
+                tasks.start_soon(watch)
+            for _ in range(5 * (each.n > 300)):
+                await anyio.lowlevel.checkpoint()
+
+        async with EventBus([handle]) as bus:
+            publish(bus, *range(1, last + 1))
+            await bus.drain()
+    assert mistaken <= {301}  # the first that waited did so in a call that others had shared
