@@ -248,7 +248,8 @@ class Mailbox:
         self.take = self._take_locked
         if self._queue is shut:
             self._queue = deque()
-        self._queue.extend(taking(shut, len(shut)))  # in one call: the consumer may be at it
+        with suppress(IndexError):  # the consumer has just taken some
+            self._queue.extend(taking(shut, len(shut)))  # in one call, which it cannot come into
         self.contents = self._queue
         self._open = None
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import islice
+from types import FrameType
 
 import pytest
 from hypothesis import settings
@@ -230,6 +232,25 @@ def test_what_was_begun_before_an_overflow_takes_nothing_after_it(overflow: Over
         with pytest.raises(IndexError):
             interrupted()
     assert len(take_all(mailbox)) == 3
+
+
+def test_the_consumer_takes_while_an_overflow_begins() -> None:
+    """An overflow loses nothing more, and raises nothing, if an event is taken in the middle of it."""
+    mailbox = mailbox_of(2)
+    put(mailbox, 1, 2)
+    take, taken = mailbox.take, list[Entry]()
+
+    def take_behind_its_back(frame: FrameType, what: str, argument: object) -> None:
+        if (frame.f_code.co_name, what, argument) == ("_move_queue", "c_return", len):
+            taken.append(take())
+
+    sys.setprofile(take_behind_its_back)
+    try:
+        mailbox.put(3, [tick(3), tick(4)])
+    finally:
+        sys.setprofile(None)
+    assert words(taken) == [1]
+    assert take_all(mailbox) == [(1, 2, 2), 3, 4]
 
 
 def test_what_was_begun_before_the_first_envelope_does_not_take_it() -> None:
