@@ -259,10 +259,13 @@ TARGETS = [
     ),
     Target("report on one stored session, ms", "report on one stored session", "through the index", 100.0),
     *(
-        Target(title, contest.name, oneiric_dag.OBSERVED, 1.05, oneiric_dag.UNOBSERVED)
-        for contest, title in zip(
+        Target(title, contest.name, oneiric_dag.OBSERVED, goal, oneiric_dag.UNOBSERVED)
+        for contest, (title, goal) in zip(
             oneiric_dag.CONTESTS,
-            ("Oneiric DAG, observed / unobserved", "Oneiric DAG, durable, observed / unobserved"),
+            (
+                ("Oneiric DAG, observed / unobserved", 1.15),
+                ("Oneiric DAG, durable, observed / unobserved", 1.05),
+            ),
             strict=False,
         )
     ),
