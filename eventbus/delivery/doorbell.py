@@ -104,16 +104,24 @@ class Doorbell:
         ):  # otherwise `_run` is about to look there
             self.ring()
 
-    def linger(self) -> bool:
+    def linger(self, *, has_found: bool) -> bool:
         """Call the function again in a millisecond, if another thread rang; return whether it will be.
 
         A ring costs the ringing thread ten times what a publish does, and the interpreter two
-        switches. Only inside the function. Returns False when the last linger has found nothing.
+        switches; so does a look on the loop's next turn, which is for what this thread publishes. Only
+        inside the function.
+
+        Args:
+            has_found: Whether the function has found anything to do. After a ring it lingers if it has
+                not; after a linger, if it has.
         """
+        if has_found is not self._has_lingered:
+            return self._is_lingering and not has_found
         if self._is_lingering:
             return True
-        if self._has_lingered or not self._is_interval_short or self._call_later is None or is_replaced():
+        if not self._is_interval_short or self._call_later is None or is_replaced():
             return False
+        self._has_lingered = False
         self._is_lingering = True
         self._call_later(LINGER_SECONDS, self._run_again)
         return True
@@ -149,7 +157,7 @@ class Doorbell:
         if self._rung:
             return
         # Between two turns the loop releases the interpreter: the woken tasks have not run yet.
-        if expects_more or (self._unserved_turns and self._is_interval_short):
+        if expects_more or (self._unserved_turns and self._is_interval_short and not self._is_lingering):
             self._rung = True
             self._call_soon_here(self._run)  # after the woken tasks, and without a system call
         elif self._is_interval_short and not self._is_lingering:

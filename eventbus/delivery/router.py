@@ -171,10 +171,10 @@ class Router:
         wake_ups = self.wake_ups
         is_busy = self.distribute() or self.run_inside(WakeUps.is_backlog_changing, wake_ups)
         if wake_ups.doorbells == (doorbell,):  # events are coming: publishers are spared the ring
+            if doorbell.linger(has_found=is_busy):
+                return False
             if is_busy:
                 return True
-            if doorbell.linger():
-                return False
         self.section.run(WakeUps.expect_no_look, wake_ups)
         if self.pending:  # appended just before: its publisher saw no need to ring
             for each in wake_ups.doorbells:
