@@ -122,7 +122,11 @@ class _WantedTypes:
 
     def includes(self, record: Record) -> bool:
         event = record.event
-        return not self.only_some_unknown or not isinstance(event, UnknownEvent) or event.unknown_type in self.unknown
+        return (
+            not self.only_some_unknown
+            or not isinstance(event, UnknownEvent)
+            or event.unknown_type in self.unknown
+        )
 
 
 async def _follow(

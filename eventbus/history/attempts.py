@@ -41,7 +41,7 @@ _OF_STATUS = {  # by status and success; a raw event may contradict itself
 _YEAR = 31e6
 _End = tuple[float, float | None, int, int]
 """Its time, its duration, the places of its outcome and of its session's key."""
-_Names = tuple[str, str, str]
+_Names = tuple[Any, str, str]
 """Those of a `Subject`, of any length."""
 
 
@@ -133,7 +133,7 @@ class EndCollector:
             if not event.session_id or event.session_id != session:
                 session, key = event.session_id, partition_key(event) or ""
             if kind == "node":
-                all_names = (("node", event.workflow_id, event.node_id),)
+                all_names: Iterable[_Names] = (("node", event.workflow_id, event.node_id),)
                 outcome = _OF_STATUS.get((event.status, event.success), _FAILED)
             else:
                 all_names, outcome = _names(kind, event), _outcome(event)

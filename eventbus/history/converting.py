@@ -54,7 +54,9 @@ def converted(
         structs = decode_raw(block)
         if structs is None:
             return [(each.event.timestamp, convert(each)) for each in reader.records(whole, selection)]
-        items = list(zip(map(time_of_event, structs), convert_raw(reader, block, structs, lines), strict=True))
+        items = list(
+            zip(map(time_of_event, structs), convert_raw(reader, block, structs, lines), strict=True)
+        )
         if selection.matches_all:
             return items
         return list(compress(items, map(selection.matches, structs)))

@@ -82,7 +82,7 @@ def _times(structs: list[Any]) -> list[str]:
 
 def _csv_line(bus_id: str, number: int, time: str, struct: Any, line: bytes) -> str | None:
     """Return a line; None if that takes an event, or quotes around a cell."""
-    shape = _shape(type(struct))
+    shape = _shape(struct.__class__)
     values = list(astuple(struct))
     values[shape.time] = time
     text = shape.line % (
@@ -112,15 +112,22 @@ def _other(shape: _Shape, values: list[Any]) -> str:
 
 
 @cache
-def _shape(raw: type[Any]) -> _Shape:
+def _shape(raw: Any) -> _Shape:
     tag, fields = str(raw.__struct_config__.tag), msgspec.structs.fields(raw)
     places = {field.name: place for place, field in enumerate(fields)}
     known = [name for name in CSV_COLUMNS if name in places]
-    marks = ("%s" if name in (*known, "bus_id", "seq") else tag if name == "event_type" else "" for name in CSV_COLUMNS)
+    marks = dict.fromkeys(("bus_id", "seq", *known), "%s") | {"event_type": tag}
     others = tuple((name, place) for name, place in places.items() if name not in known)
     rest = itemgetter(*(place for _, place in others))
-    empty = [{} if field.name == "metadata" else () if field.default == () else None for field in fields]
+    empty: list[Any] = [
+        {} if field.name == "metadata" else () if field.default == () else None for field in fields
+    ]
     return _Shape(
-        ",".join(marks), itemgetter(*(places[name] for name in known)), places["timestamp"],
-        rest, rest(empty), others, "status" in places,
-    )  # fmt: skip
+        line=",".join(marks.get(name, "") for name in CSV_COLUMNS),
+        cells=itemgetter(*(places[name] for name in known)),
+        time=places["timestamp"],
+        rest=rest,
+        blank=rest(empty),
+        others=others,
+        has_status="status" in places,
+    )
