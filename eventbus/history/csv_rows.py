@@ -22,6 +22,7 @@ from eventbus.history.stored_lines import Block
 __all__ = ["csv_lines"]
 
 _COMMAS = len(CSV_COLUMNS) - 1
+_SUCCEEDED = ("ok", "skipped")
 _EVERYTHING = Selection()
 
 
@@ -92,7 +93,9 @@ def _csv_line(bus_id: str, number: int, time: str, struct: Any, line: bytes) -> 
     )
     if text.count(",") != _COMMAS or '"' in text or time[-1] != "Z":
         return None
-    if shape.has_status and struct.success is (struct.status != "ok" or struct.status == "skipped"):
+    if shape.has_status and struct.success is not (
+        struct.status in _SUCCEEDED
+    ):  # an event would make them agree
         return None
     if shape.rest(values) == shape.blank:
         return f"{text}\n"

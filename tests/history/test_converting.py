@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +29,12 @@ UNUSUAL = [
     b'{"seq":4,"event_type":"node_started","timestamp":"2026-01-02T03:04:06.5Z","x":1,%b}\n' % NODE,
     b'{"seq":4,"event_type":"node_started",%b}\n' % NODE,
     b'{"seq":4,"event_type":"node_started","timestamp":"2026-01-02T03:04:06Z","workflow_id":7}\n',
-    b'{"seq":4,"event_type":"node_completed","timestamp":"2026-01-02T03:04:06Z","success":false,%b}\n' % NODE,
-    b'{"seq":4,"event_type":"node_completed","timestamp":"2026-01-02T03:04:06Z","status":"skipped",%b}\n'
-    % NODE,
+    *(
+        b'{"seq":4,"event_type":"node_completed","timestamp":"2026-01-02T03:04:06Z","status":"%b",'
+        b'"success":%b,%b}\n' % (status, success, NODE)
+        for status in (b"ok", b"failed", b"skipped", b"cancelled")
+        for success in (b"true", b"false")
+    ),
     b'{"seq":4,"event_type":"node_progress","timestamp":"2026-01-02T03:04:06Z",%b,"metadata":%b}\n'
     % (NODE, b'{"a":' * 40 + b"{}" + b"}" * 40),
     b'{"seq":4,"event_type":"node_progress","timestamp":"2026-01-02T03:04:06Z",%b,"metadata":{"n":%b}}\n'
@@ -137,13 +139,15 @@ def test_segments_that_vanish_meanwhile(
     """A segment that was deleted has ended, without damage; one that was begun since is not read."""
     convert, convert_raw = form
     starts = [START + timedelta(minutes=number) for number in range(3)]
-    for number, start in enumerate(starts):
-        last = segment([progress(60 * number)], start=start, first_seq=number + 1)
+    paths = [
+        segment([progress(60 * number)], start=start, first_seq=number + 1)
+        for number, start in enumerate(starts)
+    ]
     damage: list[Damage] = []
     expected = list(map(convert, EventLog(tmp_path).records()))
     lines = converted(EventLog(tmp_path, on_damage=damage.append), Selection(), convert, convert_raw)
     begun = next(lines)
-    last.unlink()
+    paths[-1].unlink()
     segment([progress(900)], bus_id="b9")
     assert begun + b"".join(lines) == b"".join(expected[:2])
     assert damage == []
@@ -160,5 +164,5 @@ def test_most_lines_build_no_event(
         converted_slowly.append(record)
         return form[0](record)
 
-    assert list(chain(converted(EventLog(tmp_path), Selection(), convert, form[1])))
+    assert list(converted(EventLog(tmp_path), Selection(), convert, form[1]))
     assert converted_slowly == []
