@@ -6,11 +6,12 @@ import logging
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
 from io import StringIO
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from eventbus.correlation import CorrelatedSession, Correlation
 from eventbus.correlation.session_report import newest_first, report_lines, session_summary
@@ -250,8 +251,7 @@ class SkillsWorkflowCorrelator:
         return events
 
 
-@dataclass(frozen=True)
-class _Sessions:
+class _Sessions(msgspec.Struct, frozen=True):
     """The ways to read a set of sessions, in memory or in a log; see `SessionHistory`."""
 
     figures: Callable[[], Iterator[CorrelatedSession]]

@@ -9,7 +9,6 @@ with ``env={**os.environ, **node_environment()}``.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -47,6 +46,8 @@ class RunningNode(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def variables(self) -> dict[str, str]:
         """Return the variable that names it; empty if it cannot be named."""
+        import json  # noqa: PLC0415 - few programs need it, and each would wait for it
+
         # Escaped, so that it is the same in every locale.
         text = json.dumps({name: value for name, value in msgspec.structs.asdict(self).items() if value})
         return {NODE_VARIABLE: text} if len(text) <= _MAX_TEXT else {NODE_VARIABLE: ""}
@@ -68,6 +69,10 @@ def current_node(environment: Mapping[str, str] | None = None) -> RunningNode | 
     if node is not None:
         return node
     text = (os.environ if environment is None else environment).get(NODE_VARIABLE, "")
+    if not text:
+        return None
+    import json  # noqa: PLC0415 - as above
+
     with suppress(ValueError, TypeError, RecursionError):
         return msgspec.convert(json.loads(text), RunningNode)
     return None

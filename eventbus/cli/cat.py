@@ -29,7 +29,10 @@ from eventbus.events.printable import printable
 from eventbus.events.words import Word
 from eventbus.ground.session_names import name_of_argument, spell
 from eventbus.history import EventLog, Record
+from eventbus.history.converting import ConvertRaw, converted, stored_lines
+from eventbus.history.csv_rows import csv_lines
 from eventbus.history.export_formats import cloud_event, csv_header, csv_line
+from eventbus.history.selection import Selection
 
 __all__ = ["cat"]
 
@@ -93,8 +96,13 @@ def cat(
             check_free_descriptors()
             anyio.run(while_output_is_read, partial(_follow, log, filters, wanted, write))
             return OK
-    for record in filter(wanted.includes, log.records(**filters)):
-        write(record)
+    convert_raw = None if sys.stdout.isatty() or wanted.only_some_unknown else _raw_converter(form)
+    if convert_raw is None:
+        for record in filter(wanted.includes, log.records(**filters)):
+            write(record)
+    else:
+        lines = converted(log, Selection(**filters), _line_maker(form), convert_raw)
+        sys.stdout.buffer.writelines(lines)
     notes.finish()
     return DAMAGED if notes.count else OK
 
@@ -110,11 +118,15 @@ class _WantedTypes:
         if self.unknown:
             classes.add(UnknownEvent)
         self.types: tuple[type[Event], ...] = tuple(classes) or (Event,)
-        self._all_unknown = not self.unknown or UnknownEvent in {by_name.get(name) for name in names}
+        self.only_some_unknown = bool(self.unknown) and UnknownEvent not in map(by_name.get, names)
 
     def includes(self, record: Record) -> bool:
         event = record.event
-        return self._all_unknown or not isinstance(event, UnknownEvent) or event.unknown_type in self.unknown
+        return (
+            not self.only_some_unknown
+            or not isinstance(event, UnknownEvent)
+            or event.unknown_type in self.unknown
+        )
 
 
 async def _follow(
@@ -152,6 +164,10 @@ def _line_maker(form: Format) -> Callable[[Record], bytes]:
     if form == "text":
         return _text_line
     return lambda record: record.line + b"\n"
+
+
+def _raw_converter(form: Format) -> ConvertRaw | None:
+    return csv_lines if form == "csv" else stored_lines if form == "jsonl" else None
 
 
 def _text_line(record: Record) -> bytes:

@@ -87,7 +87,7 @@ def _compared(
     """Yield each session with what was usual before for its run, if it has one run."""
     known: dict[str, Durations] = {}
     for session in listed:
-        if session.workflows != 1 or not session.workflow_ids:
+        if session.workflows != 1 or len(session.workflow_ids) != 1:
             yield session, None
             continue
         (name,) = session.workflow_ids

@@ -8,7 +8,7 @@ repeat of an evicted item counts again.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import NamedTuple
@@ -24,7 +24,7 @@ from eventbus.correlation.run_fold import RunFold
 from eventbus.correlation.skill_fold import Captured, SkillFold, skill_records
 from eventbus.correlation.span import Span
 from eventbus.events import NodeProgress, WorkflowEvent
-from eventbus.events.records import workflow_event_record
+from eventbus.events.records import workflow_event_records
 
 __all__ = ["OpenItems", "SessionFold", "new_session_fold"]
 
@@ -173,10 +173,10 @@ def new_session_fold(name: str, limit: int | None, *, keeps_records: bool) -> Se
 def _with_records(
     session: CorrelatedSession,
     invocations: list[Captured],
-    workflow_events: Iterable[WorkflowEvent],
+    workflow_events: Sequence[WorkflowEvent],
 ) -> CorrelatedSession:
     session.skill_invocations = skill_records(invocations)
-    session.workflow_events = [workflow_event_record(event) for event in workflow_events]
+    session.workflow_events = workflow_event_records(workflow_events)
     return session
 
 

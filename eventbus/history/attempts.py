@@ -22,6 +22,7 @@ from eventbus.correlation.span import finite_seconds
 from eventbus.events import NodeCompleted, SkillCompleted, SkillFollowedUp, WorkflowCompleted
 from eventbus.events.json_safe import safe_text
 from eventbus.events.outcomes import Outcome, skill_outcome, status_outcome
+from eventbus.events.vocabulary import NodeStatus
 from eventbus.history.grouping import partition_key, session_id_of
 from eventbus.history.index_rows import InvalidIndexError
 from eventbus.history.raw_decoding import raw_types
@@ -31,8 +32,17 @@ __all__ = ["AttemptTable", "EndCollector"]
 
 _MAX_ENDS = 16_384  # in memory before they are written
 _OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+_FAILED = _OUTCOMES.index("failed")
+_OF_STATUS = {  # by status and success; a raw event may contradict itself
+    (status, success): _FAILED if status == "ok" and not success else _OUTCOMES.index(status_outcome(status))
+    for status in get_args(NodeStatus)
+    for success in (True, False)
+}
+_YEAR = 31e6
 _End = tuple[float, float | None, int, int]
 """Its time, its duration, the places of its outcome and of its session's key."""
+_Names = tuple[Any, str, str]
+"""Those of a `Subject`, of any length."""
 
 
 class _Ends(msgspec.Struct, array_like=True):
@@ -60,10 +70,12 @@ class AttemptTable:
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
 
-    def put(self, subject: Subject, segment: int, start: int, ends: bytes) -> None:
-        """Store ends that were read in a segment from an offset on."""
-        row = (*subject, segment, start, ends)
-        self._db.execute("INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?)", (*row, _checksum(row)))
+    def put(self, ends: Iterable[tuple[Subject, int, int, bytes]]) -> None:
+        """Store ends, each with its subject, its segment, and from where on an update read it there."""
+        rows = ((*subject, *rest) for subject, *rest in ends)
+        self._db.executemany(
+            "INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?)", ((*row, _checksum(row)) for row in rows)
+        )
 
     def drop(self, segment: int, start: int = 0) -> None:
         """Remove what was read in a segment from an offset on."""
@@ -107,32 +119,42 @@ class EndCollector:
 
     def __init__(self, table: AttemptTable) -> None:
         self._table = table
-        self._found: dict[tuple[Subject, int, int], tuple[dict[str, int], list[_End]]] = {}
+        self._found: dict[tuple[int, int], dict[_Names, tuple[dict[str, int], list[_End]]]] = {}
         self._count = 0
 
     def add_all(self, segment: int, start: int, events: Iterable[Any]) -> None:
         """Add the ends among the events of a segment, which this update reads from an offset on."""
-        for event in events:
+        found = self._found.setdefault((segment, start), {})
+        session, key = None, ""
+        for event in events:  # of a whole log: what several have in common is done once
             kind = _KINDS.get(type(event)) or _kind(type(event))
-            if kind != "other":
-                for subject in _subjects(kind, event):
-                    self._add(subject, segment, start, event)
+            if kind == "other":
+                continue
+            if not event.session_id or event.session_id != session:
+                session, key = event.session_id, partition_key(event) or ""
+            if kind == "node":
+                all_names: Iterable[_Names] = (("node", event.workflow_id, event.node_id),)
+                outcome = _OF_STATUS.get((event.status, event.success), _FAILED)
+            else:
+                all_names, outcome = _names(kind, event), _outcome(event)
+            time, seconds = event.timestamp.timestamp(), _seconds(event)
+            for names in all_names:
+                entry = found.get(names)
+                if entry is None:
+                    entry = found[names] = {}, []
+                keys, ends = entry
+                ends.append((time, seconds, outcome, keys.setdefault(key, len(keys))))
+                self._count += 1
         if self._count >= _MAX_ENDS:
             self.flush()
 
-    def _add(self, subject: Subject, segment: int, start: int, event: Any) -> None:
-        keys, ends = self._found.setdefault((subject, segment, start), ({}, []))
-        key = keys.setdefault(partition_key(event) or "", len(keys))
-        duration = getattr(event, "duration_seconds", None)
-        seconds = None if duration is None else finite_seconds(duration)
-        ends.append((event.timestamp.timestamp(), seconds, _OUTCOMES.index(_outcome(event)), key))
-        self._count += 1
-
     def flush(self) -> None:
         """Write what was collected."""
-        for (subject, segment, start), (keys, ends) in self._found.items():
-            packed = msgspec.msgpack.encode(_Ends(list(keys), ends))
-            self._table.put(subject, segment, start, packed)
+        self._table.put(
+            (Subject(kind, *map(safe_text, names)), *place, msgspec.msgpack.encode(_Ends(list(keys), ends)))
+            for place, found in self._found.items()
+            for (kind, *names), (keys, ends) in found.items()
+        )
         self._found.clear()
         self._count = 0
 
@@ -155,27 +177,33 @@ def _kind(cls: type[Any]) -> str:
     return kind
 
 
-def _subjects(kind: str, event: Any) -> Iterator[Subject]:
+def _names(kind: str, event: Any) -> Iterable[_Names]:
     match kind:
         case "node":
-            yield Subject("node", safe_text(event.workflow_id), safe_text(event.node_id))
+            return (("node", event.workflow_id, event.node_id),)
         case "run":
-            yield Subject("run", safe_text(event.workflow_id))
+            return (("run", event.workflow_id, ""),)
         case "skill":
-            yield Subject("skill", safe_text(event.skill_name))
-            for action in event.follow_up_actions:
-                yield Subject("action", safe_text(event.skill_name), safe_text(action))
+            name = event.skill_name
+            return ("skill", name, ""), *(("action", name, action) for action in event.follow_up_actions)
         case _:
-            yield Subject("action", safe_text(event.skill_name), safe_text(event.action))
+            return (("action", event.skill_name, event.action),)
 
 
-def _outcome(event: Any) -> Outcome:
+def _seconds(event: Any) -> float | None:
+    duration = getattr(event, "duration_seconds", None)
+    if duration is None or (type(duration) is float and 0 <= duration < _YEAR):  # as nearly all are
+        return duration
+    return finite_seconds(duration)
+
+
+def _outcome(event: Any) -> int:
+    """Return the place of the outcome of a run or a skill."""
     status = getattr(event, "status", None)
     if status is None:
-        return skill_outcome(getattr(event, "completed", True), getattr(event, "error_type", None))
-    if status == "ok" and not event.success:  # a raw event may contradict itself
-        return "failed"
-    return status_outcome(status)
+        completed, error_type = getattr(event, "completed", True), getattr(event, "error_type", None)
+        return _OUTCOMES.index(skill_outcome(completed, error_type))
+    return _OF_STATUS.get((status, event.success), _FAILED)
 
 
 def _decode(row: tuple[Any, ...]) -> Iterator[Attempt]:

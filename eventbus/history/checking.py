@@ -10,7 +10,9 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from eventbus.history.raw_decoding import decode_raw
 from eventbus.history.reading import Reader, Record
+from eventbus.history.record_lines import split_lines, without_header
 from eventbus.history.repair import TORN_SUFFIX, torn_tail
 from eventbus.history.segment_files import FirstLine, SegmentFile, find_segments, segments_by_writer
 from eventbus.history.selection import Selection
@@ -92,8 +94,8 @@ def _check_segments(of_writer: list[tuple[SegmentFile, FirstLine]]) -> Iterator[
             yield from _check_first_line(segment, first)
         gaps = _Gaps(segment, expected_seq)
         damage: list[Damage] = []
-        for records in _read(segment, damage):
-            gaps.add(records)
+        for reader, block in _read(segment, damage):
+            gaps.read(reader, block)
             yield from map(_damage_problem, damage)
             damage.clear()
         yield from map(_damage_problem, damage)
@@ -111,12 +113,12 @@ def _check_first_line(segment: SegmentFile, first: FirstLine) -> Iterator[Proble
         yield Problem(kind="schema version", path=segment.path, message=message)
 
 
-def _read(segment: SegmentFile, damage: list[Damage]) -> Iterator[list[Record]]:
+def _read(segment: SegmentFile, damage: list[Damage]) -> Iterator[tuple[Reader, Block]]:
     lines, reader = StoredLines(segment.path), Reader(segment, damage.append)
     try:
         while (block := lines.next_block()) is not None:
             if isinstance(block, Block):
-                yield reader.records(block, Selection())
+                yield reader, block
                 if block.is_tail:
                     break
             else:
@@ -153,7 +155,19 @@ class _Gaps:
         self._out_of_order = 0
         self._first: Record | None = None  # after a gap
 
-    def add(self, records: list[Record]) -> None:
+    def read(self, reader: Reader, block: Block) -> None:
+        """Read a block, as records only if a line in it is not ordinary or a number is missing."""
+        before, ordinary = reader.seq, without_header(block)
+        if decode_raw(ordinary):
+            numbers = reader.numbers(list(split_lines(ordinary)))
+            first = numbers[0] if self.expected_seq is None else self.expected_seq
+            if numbers == list(range(first, first + len(numbers))):
+                self.expected_seq = numbers[-1] + 1
+                return
+        reader.seq = before
+        self._add(reader.records(block, Selection()))
+
+    def _add(self, records: list[Record]) -> None:
         for record in records:
             if self.expected_seq is not None and record.seq != self.expected_seq:
                 self._first = self._first or record

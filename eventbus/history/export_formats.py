@@ -41,8 +41,8 @@ CSV_COLUMNS = (*_PLACE, *_KNOWN, "other")
 """The columns for every log; ``other`` contains the remaining fields as a JSON object."""
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
-_may_hold_formula = re.compile(rb'"[=+\-@\\]').search  # in a line; an escape may stand for any character
-_BLANKS: tuple[Any, ...] = (None, {}, [], ())
+may_hold_formula = re.compile(rb'"[=+\-@\\]').search  # in a line; an escape may stand for any character
+BLANKS: tuple[Any, ...] = (None, {}, [], ())
 _AS_THEY_ARE = {type(None), int, float}
 _SIMPLE = _AS_THEY_ARE | {str}
 _MAX_ATTRIBUTE = 4_096
@@ -64,9 +64,9 @@ def csv_line(record: Record) -> bytes:
     for flag in _FLAGS:
         known[flag] = _cell(known[flag])
     # Most lines need no look at each of the other cells, which would take half of the time.
-    if _may_hold_formula(record.line) or not _SIMPLE.issuperset(map(type, known)):
+    if may_hold_formula(record.line) or not _SIMPLE.issuperset(map(type, known)):
         known = list(map(_cell, known))
-    other = {name: value for name, value in fields.items() if value not in _BLANKS}
+    other = {name: value for name, value in fields.items() if value not in BLANKS}
     return _csv([record.bus_id, record.seq, *known, msgspec.json.encode(other).decode() if other else ""])
 
 
@@ -97,12 +97,12 @@ def cloud_event(record: Record) -> bytes:
 def _fields(record: Record) -> dict[str, Any]:
     """Return an event's fields on the wire, without the record's number."""
     event, line = record.event, record.line
-    if type(event) is UnknownEvent or not _is_ordinary(line):
+    if type(event) is UnknownEvent or not is_ordinary(line):
         return msgspec.json.decode(encode(event))  # type: ignore[no-any-return]
     return msgspec.to_builtins(event, str_keys=True)  # type: ignore[no-any-return]
 
 
-def _is_ordinary(line: bytes) -> bool:
+def is_ordinary(line: bytes) -> bool:
     """Return True if an event of this line is encoded without truncation, and its session as it is."""
     brackets = line.count(b"{") + line.count(b"[")
     return len(line) < _SMALL and brackets < _SHALLOW and not may_be_spelled(line)

@@ -20,6 +20,7 @@ from eventbus.history.stored_lines import Block, read_bytes
 __all__ = ["PartitionReader"]
 
 _Parts: TypeAlias = list[tuple[SegmentFile, list[Extent]]]
+_EVERYTHING = Selection()
 _time: Callable[[tuple[datetime, Event]], datetime] = operator.itemgetter(0)
 
 
@@ -40,6 +41,8 @@ class PartitionReader:
     def events(self, *keys: str) -> Iterator[Event]:
         """Iterate over the events of keys."""
         writers = [_events_of_writer(key, parts) for key in keys for parts in self._parts(key)]
+        if len(writers) == 1:
+            return map(operator.itemgetter(1), writers[0])
         return (event for _, event in heapq.merge(*writers, key=_time))
 
     def lost(self, *keys: str) -> int:
@@ -94,8 +97,13 @@ def _read(key: str, segment: SegmentFile, extent: Extent) -> list[Event]:
         data = read_bytes(segment.path, extent.start, extent.length)
     reader = Reader(segment, _ignore)
     block = Block(extent.start, data, not data.endswith(b"\n"))
-    events = reader.events(block, Selection(session_id=session_id_of(key)))
-    return [event for event in events if _has_key(event, key)]
+    session_id = session_id_of(key)
+    if session_id is None:
+        return [event for event in reader.events(block, _EVERYTHING) if _has_key(event, key)]
+    quoted = b'"session_id":"%b"' % session_id.encode("utf-8", "replace")
+    if data.count(quoted) < data.count(b"\n"):  # other sessions' lines are between its own
+        return reader.events(block, Selection(session_id=session_id))
+    return [event for event in reader.events(block, _EVERYTHING) if event.session_id == session_id]
 
 
 def _has_key(event: Event, key: str) -> bool:

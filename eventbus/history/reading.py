@@ -26,6 +26,7 @@ from eventbus.events.codec import decode_unknown, header_decoder
 from eventbus.events.event import cache_until_next_class, classes_by_wire_name
 from eventbus.ground.session_names import may_be_spelled
 from eventbus.history.record_lines import (
+    block_of,
     canonical_numbers,
     end_of_object,
     is_utf8,
@@ -111,7 +112,7 @@ class Reader:
         """Return the matching events of a block."""
         block = without_header(block)
         lines = None if selection.pattern is None else list(lines_with(block, selection.pattern))
-        events = self._decode_at_once(block if lines is None else _block_of(block, lines))
+        events = self._decode_at_once(block if lines is None else block_of(block, lines))
         if events is None:
             unusual = split_lines(block) if lines is None else lines
             events = [record.event for record in self._line_by_line(unusual, block.is_tail)]
@@ -124,7 +125,7 @@ class Reader:
             lines = list(split_lines(block))
         else:
             lines = list(lines_with(block, selection.pattern))
-            block = _block_of(block, lines)
+            block = block_of(block, lines)
         records = self._records_at_once(block, lines)
         if records is None:
             records = list(self._line_by_line(lines, block.is_tail))
@@ -157,14 +158,19 @@ class Reader:
         events = self._decode_at_once(block)
         if events is None:
             return None
-        numbers = canonical_numbers(lines) or self._numbers(lines)
-        self.seq = numbers[-1]
+        numbers = self.numbers(lines)
         segment = self.segment
         bus_id, pid, path = segment.bus_id, segment.pid, segment.path
         return [
             Record(bus_id=bus_id, pid=pid, seq=seq, event=event, path=path, offset=offset, line=line)
             for seq, event, (offset, line) in zip(numbers, events, lines, strict=True)
         ]
+
+    def numbers(self, lines: list[tuple[int, bytes]]) -> list[int]:
+        """Return the numbers of records, each with a line of its own, that come next in the segment."""
+        numbers = canonical_numbers(lines) or self._numbers(lines)
+        self.seq = numbers[-1] if numbers else self.seq
+        return numbers
 
     def _numbers(self, lines: list[tuple[int, bytes]]) -> list[int]:
         latest, numbers = self.seq, list[int]()
@@ -265,11 +271,6 @@ class Reader:
             length=offset + length - start,
             reason=f"more than {_MAX_PLACES:,} places of this file contain no record: several are in here",
         )
-
-
-def _block_of(block: Block, lines: list[tuple[int, bytes]]) -> Block:
-    """Return a block of some of a block's lines, to decode them at once."""
-    return Block(block.offset, b"".join([line + b"\n" for _, line in lines]), block.is_tail)
 
 
 def _decode_as_unknown(line: bytes) -> UnknownEvent:

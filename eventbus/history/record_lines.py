@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from eventbus.history.stored_lines import Block
 
 __all__ = [
+    "block_of",
     "canonical_numbers",
     "end_of_object",
     "is_utf8",
@@ -50,6 +51,11 @@ def lines_with(block: Block, pattern: re.Pattern[bytes]) -> Iterator[tuple[int, 
         end = len(data) if end < 0 else end
         yield block.offset + start, data[start:end]
         end += 1
+
+
+def block_of(block: Block, lines: list[tuple[int, bytes]]) -> Block:
+    """Return a block of some of a block's lines, to decode them at once."""
+    return Block(block.offset, b"".join([line + b"\n" for _, line in lines]), block.is_tail)
 
 
 def record_number(line: bytes) -> tuple[int | None, int]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from eventbus.contracts import EventTypes
 from eventbus.event_classes import event_classes
@@ -51,6 +53,11 @@ class Selection:
         self._until = until and until.astimezone(UTC)
         self.matches_all: bool = (session_id, self._classes, since, until) == (None, None, None, None)
         self.pattern: re.Pattern[bytes] | None = _pattern(session_id, self._classes)
+
+    def read_as(self, raw_types: Mapping[type[Any], type[Event]]) -> None:
+        """Let objects of these types match as events of the mapped classes do."""
+        if self._classes is not None:
+            self._classes += tuple(raw for raw, cls in raw_types.items() if issubclass(cls, self._classes))
 
     def matches(self, event: Event) -> bool:
         """Return True if an event meets all conditions."""

@@ -146,6 +146,15 @@ def test_a_session_is_beside_what_was_usual_before_it(cli: Program, tmp_path: Pa
     assert (found[1]["usual"], round(found[1]["slower"], 6), found[0]["slower"]) == (8.1, 3.3, None)
 
 
+def test_a_run_of_two_workflows_has_no_usual_duration(cli: Program, tmp_path: Path) -> None:
+    """A run id that two workflows share is one run of both: nothing is usual for it."""
+    with EventBus([JsonPersister(tmp_path)]) as bus:
+        bus.publish(NodeStarted(session_id="s", workflow_id="a", run_id="r", node_id="n", timestamp=NOON))
+        bus.publish(WorkflowStarted(session_id="s", workflow_id="b", run_id="r", timestamp=NOON))
+    (line,) = cli("sessions", "--dir", tmp_path, "--json").stdout.splitlines()
+    assert (json.loads(line)["workflow_ids"], json.loads(line)["usual"]) == (["b", "a"], None)
+
+
 @pytest.mark.parametrize("command", ["sessions", "report"])
 def test_figures_for_programs(cli: Program, log: Path, command: str) -> None:
     """With --json each session is an object on a line, without records, its keys in the same order."""

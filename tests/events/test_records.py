@@ -15,6 +15,7 @@ from eventbus.events import (
     SkillCompleted,
     SkillStarted,
     WorkflowCompleted,
+    WorkflowEvent,
     WorkflowStarted,
 )
 from eventbus.events.records import (
@@ -22,7 +23,9 @@ from eventbus.events.records import (
     skill_invocation,
     skill_invocation_record,
     workflow_event_record,
+    workflow_event_records,
 )
+from eventbus.testing import unusual_events
 
 SIX_KEYS = ["event_type", "workflow_id", "node_id", "timestamp", "session_id", "metadata"]
 SEVEN_KEYS = [
@@ -163,3 +166,14 @@ def test_progress_is_a_record_too() -> None:
         "total": 3,
         "message": "one",
     }
+
+
+def test_records_of_several_events_are_those_of_each() -> None:
+    """It makes no difference whether records are made together, whatever the events contain."""
+    events: list[WorkflowEvent] = [
+        each for each in unusual_events() * 100 if isinstance(each, WorkflowEvent)
+    ]  # more than are encoded at once
+    large = NodeCompleted(workflow_id="w", node_id="n", error_message="x" * 100_000, metadata={"a": "b"})
+    wide = NodeCompleted(workflow_id="w", node_id="n", error_message="\x00" * 50_000)
+    for some in ([], events, [*events[:20], large], [*events[:20], wide]):
+        assert workflow_event_records(some) == list(map(workflow_event_record, some))

@@ -16,7 +16,15 @@ from eventbus.events import Event, NodeCompleted, NodeProgress, SkillCompleted, 
 from eventbus.events.codec import decode
 from eventbus.ground.session_names import name_of_argument
 from eventbus.history import Record
+from eventbus.history.csv_rows import csv_lines
 from eventbus.history.export_formats import CSV_COLUMNS, csv_line
+from eventbus.history.raw_decoding import decode_raw
+from eventbus.history.reading import Reader
+from eventbus.history.record_lines import split_lines
+from eventbus.history.segment_files import SegmentFile
+from eventbus.history.selection import Selection
+from eventbus.history.stored_lines import Block
+from tests.history.log_examples import START, stored
 
 _texts = st.sampled_from(
     ["", "a", "=1+1", "+1", "-1", "@x", "\tx", "\rx", "a,b", 'a"b', "a\nb", "ä", "\\"]
@@ -117,3 +125,15 @@ def test_an_unusual_event_has_the_same_cells(event: Event) -> None:
     """Each cell of CSV is a field's value on the wire, of an unusual event, too."""
     record = _record(event)
     assert _cells(record) == _expected(record)
+
+
+@given(st.lists(_events, min_size=1, max_size=5))
+def test_a_block_has_the_lines_of_its_records(events: list[Event]) -> None:
+    """Lines of CSV that are made of raw structs are those that are made of events."""
+    data = b"".join(stored(seq, event) for seq, event in enumerate(events, 3))
+    block, segment = Block(0, data), SegmentFile(path=Path("x"), bus_id="b", pid=1, start=START, size=0)
+    structs = decode_raw(block)
+    if structs is not None:  # else the block is read as records
+        records = Reader(segment, print).records(block, Selection())
+        lines = csv_lines(Reader(segment, print), block, structs, list(split_lines(block)))
+        assert lines == list(map(csv_line, records))
