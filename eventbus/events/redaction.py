@@ -30,13 +30,12 @@ _KEPT = {"event_type", "session_id", "timestamp"}
 _FRESH_ID = "invocation_id"  # new in every use of a skill; a `run_id` recurs, and is remembered like a name
 _FEW = 32
 _MAX_KNOWN = 8_192
-_MAX_KNOWN_LENGTH = 128
+_MAX_KNOWN_LENGTH = 96  # most names are shorter; most lines of a log, which do not recur, are longer
 _MAX_GLANCED_AT = 32
 """A mapping of more values is searched: a glance must not take longer than a search."""
 _TEXTLESS = {bool, int, float, datetime, NoneType}
 _FLAT = {*_TEXTLESS, str}
 _MAX_JOINED = 512  # characters of a text that is searched together with others
-_JOINED = 64  # texts that are searched together
 
 _values_of: Callable[[dict[Any, Any]], Iterable[Any]] = cast("Any", dict).values
 
@@ -105,20 +104,29 @@ def _unclean_of(kind: type[Event], events: Sequence[Event]) -> Sequence[Event]:
         return events
 
 
-def _unclean_texts(texts: set[Any]) -> set[str]:
-    """Return those of the texts that may hold a secret.
+def _unclean_texts(texts: set[Any]) -> Iterable[str]:
+    """Return those of the texts that may hold a secret."""
+    if {*map(type, texts)} == {str} and max(map(len, texts)) <= _MAX_JOINED:
+        return _unclean_of_short([*texts])
+    long = {text for text in texts if type(text) is not str or len(text) > _MAX_JOINED}
+    short = [*(texts - long)]
+    return [*(text for text in long if not _is_clean(text)), *(_unclean_of_short(short) if short else ())]
 
-    Short ones are searched together: for 120 characters the calls cost as much as reading them.
+
+def _unclean_of_short(texts: list[str]) -> list[str]:
+    """Do the same for short texts, and remember the others.
+
+    They are searched together, and in eighths where something is found: for 120 characters the calls
+    cost as much as reading them.
     """
-    alone = [text for text in texts if type(text) is not str or len(text) > _MAX_JOINED]
-    together = [text for text in texts if type(text) is str and len(text) <= _MAX_JOINED]
-    for start in range(0, len(together), _JOINED):
-        some = together[start : start + _JOINED]
-        if is_clean("|".join(some)):
-            _remember(some, _known)
-        else:
-            alone += some
-    return {text for text in alone if not _is_clean(text)}
+    if is_clean("|".join(texts)):
+        _remember(texts, _known)
+        return []
+    if len(texts) == 1:
+        return [] if _is_clean(texts[0]) else texts
+    size = -(-len(texts) // 8)
+    parts = [texts[start : start + size] for start in range(0, len(texts), size)]
+    return [text for part in parts for text in _unclean_of_short(part)]
 
 
 def _is_clean(text: Any) -> bool:
@@ -139,7 +147,7 @@ def _are_numbers(collections: Sequence[Any]) -> bool:
     """Return True if these are small mappings of plain names to numbers, for certain."""
     if {*map(type, collections)} != {dict} or max(map(len, collections)) > _MAX_GLANCED_AT:
         return False
-    if not _known_names.issuperset(chain.from_iterable(collections)):
+    if not set[Any]().union(*collections) <= _known_names:
         return False
     return _TEXTLESS.issuperset(map(type, chain.from_iterable(map(_values_of, collections))))
 
@@ -173,31 +181,34 @@ class _Sieve(NamedTuple):
 
     Attributes:
         new: Returns those events of which a field for a text holds one that is not known.
-        texts: Returns what events hold in their fields for a text.
-        others: Returns what events hold in their other fields, each with its event.
+        texts: Returns what is not known of what events hold in their fields for a text, and None.
+        values: Returns what events hold in their other fields, except for what is empty.
+        others: Returns the same, each with its event.
         with_any_of: Returns those events of which a field for a text holds one of these.
     """
 
     new: Callable[[Sequence[Any]], Sequence[Event]]
     texts: Callable[[Sequence[Any]], set[Any]]
+    values: Callable[[Sequence[Any]], Sequence[Any]]
     others: Callable[[Sequence[Any]], Sequence[tuple[Event, Any]]]
     with_any_of: Callable[[Sequence[Any], set[str]], Sequence[Event]]
 
     def unclean(self, events: Sequence[Event]) -> Sequence[Event]:
         """Return those of the events that may hold a secret, some of them twice."""
-        new, others = self.new(events), self.others(events)
+        new, values = self.new(events), self.values(events)
         texts: set[Any] = self.texts(new) if new else set()
         unclean: list[Event] = []
         inner: list[tuple[Event, Sequence[str]]] = []
-        if others and not _are_numbers([value for _, value in others]):
-            for event, value in others:
+        if values and not _are_numbers(values):
+            for event, value in self.others(events):
                 some = _texts_in(value)
                 if some is None:
                     unclean.append(event)
                 elif some:
-                    texts.update(some)
+                    texts.update([text for text in some if text not in _known])
                     inner.append((event, some))
-        secrets = _unclean_texts(texts - _known - {None}) if texts else None
+        texts.discard(None)
+        secrets = {*_unclean_texts(texts)} if texts else None
         if secrets:
             unclean += self.with_any_of(new, secrets)
             unclean += [event for event, some in inner if not secrets.isdisjoint(some)]
@@ -212,7 +223,7 @@ def _each(events: Sequence[Event], _: set[str]) -> Sequence[Event]:
     return events
 
 
-_NO_SIEVE = _Sieve(new=list, texts=set, others=_each_with_itself, with_any_of=_each)
+_NO_SIEVE = _Sieve(new=list, texts=set, values=list, others=_each_with_itself, with_any_of=_each)
 """Holds back every event."""
 
 
@@ -229,21 +240,22 @@ def _sieve_of(kind: type[Event]) -> _Sieve:
     types = _types_of(kind)
     kinds = {name: types.get(name, Any) for name in kind.__struct_fields__ if name not in _KEPT}
     texts = [name for name, each in kinds.items() if _members_of(each) == [str]]
-    of_texts = "".join(f"{_source(name, kinds[name])}, " for name in texts)
-    of_others = "".join(
-        f"event.{name}, " for name, each in kinds.items() if _members_of(each) not in ([], [str])
-    )
+    # A set for each field: a tuple of the fields for each event would take twice as long.
+    of_texts = ", ".join(f"{{{_source(name, kinds[name])} for event in events}}" for name in texts)
+    others = [f"event.{name}" for name, each in kinds.items() if _members_of(each) not in ([], [str])]
+    # Most classes have only one other field, the metadata.
+    value, loop = (others[0], "") if len(others) == 1 else ("value", f"for value in ({', '.join(others)})")
+    # Not by its truth: a value that calls itself false may hold a text.
+    is_held = " and ".join(f"{value} is not {nothing}" for nothing in ("empty", "None", "no_items"))
+    held = f"for event in events {loop} if {is_held}"
     return _Sieve(
         _compiled(
             kind,
             f"events: [event for event in events if {_any(_is_new(name, kinds[name]) for name in texts)}]",
         ),
-        _compiled(kind, f"events: {{text for event in events for text in ({of_texts})}}"),
-        _compiled(
-            kind,
-            f"events: [(event, value) for event in events for value in ({of_others}) if value is not empty "
-            "and value is not None and value != () and value != {}]",
-        ),
+        _compiled(kind, f"events: set().union({of_texts}) - known"),
+        _compiled(kind, f"events: [{value} {held}]"),
+        _compiled(kind, f"events: [(event, {value}) {held}]"),
         _compiled(
             kind,
             "events, secrets: [event for event in events if "
@@ -274,7 +286,7 @@ def _compiled(kind: type[Event], source: str) -> Any:
     # Compiled first: eval() of a string clears the interpreter's note that a KeyboardInterrupt is
     # ending it, so storing the last events would change the exit code. `msgspec.structs.fields`
     # evaluates strings, too.
-    places = {"known": _known, "own_id": _is_own_id, "empty": NO_METADATA}
+    places = {"known": _known, "own_id": _is_own_id, "empty": NO_METADATA, "no_items": ()}
     code = compile(f"lambda {source}", f"<sieve of {kind.__name__}>", "eval")
     return eval(code, places)  # noqa: S307 - of field names: identifiers
 

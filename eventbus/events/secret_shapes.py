@@ -100,7 +100,7 @@ _INNER_UNNAMED = {
 """The same for a literal that is too common to look for alone, and what is looked for behind its pivot."""
 
 _REST = r"[\w+/=.~-]{10}"
-"""What follows on the pivot of each literal, at least."""
+"""What follows on the pivot of each literal, at least, and on the first sign of Discord's."""
 _PIVOTS = ("_", "-", ".", "A", "J", "V", "K", "~", "dapi")
 """Each literal holds one of these."""
 _PIECE = 4_096  # characters: at the worst, where each is a pivot, a search of them takes a millisecond
@@ -144,8 +144,8 @@ def any_found(finders: Mapping[str, re.Pattern[str]], text: str) -> bool:
     A text is searched in pieces: a call of a pattern keeps the interpreter's lock for its whole length.
     """
     for pivot, finder in finders.items():
-        # Many pivots are rare, and `in` reads a text faster than a pattern does.
-        if pivot in text:
+        # For one character `in` is much faster than a pattern, and for more it is slower.
+        if len(pivot) > 1 or pivot in text:
             for start in range(0, len(text), _PIECE):
                 if finder.search(text, start, start + _PIECE + _OVERLAP):
                     return True
@@ -195,7 +195,7 @@ def places_of(literal: str, text: str) -> Iterator[int]:
 def finders_of(
     pivots: Iterable[str],
     literals: Iterable[str],
-    followed_by: str = "",
+    followed_by: Mapping[str, str] = MappingProxyType({}),
     others: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, re.Pattern[str]]:
     """Return what finds the literals around each pivot; a literal belongs to the first that it contains.
@@ -206,23 +206,36 @@ def finders_of(
     Args:
         pivots: Texts that are rare in other texts.
         literals: What to find.
-        followed_by: A pattern for what follows on the pivot of each literal in any case.
+        followed_by: A pattern for what follows in any case behind a pivot, by pivots.
         others: A pattern to find as well behind a pivot, by pivots.
     """
     around: dict[str, list[str]] = {pivot: [] for pivot in pivots}
     for literal in literals:
         around[next(pivot for pivot in around if pivot in literal)].append(literal)
-    return {pivot: _finder_of(pivot, some, followed_by, others.get(pivot)) for pivot, some in around.items()}
+    return {
+        pivot: re.compile(
+            # What follows on the pivot is asked for first: that is one comparison for many literals.
+            f"{re.escape(pivot)}{_ahead(followed_by.get(pivot))}(?:{'|'.join(_found(pivot, some, others))})",
+            re.ASCII,
+        )
+        for pivot, some in around.items()
+    }
 
 
-def _finder_of(pivot: str, literals: Iterable[str], followed_by: str, other: str | None) -> re.Pattern[str]:
-    # What follows on the pivot is asked for first: that is one comparison for many literals.
-    around: defaultdict[tuple[str, int], set[str]] = defaultdict(set)
+def _ahead(pattern: str | None) -> str:
+    return f"(?={pattern})" if pattern else ""
+
+
+def _found(pivot: str, literals: Iterable[str], others: Mapping[str, str]) -> Iterator[str]:
+    """Yield patterns for what is found behind a pivot, each rest of a literal once."""
+    by_rest: defaultdict[str, defaultdict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
     for literal in literals:
-        around[literal.partition(pivot)[2], len(literal)].add(re.escape(literal))
-    found = [f"{re.escape(rest)}(?<={'|'.join(sorted(some))})" for (rest, _), some in around.items()]
-    choices = [f"(?={followed_by})(?:{'|'.join(found)})", *([other] if other else [])]
-    return re.compile(f"{re.escape(pivot)}(?:{'|'.join(choices)})", re.ASCII)
+        by_rest[literal.partition(pivot)[2]][len(literal)].add(re.escape(literal))
+    for rest, by_length in by_rest.items():  # of one length are those that one look behind may ask for
+        before = "|".join(f"(?<={'|'.join(sorted(some))})" for some in by_length.values())
+        yield f"{re.escape(rest)}(?:{before})"
+    if pivot in others:
+        yield others[pivot]
 
 
 @cache
@@ -232,7 +245,8 @@ def _shapes() -> _Shapes:
     tokens |= {literal: _token(pattern, before) for literal, (pattern, before) in _INNER.items()}
     tokens |= {sign: _token(*shape) for sign, shape in _INNER_UNNAMED.items()}
     behind = {sign[0]: pattern for sign, (_, _, pattern) in _INNER_UNNAMED.items()}
-    return _Shapes(tokens, finders_of(_PIVOTS, (*_SHAPES, *_INNER), _REST, behind))
+    rests = {pivot: f"{_REST}|{behind[pivot]}" if pivot == "-" else _REST for pivot in _PIVOTS}
+    return _Shapes(tokens, finders_of(_PIVOTS, (*_SHAPES, *_INNER), rests, behind))
 
 
 def _token(pattern: str, before: tuple[int, ...], behind: str = "") -> _Token:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from io import BytesIO
 from itertools import repeat
-from operator import itemgetter
 
 __all__ = ["numbered"]
 
-_without_brace = itemgetter(slice(1, None))
 _PLACES = 1_000
 _LAST_DIGITS = [b"%03d," % number for number in range(_PLACES)]
 
@@ -22,7 +20,7 @@ def numbered(lines: bytes, first_seq: int) -> bytes:
         lines: JSON objects, none of them empty, each with its line feed.
         first_seq: The number of the first line.
     """
-    rest = list(map(_without_brace, BytesIO(lines)))
+    rest = list(map(bytes.removeprefix, BytesIO(lines), repeat(b"{")))
     thousands, digits = divmod(first_seq, _PLACES)
     woven = _woven(rest[: _PLACES - digits], thousands, digits)
     for start in range(_PLACES - digits, len(rest), _PLACES):
@@ -35,8 +33,7 @@ def _woven(lines: list[bytes], thousands: int, digits: int) -> list[bytes]:
     count = len(lines)
     if not thousands:  # JSON has no leading zeros
         return [b'{"seq":%d,%b' % (digits + i, line) for i, line in enumerate(lines)]
-    woven: list[bytes] = [b""] * (3 * count)
-    woven[0::3] = repeat(b'{"seq":%d' % thousands, count)
+    woven = [b'{"seq":%d' % thousands] * (3 * count)
     woven[1::3] = _LAST_DIGITS[digits : digits + count]
     woven[2::3] = lines
     return woven

@@ -229,7 +229,7 @@ def test_a_text_that_is_clean_at_a_glance_holds_no_secret(text: str) -> None:
 
 
 @settings(max_examples=50)
-@given(st.lists(texts, min_size=1, max_size=5), st.booleans())
+@given(st.lists(texts, min_size=1, max_size=12), st.booleans())
 def test_a_batch_is_searched_as_its_texts_are(some: list[str], in_metadata: bool) -> None:
     """Texts that are searched together are scrubbed as each is alone, in a field and in the metadata."""
     redaction._known.clear()
@@ -422,6 +422,23 @@ def test_a_field_of_the_wrong_type_is_searched(many: int) -> None:
     ] * many
     lines = scrubbed_lines(events)
     assert lines.count(b"\n") == 3 * many
+    assert not found_in(lines.decode())
+
+
+class Verdict(msgspec.Struct):
+    """What a user's field may hold: an object with a truth of its own."""
+
+    said: str
+
+    def __bool__(self) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("many", [1, 40])
+def test_a_value_that_calls_itself_false_is_searched(many: int) -> None:
+    """A secret is found in a value that is false, like an empty collection, and yet holds a text."""
+    lines = scrubbed_lines([Own(inner=cast("Any", Verdict("joe@bloggs.org")))] * many)
+    assert lines.count(b"\n") == many
     assert not found_in(lines.decode())
 
 
