@@ -15,7 +15,7 @@ from eventbus.correlation import CorrelatedSession
 from eventbus.events.printable import printable
 from eventbus.ground.session_names import spell, unspell
 from eventbus.history.session_history import SessionHistory
-from eventbus.views.durations import Durations, Subject, Usual
+from eventbus.views.durations import Subject, Usual
 
 __all__ = ["chosen_session", "find_session", "open_history", "usual_before"]
 
@@ -96,6 +96,6 @@ def usual_before(history: SessionHistory, session: CorrelatedSession) -> Callabl
     began = datetime.fromisoformat(session.start_time).timestamp()
 
     def usual_of(workflow_id: str, node_id: str) -> Usual | None:
-        return Durations(history.attempts(Subject("node", workflow_id, node_id))).usual(began)
+        return history.durations(Subject("node", workflow_id, node_id)).usual(began)
 
     return usual_of

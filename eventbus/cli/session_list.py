@@ -92,7 +92,7 @@ def _compared(
             continue
         (name,) = session.workflow_ids
         if name not in known:
-            known[name] = Durations(history.attempts(Subject("run", name)))
+            known[name] = history.durations(Subject("run", name))
         yield session, known[name].usual(_time(session))
 
 

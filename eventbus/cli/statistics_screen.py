@@ -83,8 +83,8 @@ def figures_of(subject: Subject, attempts: Sequence[Attempt], end: float) -> Fig
     """Return the figures of a subject in the 7 days before a time, and in the 7 before those."""
     counts, before = _counts(attempts, end - _WEEK, end), _counts(attempts, end - 2 * _WEEK, end - _WEEK)
     week = [each for each in attempts if end - _WEEK < each.ended <= end]
-    durations = Durations(week)
-    known = Durations(each for each in attempts if each.ended <= end)
+    durations = Durations.of(week)
+    known = Durations.of(each for each in attempts if each.ended <= end)
     change = change_of(known)
     return {
         "kind": subject.kind,

@@ -26,13 +26,13 @@ from eventbus.events.vocabulary import NodeStatus
 from eventbus.history.grouping import partition_key, session_id_of
 from eventbus.history.index_rows import InvalidIndexError
 from eventbus.history.raw_decoding import raw_types
-from eventbus.views.durations import Attempt, Subject
+from eventbus.views.durations import Attempt, Subject, Success
 
 __all__ = ["AttemptTable", "EndCollector"]
 
 _MAX_ENDS = 16_384  # in memory before they are written
 _OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
-_FAILED = _OUTCOMES.index("failed")
+_FAILED, _SUCCEEDED = _OUTCOMES.index("failed"), _OUTCOMES.index("succeeded")
 _OF_STATUS = {  # by status and success; a raw event may contradict itself
     (status, success): _FAILED if status == "ok" and not success else _OUTCOMES.index(status_outcome(status))
     for status in get_args(NodeStatus)
@@ -89,6 +89,24 @@ class AttemptTable:
         """
         query = "SELECT * FROM attempts WHERE kind = ? AND name = ? AND node = ?"
         return sorted({end for row in self._db.execute(query, subject) for end in _decode(row)}, key=_order)
+
+    def successes(self, subject: Subject) -> list[Success]:
+        """Return the successes of a subject whose duration is known, in order; quicker than `of`.
+
+        Raises:
+            InvalidIndexError: A row is damaged.
+        """
+        query = "SELECT * FROM attempts WHERE kind = ? AND name = ? AND node = ?"
+        found: set[tuple[float, float, str]] = set()
+        for row in self._db.execute(query, subject):
+            _check(row)
+            keys, ends = (stored := _decoder.decode(row[5])).keys, stored.ends
+            found.update(
+                (ended, seconds, keys[key])
+                for ended, seconds, outcome, key in ends
+                if outcome == _SUCCEEDED and seconds is not None
+            )
+        return sorted((ended, seconds) for ended, seconds, _ in found)
 
     def subjects(self) -> list[Subject]:
         """Return all subjects, in order.

@@ -28,7 +28,7 @@ from eventbus.history.log import EventLog
 from eventbus.history.reading import time_of_event
 from eventbus.history.stored_lines import Damage
 from eventbus.history.unfinished import LiveWriters, all_unfinished, unfinished
-from eventbus.views.durations import Attempt, Subject
+from eventbus.views.durations import Attempt, Durations, Subject
 
 __all__ = ["SessionHistory"]
 
@@ -169,6 +169,10 @@ class SessionHistory:
         """
         found = self._query(lambda index: index.attempts.of(subject))
         return [each._replace(session=self._links.owner(each.session)) for each in found]
+
+    def durations(self, subject: Subject) -> Durations:
+        """Return how long the successes among the `attempts` took."""
+        return Durations(self._query(lambda index: index.attempts.successes(subject)))
 
     def subjects(self) -> list[Subject]:
         """Return everything that `attempts` knows."""

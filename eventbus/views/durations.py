@@ -18,11 +18,21 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from statistics import median
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self, TypeAlias
 
 from eventbus.events.outcomes import Outcome
 
-__all__ = ["Attempt", "Change", "Durations", "Subject", "Usual", "change_of", "median_in_parts", "quantile"]
+__all__ = [
+    "Attempt",
+    "Change",
+    "Durations",
+    "Subject",
+    "Success",
+    "Usual",
+    "change_of",
+    "median_in_parts",
+    "quantile",
+]
 
 LATEST, BEFORE = 5, 20
 _FEWEST = 3  # successes, of which the median says something
@@ -59,6 +69,10 @@ class Attempt(NamedTuple):
     seconds: float | None
     outcome: Outcome
     session: str
+
+
+Success: TypeAlias = tuple[float, float]
+"""When a success ended, in seconds since the epoch, and how long it took."""
 
 
 class Usual(NamedTuple):
@@ -98,17 +112,24 @@ class Durations:
     """The successes of a subject, in the order of their ends.
 
     Args:
-        attempts: All of its ends, in any order.
+        successes: All of them, in this order.
     """
 
-    def __init__(self, attempts: Iterable[Attempt]) -> None:
-        found = sorted(
-            (each.ended, each.seconds)
-            for each in attempts
-            if each.seconds is not None and each.outcome == "succeeded"
-        )
+    def __init__(self, successes: Iterable[Success]) -> None:
+        found = list(successes)
         self.ends: list[float] = [ended for ended, _ in found]
         self.seconds: list[float] = [seconds for _, seconds in found]
+
+    @classmethod
+    def of(cls, attempts: Iterable[Attempt]) -> Self:
+        """Return the successes among all ends of a subject, which come in any order."""
+        return cls(
+            sorted(
+                (each.ended, each.seconds)
+                for each in attempts
+                if each.seconds is not None and each.outcome == "succeeded"
+            )
+        )
 
     def usual(self, before: float) -> Usual | None:
         """Return what was usual before a time; None if too little is known.

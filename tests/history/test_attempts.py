@@ -15,7 +15,7 @@ from eventbus.history import EventLog, attempts
 from eventbus.history.index import INDEX_NAME
 from eventbus.history.session_history import SessionHistory
 from eventbus.testing.sessions import SessionBuilder
-from eventbus.views.durations import Attempt, Subject
+from eventbus.views.durations import Attempt, Durations, Subject
 from tests.history.log_examples import append, segment_path, stored
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -37,8 +37,13 @@ def write(directory: Path, given: list[Event], bus: str = "b0") -> Path:
 
 
 def read(directory: Path) -> dict[Subject, list[Attempt]]:
+    """Return all ends of all subjects; the durations of the successes are read apart, and must agree."""
     with SessionHistory(EventLog(directory)) as history:
-        return {each: history.attempts(each) for each in history.subjects()}
+        found = {each: history.attempts(each) for each in history.subjects()}
+        for subject, ends in found.items():
+            successes, expected = history.durations(subject), Durations.of(ends)
+            assert (successes.ends, successes.seconds) == (expected.ends, expected.seconds)
+        return found
 
 
 def test_the_ends_of_everything_are_known(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ SHAPES: dict[str, tuple[Noise, float]] = {
 
 
 def durations(*seconds: float, outcome: Outcome = "succeeded") -> Durations:
-    return Durations(Attempt(day * DAY, each, outcome, "s") for day, each in enumerate(seconds))
+    return Durations.of(Attempt(day * DAY, each, outcome, "s") for day, each in enumerate(seconds))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
