@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.lowlevel
@@ -21,7 +21,7 @@ from benchmarks.rounds import Contest, Round, Rounds, Samples, Scale, now
 from eventbus import Event, EventBus, NodeCompleted, Subscriber
 
 _IS_INSTALLED = importlib.util.find_spec("opentelemetry") is not None
-if _IS_INSTALLED:
+if TYPE_CHECKING or _IS_INSTALLED:
     from eventbus_subscribers import OtelSpans
 
 __all__ = ["CONTESTS"]
