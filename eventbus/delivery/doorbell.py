@@ -99,9 +99,8 @@ class Doorbell:
     def wake(self, sleeper: Sleeper) -> None:
         """Wake a sleeper of this loop, from anywhere."""
         self._to_wake.append(sleeper)
-        if not (
-            self._is_running and threading.get_ident() == self._thread
-        ):  # otherwise `_run` is about to look there
+        # Otherwise `_run` is about to look there. Not by `is_here`: this is called at each wake-up.
+        if not (self._is_running and threading.get_ident() == self._thread):
             self.ring()
 
     def linger(self, *, has_found: bool) -> bool:
