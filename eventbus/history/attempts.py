@@ -87,8 +87,7 @@ class AttemptTable:
         Raises:
             InvalidIndexError: A row is damaged.
         """
-        query = "SELECT * FROM attempts WHERE kind = ? AND name = ? AND node = ?"
-        return sorted({end for row in self._db.execute(query, subject) for end in _decode(row)}, key=_order)
+        return sorted({end for ends in self._stored(subject) for end in _attempts(ends)}, key=_order)
 
     def successes(self, subject: Subject) -> list[Success]:
         """Return the successes of a subject whose duration is known, in order; quicker than `of`.
@@ -96,17 +95,19 @@ class AttemptTable:
         Raises:
             InvalidIndexError: A row is damaged.
         """
+        found = {
+            (ended, seconds, stored.keys[key])
+            for stored in self._stored(subject)
+            for ended, seconds, outcome, key in stored.ends
+            if outcome == _SUCCEEDED and seconds is not None
+        }
+        return sorted((ended, seconds) for ended, seconds, _ in found)
+
+    def _stored(self, subject: Subject) -> Iterator[_Ends]:
         query = "SELECT * FROM attempts WHERE kind = ? AND name = ? AND node = ?"
-        found: set[tuple[float, float, str]] = set()
         for row in self._db.execute(query, subject):
             _check(row)
-            keys, ends = (stored := _decoder.decode(row[5])).keys, stored.ends
-            found.update(
-                (ended, seconds, keys[key])
-                for ended, seconds, outcome, key in ends
-                if outcome == _SUCCEEDED and seconds is not None
-            )
-        return sorted((ended, seconds) for ended, seconds, _ in found)
+            yield _decoder.decode(row[5])
 
     def subjects(self) -> list[Subject]:
         """Return all subjects, in order.
@@ -224,9 +225,7 @@ def _outcome(event: Any) -> int:
     return _OF_STATUS.get((status, event.success), _FAILED)
 
 
-def _decode(row: tuple[Any, ...]) -> Iterator[Attempt]:
-    _check(row)
-    found = _decoder.decode(row[5])
+def _attempts(found: _Ends) -> Iterator[Attempt]:
     names = [_session_name(key) for key in found.keys]
     for ended, seconds, outcome, key in found.ends:
         yield Attempt(ended, seconds, _OUTCOMES[outcome], names[key])
