@@ -17,7 +17,7 @@ from eventbus.history.log import EventLog
 from eventbus.history.merging import WriterSegments, merge
 from eventbus.history.raw_decoding import decode_raw, raw_types
 from eventbus.history.reading import Reader, Record, time_of_event
-from eventbus.history.record_lines import block_of, lines_with, split_lines, without_header
+from eventbus.history.record_lines import chosen_lines, without_header
 from eventbus.history.segment_files import segments_by_writer
 from eventbus.history.selection import Selection
 from eventbus.history.stored_lines import Block
@@ -45,12 +45,7 @@ def converted(
     selection.read_as(raw_types())
 
     def decode(reader: Reader, whole: Block) -> list[_Item]:
-        block = without_header(whole)
-        if selection.pattern is None:
-            lines = list(split_lines(block))
-        else:
-            lines = list(lines_with(block, selection.pattern))
-            block = block_of(block, lines)
+        block, lines = chosen_lines(without_header(whole), selection.pattern)
         structs = decode_raw(block)
         if structs is None:
             return [(each.event.timestamp, convert(each)) for each in reader.records(whole, selection)]

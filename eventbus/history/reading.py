@@ -28,6 +28,7 @@ from eventbus.ground.session_names import may_be_spelled
 from eventbus.history.record_lines import (
     block_of,
     canonical_numbers,
+    chosen_lines,
     end_of_object,
     is_utf8,
     lines_with,
@@ -120,12 +121,7 @@ class Reader:
 
     def records(self, block: Block, selection: Selection) -> list[Record]:
         """Return the matching records of a block."""
-        block = without_header(block)
-        if selection.pattern is None:
-            lines = list(split_lines(block))
-        else:
-            lines = list(lines_with(block, selection.pattern))
-            block = block_of(block, lines)
+        block, lines = chosen_lines(without_header(block), selection.pattern)
         records = self._records_at_once(block, lines)
         if records is None:
             records = list(self._line_by_line(lines, block.is_tail))

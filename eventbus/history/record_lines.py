@@ -11,6 +11,7 @@ from eventbus.history.stored_lines import Block
 __all__ = [
     "block_of",
     "canonical_numbers",
+    "chosen_lines",
     "end_of_object",
     "is_utf8",
     "lines_with",
@@ -51,6 +52,14 @@ def lines_with(block: Block, pattern: re.Pattern[bytes]) -> Iterator[tuple[int, 
         end = len(data) if end < 0 else end
         yield block.offset + start, data[start:end]
         end += 1
+
+
+def chosen_lines(block: Block, pattern: re.Pattern[bytes] | None) -> tuple[Block, list[tuple[int, bytes]]]:
+    """Return the lines of a block with a pattern, or all of them for None, and the block that they form."""
+    if pattern is None:
+        return block, list(split_lines(block))
+    lines = list(lines_with(block, pattern))
+    return block_of(block, lines), lines
 
 
 def block_of(block: Block, lines: list[tuple[int, bytes]]) -> Block:
