@@ -149,6 +149,23 @@ async def test_gathering_goes_on_while_there_is_something_to_do() -> None:
 
 
 @pytest.mark.anyio
+async def test_a_task_woken_while_gathering_brings_no_look_before_its_time() -> None:
+    """A look that woke a task is followed by the one a millisecond later, not by one on the next turn."""
+    answers: list[bool] = []
+    sleeper = new_sleeper()
+
+    def answer(mine: Doorbell) -> bool:
+        mine.wake(sleeper)
+        answers.append(mine.linger(has_found=len(answers) == 1))  # only after a linger is that a reason to
+        return False
+
+    doorbell = Doorbell(answer)
+    _ring_from_a_thread(doorbell)
+    await until(lambda: len(answers) >= 2)
+    assert answers[:2] == [not is_under_trio()] * 2
+
+
+@pytest.mark.anyio
 async def test_nothing_to_gather_within_one_thread() -> None:
     """A doorbell rung in its own loop does not wait for more: a ring is cheap there."""
     answers: list[bool] = []
