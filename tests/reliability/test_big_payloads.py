@@ -27,7 +27,7 @@ from tests.vocabulary import TooSlowError, attempts
 
 pytestmark = pytest.mark.alone
 
-SECONDS = 0.05
+SECONDS = 0.15  # 50 ms, and room for a machine that takes three times as long: 23 ms are usual
 
 
 class Anything(Event):
@@ -83,7 +83,7 @@ SIZES = [
 
 
 def timed(function: Callable[[], Any]) -> Any:
-    """Return a function's result, after checking that it took at most 50 ms."""
+    """Return a function's result, after checking how long it took."""
     result: Any = None
     for attempt in attempts():
         with attempt:
