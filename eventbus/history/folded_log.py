@@ -61,7 +61,8 @@ def fold_log(log: EventLog) -> FoldedLog | None:
 
     Returns:
         None where the index is better: it is up to date, or there are too many sessions for memory, or
-        it has to be found out which of several writers wrote what is open, or where events are missing.
+        it has to be found out which of several writers wrote what is open, or where events are missing,
+        or how the events of a session are ordered where clocks were set back.
 
     Raises:
         OSError: The log's directory exists and cannot be read.
@@ -81,11 +82,15 @@ def fold_log(log: EventLog) -> FoldedLog | None:
         return events
 
     segments = log.segments()
-    writers = segments_by_writer(segments)
-    for events in merge(WriterSegments(each, _decode, time_of_event, log.on_damage) for each in writers):
+    writers = [
+        WriterSegments(each, _decode, time_of_event, log.on_damage) for each in segments_by_writer(segments)
+    ]
+    for events in merge(writers):
         correlation.add_all(events)
         if correlation.evicted or has_losses:
             return None
+    if len(writers) > 1 and any(each.went_back for each in writers):
+        return None
     if not correlation.has_open:
         return FoldedLog(correlation, writers_are_gone=False)
     return None if LiveWriters(segments).is_any_there() else FoldedLog(correlation, writers_are_gone=True)

@@ -205,6 +205,13 @@ class Index:
         )
         return [Extent(*row) for row in rows]
 
+    def split_keys(self) -> list[str]:
+        """Return the partition keys with extents in more than one segment."""
+        rows = self._db.execute(
+            "SELECT partition_key FROM extents GROUP BY partition_key HAVING min(segment) < max(segment)"
+        )
+        return [key for (key,) in rows]
+
     def clear(self) -> None:
         """Remove everything."""
         for table in ("segments", *TABLES):

@@ -113,7 +113,8 @@ class _Update:
             except OSError as error:  # what is known of it stays, and each update tries again
                 self._add_unreadable(segment, error)
         present = [each for each in stale if each.path.name in indexed]
-        for events in merge(self._read(each) for each in segments_by_writer(present)):
+        writers = [self._read(each) for each in segments_by_writer(present)]
+        for events in merge(writers):
             self._correlation.add_all(events)
         self._extents.flush()
         self._ends.flush()
@@ -125,6 +126,8 @@ class _Update:
             self._add_figures(figures)
         self._write_figures()
         partitions = PartitionReader(self._index, self._segments)
+        if any(each.went_back for each in writers):
+            self._refolded_keys |= self._shared_keys(partitions)
         for key in sorted(self._refolded_keys):
             self._refold(key, partitions)
 
@@ -204,6 +207,14 @@ class _Update:
     def _write_figures(self) -> None:
         self._index.put_figures(self._figures.items())
         self._figures.clear()
+
+    def _shared_keys(self, partitions: PartitionReader) -> set[str]:
+        """Return the keys with events of several writers.
+
+        After a time that went back, all later events of its writer count as late as that, also those of
+        other keys. Where the events of a key are read alone, they come in another order then.
+        """
+        return {key for key in self._index.split_keys() if len(partitions.writers(key)) > 1}
 
     def _refold(self, key: str, partitions: PartitionReader) -> None:
         correlation = CorrelatedFigures(None, MAX_RECORDS_PER_SESSION, joins=False)

@@ -58,6 +58,7 @@ class WriterSegments(Generic[_ItemT]):
         key: A lower bound for the times of the remaining items.
         items: The items of the last decoded block.
         taken: How many of them have been taken.
+        went_back: True if an item so far was earlier than one before it, as where a clock was set back.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class WriterSegments(Generic[_ItemT]):
         self.key: datetime = first.earliest or segment.start
         self.items: list[_ItemT] = []
         self.taken: int = 0
+        self.went_back: bool = False
         self._latest = self.key  # of all items so far
         self._segments = [segment for segment, _ in reversed(segments)]
         self._decode = decode
@@ -93,7 +95,7 @@ class WriterSegments(Generic[_ItemT]):
                 self.items, self.taken = [], 0  # not kept in memory until all writers have been read
                 return False
             self.items, self.taken = self._decode(self.cursor.reader, block), 0
-            self._latest = max(map(self._time_of, self.items), default=self._latest)
+            self._note_times(list(map(self._time_of, self.items)))
         self.key = max(self.key, self._time_of(self.items[self.taken]))
         return True
 
@@ -110,6 +112,12 @@ class WriterSegments(Generic[_ItemT]):
         else:
             self._take_before(limit, wins_ties)
         return self.items[start : self.taken] if start or self.taken < len(self.items) else self.items
+
+    def _note_times(self, times: list[datetime]) -> None:
+        if not times:
+            return
+        self.went_back = self.went_back or times[0] < self._latest or times != sorted(times)
+        self._latest = max(times)
 
     def _take_before(self, limit: datetime, wins_ties: bool) -> None:
         while True:  # ends at the latest item, which is not before the limit

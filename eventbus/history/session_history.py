@@ -250,7 +250,8 @@ class SessionHistory:
         session = correlation.session(name)
         # The stored figures were computed from the whole log, these from the extents: if they differ,
         # either may be wrong.
-        if session is None or (_without_records(session) != stored and not session.records_dropped):
+        differs = session is None or (_without_records(session) != stored and not session.records_dropped)
+        if differs and index.is_stored:  # a temporary one was made just now: the log has changed since
             raise InvalidIndexError(f"it is wrong about {name}")
         return session
 

@@ -37,6 +37,7 @@ from eventbus.events import (
     WorkflowStatus,
 )
 from eventbus.history import EventLog, indexing
+from eventbus.history.folded_log import fold_log
 from eventbus.history.index import INDEX_NAME
 from eventbus.history.index_state import index_state
 from eventbus.history.session_history import SessionHistory
@@ -233,6 +234,51 @@ def test_more_interleaved_sessions_than_fit_in_memory(
     write(tmp_path, all_events)
     assert by_name(read_all(tmp_path)["sessions"]) == folded(all_events)
     assert index_state(EventLog(tmp_path)).condition == "current"
+
+
+@fewer_examples
+@given(st.lists(st.tuples(st.sampled_from(["b0", "b1", "b2"]), events()), max_size=30), st.data())
+def test_the_results_do_not_depend_on_clocks(written: list[tuple[str, Event]], data: st.DataObject) -> None:
+    """Whatever the clocks of several writers did, the results are the same, with an index and without."""
+    first = data.draw(st.integers(0, len(written)))
+    with tempfile.TemporaryDirectory() as temporary:
+        directory = Path(temporary)
+        for rest in (written[:first], written[first:]):
+            for bus in ("b0", "b1", "b2"):
+                write(directory, [event for writer, event in rest if writer == bus], bus)
+            read_all(directory)
+        updated = read_all(directory)
+        (directory / INDEX_NAME).unlink(missing_ok=True)
+        without = fold_log(EventLog(directory))
+        new = read_all(directory)
+    assert updated == new
+    assert _figures(by_name(new["sessions"])) == by_name(new["figures"])
+    if without is not None:
+        assert list(without.figures()) == new["figures"]
+
+
+def test_a_clock_far_ahead(tmp_path: Path) -> None:
+    """An event dated far ahead changes no other session of its writer."""
+    ahead = NodeStarted(
+        workflow_id="w", node_id="n", session_id="other", timestamp=datetime.max.replace(tzinfo=UTC)
+    )
+    first, second = (
+        WorkflowCompleted(
+            workflow_id="w",
+            run_id=f"r{code}",
+            session_id="s",
+            status="failed",
+            metadata={"exit_code": code},
+            timestamp=NOON + timedelta(seconds=code),
+        )
+        for code in (1, 2)
+    )
+    write(tmp_path, [ahead, first], "b0")
+    write(tmp_path, [second], "b1")
+    assert fold_log(EventLog(tmp_path)) is None
+    results = read_all(tmp_path)
+    assert by_name(results["sessions"])["s"] == folded([first, second])["s"]
+    assert by_name(results["figures"])["s"] == _figures(folded([first, second]))["s"]
 
 
 # With an index in any condition, or none.
