@@ -116,8 +116,9 @@ class WriterSegments(Generic[_ItemT]):
     def _note_times(self, times: list[datetime]) -> None:
         if not times:
             return
-        self.went_back = self.went_back or times[0] < self._latest or times != sorted(times)
-        self._latest = max(times)
+        in_order = sorted(times)
+        self.went_back = self.went_back or times[0] < self._latest or times != in_order
+        self._latest = in_order[-1]
 
     def _take_before(self, limit: datetime, wins_ties: bool) -> None:
         while True:  # ends at the latest item, which is not before the limit

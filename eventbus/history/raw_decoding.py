@@ -8,7 +8,8 @@ other lines are decoded to events instead.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Annotated, Any, Union
@@ -60,7 +61,8 @@ _REQUIRED: dict[str, Any] = {  # an event would make these up if they are missin
     "invocation_id": _NonEmpty,
     "run_id": _NonEmpty,
 }
-_EXTREME_YEARS = (b'"0001-', b'"9999-', b"\\u003")  # an event converts to UTC, which may fail; digits escaped
+_USUAL_YEARS = range(2, 9_999)  # in others the conversion to UTC, which an event does, may fail
+_time_of: Callable[[Any], datetime] = operator.attrgetter("timestamp")
 
 
 @cache
@@ -74,11 +76,12 @@ def decode_raw(block: Block) -> list[Any] | None:
     data = block.data
     if block.is_tail or not is_utf8(data) or may_be_spelled(data) or _is_replaced():
         return None
-    if any(each in data for each in _EXTREME_YEARS):
-        return None
     try:
         structs: list[Any] = _decoder().decode_lines(data)
     except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError):
+        return None
+    times = list(map(_time_of, structs))
+    if times and not (min(times).year in _USUAL_YEARS and max(times).year in _USUAL_YEARS):
         return None
     return structs if len(structs) == data.count(b"\n") else None
 
