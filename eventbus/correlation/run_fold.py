@@ -167,12 +167,12 @@ class RunFold(msgspec.Struct, gc=False):
 
     def _plan(self, run: _Run, nodes: Sequence[str]) -> None:
         seen = {key if isinstance(key, str) else key[0] for key in run.attempts}
-        for node_id in nodes:
-            if node_id not in seen:
-                seen.add(node_id)
-                run.attempts[intern(node_id)] = _PLANNED
-                self.not_run += 1
-                self._attempts_remembered += 1
+        planned: dict[str | tuple[str, AttemptKey], int] = {
+            intern(each): _PLANNED for each in nodes if each not in seen
+        }
+        run.attempts |= planned
+        self.not_run += len(planned)
+        self._attempts_remembered += len(planned)
         if self.limit is not None and self._attempts_remembered > self.limit:
             self._make_room(self.limit)
 
