@@ -5,10 +5,11 @@ Where there is no index yet, this is faster than making one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from eventbus.correlation import CorrelatedFigures, CorrelatedSession
+from eventbus.correlation import UNATTRIBUTED, CorrelatedFigures, CorrelatedSession
+from eventbus.events import SessionLinked
 from eventbus.history.index_state import is_current
 from eventbus.history.indexing import MAX_RECORDS_PER_SESSION
 from eventbus.history.log import EventLog
@@ -23,7 +24,8 @@ from eventbus.history.unfinished import LiveWriters, all_unfinished
 
 __all__ = ["FoldedLog", "fold_log"]
 
-_MAX_SESSIONS = 60_000  # in memory, about 2 kB each
+_MAX_FOLDS = 4_096  # at once, about 3 kB each; a session that is evicted is nearly always over
+_MAX_SESSIONS = 100_000  # in memory, less than 1 kB each
 _EVERYTHING = Selection()
 
 
@@ -31,26 +33,30 @@ class FoldedLog:
     """The figures of all sessions of a log.
 
     Args:
-        correlation: The figures without regard to writers.
+        figures: The figures without regard to writers.
+        owner: Returns the session that another belongs to.
         writers_are_gone: True if what is open will never end.
     """
 
-    def __init__(self, correlation: CorrelatedFigures, *, writers_are_gone: bool) -> None:
-        self._correlation = correlation
+    def __init__(
+        self, figures: Iterable[CorrelatedSession], owner: Callable[[str], str], *, writers_are_gone: bool
+    ) -> None:
+        self._figures = {each.session_id: each for each in figures}
+        self._owner = owner
         self._writers_are_gone = writers_are_gone
 
     def figures(self) -> Iterator[CorrelatedSession]:
         """Iterate over all sessions by their starts, the latest first."""
-        return map(self._as_of_now, self._correlation.each_figures(newest_first=True))
+        return map(self._as_of_now, sorted(self._figures.values(), key=_order, reverse=True))
 
     def figures_of(self, name: str) -> CorrelatedSession | None:
         """Return a session, or None if there is none of this name."""
-        found = self._correlation.figures(name)
+        found = self._figures.get(self._owner(name))
         return None if found is None else self._as_of_now(found)
 
     def count(self) -> int:
         """Return the number of sessions."""
-        return len(self._correlation)
+        return len(self._figures)
 
     def _as_of_now(self, session: CorrelatedSession) -> CorrelatedSession:
         return all_unfinished(session) if self._writers_are_gone and session.is_open else session
@@ -69,28 +75,74 @@ def fold_log(log: EventLog) -> FoldedLog | None:
     """
     if is_current(log):
         return None
-    correlation = CorrelatedFigures(_MAX_SESSIONS, MAX_RECORDS_PER_SESSION)
-    correlation.read_as(raw_types())
-    has_losses = False
-
-    def _decode(reader: Reader, block: Block) -> list[Any]:
-        nonlocal has_losses
-        block = without_header(block)
-        structs = decode_raw(block)
-        events = reader.events(block, _EVERYTHING) if structs is None else structs
-        has_losses = has_losses or count_lost(events) > 0
-        return events
-
     segments = log.segments()
+    one_pass = _Pass()
     writers = [
-        WriterSegments(each, _decode, time_of_event, log.on_damage) for each in segments_by_writer(segments)
+        WriterSegments(each, one_pass.decode, time_of_event, log.on_damage)
+        for each in segments_by_writer(segments)
     ]
     for events in merge(writers):
-        correlation.add_all(events)
-        if correlation.evicted or has_losses:
+        one_pass.correlation.add_all(events)
+        if one_pass.needs_index:
             return None
     if len(writers) > 1 and any(each.went_back for each in writers):
         return None
-    if not correlation.has_open:
-        return FoldedLog(correlation, writers_are_gone=False)
-    return None if LiveWriters(segments).is_any_there() else FoldedLog(correlation, writers_are_gone=True)
+    has_open = one_pass.correlation.has_open
+    figures = one_pass.figures()
+    if figures is None or (has_open and LiveWriters(segments).is_any_there()):
+        return None
+    return FoldedLog(figures, one_pass.correlation.owner, writers_are_gone=has_open)
+
+
+class _Pass:
+    """One pass over a log, with the figures of the sessions that are over.
+
+    Attributes:
+        correlation: The sessions that may have further events.
+    """
+
+    def __init__(self) -> None:
+        self.correlation: CorrelatedFigures = CorrelatedFigures(
+            _MAX_FOLDS, MAX_RECORDS_PER_SESSION, on_evict=self._add
+        )
+        self.correlation.read_as(raw_types())
+        self._evicted: dict[str, CorrelatedSession] = {}
+        self._has_links = False
+        self._is_torn = False  # in a way that the figures cannot show
+
+    @property
+    def needs_index(self) -> bool:
+        """True if this pass cannot give the figures."""
+        return self._is_torn or (self._has_links and bool(self._evicted))
+
+    def decode(self, reader: Reader, block: Block) -> list[Any]:
+        """Decode a block to raw structs, or to events if one of its lines needs that."""
+        block = without_header(block)
+        events = decode_raw(block)
+        if events is None:
+            events = reader.events(block, _EVERYTHING)
+            self._has_links = self._has_links or any(isinstance(each, SessionLinked) for each in events)
+        self._is_torn = self._is_torn or count_lost(events) > 0
+        return events
+
+    def figures(self) -> list[CorrelatedSession] | None:
+        """Return the figures of all sessions; None if one had events after it was evicted."""
+        rest = list(self.correlation.each_figures())
+        if self.needs_index or not self._evicted.keys().isdisjoint(each.session_id for each in rest):
+            return None
+        return [*self._evicted.values(), *rest]
+
+    def _add(self, figures: CorrelatedSession) -> None:
+        name = figures.session_id
+        self._is_torn = (
+            self._is_torn
+            or figures.is_open
+            or name in self._evicted
+            or name.startswith(UNATTRIBUTED)  # whose runs are told apart by all that is remembered of them
+            or len(self._evicted) >= _MAX_SESSIONS
+        )
+        self._evicted[name] = figures
+
+
+def _order(session: CorrelatedSession) -> tuple[str, str]:
+    return session.start_time, session.session_id

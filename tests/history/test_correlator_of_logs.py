@@ -109,12 +109,16 @@ def test_an_export_of_a_log_has_all_records(log: Path, tmp_path: Path, indexed: 
     assert written == {name: each.to_dict() for name, each in expected(log).sessions().items()}
 
 
-def test_more_sessions_than_are_held_in_memory(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("limit", [3, 2])
+def test_more_sessions_than_are_held_in_memory(
+    log: Path, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
     """If not all sessions fit into memory, the report is made through the index."""
-    monkeypatch.setattr(folded_log, "_MAX_SESSIONS", 2)
+    monkeypatch.setattr(folded_log, "_MAX_FOLDS", 1)
+    monkeypatch.setattr(folded_log, "_MAX_SESSIONS", limit - 1)
     report = SkillsWorkflowCorrelator().generate_correlation_report()
     assert report == correlation_report(expected(log).sessions())
-    assert (log / INDEX_NAME).exists()
+    assert (log / INDEX_NAME).exists() is (limit < 3)
 
 
 # Legacy files beside the log.

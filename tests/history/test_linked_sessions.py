@@ -11,8 +11,7 @@ import pytest
 from eventbus import Correlation, Event, SessionLinked, SkillsWorkflowCorrelator
 from eventbus.cli import main
 from eventbus.events import NodeStarted, SkillCompleted, SkillStarted, WorkflowCompleted, WorkflowStarted
-from eventbus.history import EventLog
-from eventbus.history.folded_log import fold_log
+from eventbus.history import EventLog, folded_log
 from eventbus.history.session_history import SessionHistory
 from tests.history.log_examples import START, header, segment_path, stored
 
@@ -52,9 +51,10 @@ def test_the_log_gives_the_sessions_of_live_correlation(log: EventLog) -> None:
     """With an index and without, in order and by name; the other job stays apart."""
     live = Correlation()
     live.add_all(log)
-    folded = fold_log(log)
+    folded = folded_log.fold_log(log)
     assert folded is not None
     assert {each.session_id: each for each in folded.figures()} == live.all_figures()
+    assert folded.figures_of("job-1") == folded.figures_of("agent") == live.figures("agent")
     with SessionHistory(log) as history:
         assert {each.session_id: each for each in history.figures()} == live.all_figures()
         assert {each.session_id: each for each in history.sessions()} == live.sessions()
