@@ -39,3 +39,12 @@ def test_importing_the_package_imports_nothing_else() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, text=True)
     assert done.stdout == "eventbus\neventbus.history eventbus.bus eventbus.bus\n"
+
+
+def test_what_few_programs_need_is_not_imported() -> None:
+    """The public names import no event loop, no database, and nothing that is only needed to write a file."""
+    script = "import sys\nfrom eventbus import *\nprint(*sys.modules)\n"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, text=True)
+    imported = set(done.stdout.split())
+    assert "eventbus.bus" in imported
+    assert not imported & {"asyncio", "trio", "sqlite3", "tempfile", "subprocess", "eventbus.history"}

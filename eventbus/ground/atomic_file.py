@@ -6,7 +6,6 @@ import errno
 import os
 import re
 import stat
-import tempfile
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -31,6 +30,8 @@ def write_atomically(path: Path, content: bytes | Iterable[bytes]) -> None:
     Raises:
         OSError: The file cannot be written, or it is write-protected; the old one is unchanged.
     """
+    import tempfile  # noqa: PLC0415 - a twentieth of importing eventbus; most programs never write such a file
+
     parts = [content] if isinstance(content, bytes) else content
     descriptor = _open_in_place(path)
     if descriptor is not None:
