@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 
 from eventbus.cli.exit_codes import NOT_FOUND, PROBLEMS, USAGE, CommandError, SkippedDamageError
@@ -95,6 +96,7 @@ def usual_before(history: SessionHistory, session: CorrelatedSession) -> Callabl
     """Return a function that returns what was usual, before a session, for a node of a workflow."""
     began = datetime.fromisoformat(session.start_time).timestamp()
 
+    @cache  # a session has the same nodes in each of its runs
     def usual_of(workflow_id: str, node_id: str) -> Usual | None:
         return history.durations(Subject("node", workflow_id, node_id)).usual(began)
 

@@ -16,6 +16,7 @@ from unittest.mock import Mock
 import pytest
 from rich.cells import cell_len
 
+from eventbus.cli import main
 from eventbus.cli.session_screen import Look, session_lines
 from eventbus.correlation import Correlation
 from eventbus.events import (
@@ -27,9 +28,10 @@ from eventbus.events import (
     WorkflowCompleted,
     WorkflowStarted,
 )
+from eventbus.history.session_history import SessionHistory
 from eventbus.testing.sessions import SessionBuilder
 from eventbus.views import SessionView
-from eventbus.views.durations import Usual
+from eventbus.views.durations import Durations, Subject, Usual
 from tests.history.log_examples import append, segment_path, stored
 
 Program: TypeAlias = "Callable[..., subprocess.CompletedProcess[str]]"
@@ -121,6 +123,23 @@ def test_a_node_is_beside_what_was_usual_before(cli: Program, tmp_path: Path) ->
         "    0.1s  ✓ lint                           1 %  usual 0.1s",
     ]
     assert "usual" not in cli("show", "s2", "--dir", tmp_path).stdout
+
+
+def test_what_was_usual_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The durations of a node are read once, however many runs of a session it is in."""
+    made = SessionBuilder("s", NOON)
+    for _ in range(3):
+        made = made.run_started("ci", ["tests", "lint"]).node("tests", 1.0).node("lint", 0.1).run_completed()
+    asked: list[Subject] = []
+    durations = SessionHistory.durations
+
+    def noted(history: SessionHistory, subject: Subject) -> Durations:
+        asked.append(subject)
+        return durations(history, subject)
+
+    monkeypatch.setattr(SessionHistory, "durations", noted)
+    assert main(["show", "s", "--dir", str(log_of(tmp_path, *made.events))]) == 0
+    assert sorted(asked) == [Subject("node", "ci", "lint"), Subject("node", "ci", "tests")]
 
 
 @pytest.mark.parametrize("columns", [200, 120, 100, 80, 60, 39, 30, 20, 15])
