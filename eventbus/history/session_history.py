@@ -168,6 +168,8 @@ class SessionHistory:
         Events that are not in the log, as those of legacy files, are not among them.
         """
         found = self._query(lambda index: index.attempts.of(subject))
+        if not self._links:  # as nearly always: there may be a hundred thousand of them
+            return found
         return [each._replace(session=self._links.owner(each.session)) for each in found]
 
     def durations(self, subject: Subject) -> Durations:
