@@ -205,10 +205,12 @@ class Index:
         )
         return [Extent(*row) for row in rows]
 
-    def split_keys(self) -> list[str]:
-        """Return the partition keys with extents in more than one segment."""
+    def split_keys(self, segment: int) -> list[str]:
+        """Return the partition keys with extents in several segments, one of them this one or a later one."""
         rows = self._db.execute(
-            "SELECT partition_key FROM extents GROUP BY partition_key HAVING min(segment) < max(segment)"
+            "SELECT partition_key FROM extents GROUP BY partition_key"
+            " HAVING min(segment) < max(segment) AND max(segment) >= ?",
+            (segment,),
         )
         return [key for (key,) in rows]
 

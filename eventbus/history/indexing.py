@@ -209,12 +209,13 @@ class _Update:
         self._figures.clear()
 
     def _shared_keys(self, partitions: PartitionReader) -> set[str]:
-        """Return the keys with events of several writers.
+        """Return the keys with events of several writers, as far as this pass read events of them.
 
-        After a time that went back, all later events of its writer count as late as that, also those of
-        other keys. Where the events of a key are read alone, they come in another order then.
+        Where a time goes back, the later events of its writer count as no earlier than the ones before,
+        which may be of other keys. Read alone, the events of a key may come in another order then.
         """
-        return {key for key in self._index.split_keys() if len(partitions.writers(key)) > 1}
+        keys = self._index.split_keys(min(self._begun))
+        return {key for key in keys if len(partitions.writers(key)) > 1}
 
     def _refold(self, key: str, partitions: PartitionReader) -> None:
         correlation = CorrelatedFigures(None, MAX_RECORDS_PER_SESSION, joins=False)

@@ -489,6 +489,10 @@ def test_a_copied_log_is_indexed_in_one_pass(log: Path, monkeypatch: pytest.Monk
     assert read_all(log / "copy") == expected
     assert index_state(EventLog(log / "copy")).condition == "current"
     assert folded_alone == ["session:s1"]  # of two writers, one of which wrote an earlier time
+    of_one_writer = [*session("late", 900), *session("early", 800)]
+    write(log / "copy", of_one_writer, "b2")
+    assert by_name(read_all(log / "copy")["sessions"])["early"] == folded(of_one_writer)["early"]
+    assert folded_alone == ["session:s1"]
 
 
 def test_a_segment_deleted_while_it_is_indexed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
