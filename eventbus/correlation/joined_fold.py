@@ -32,14 +32,15 @@ class JoinedFold:
 
     Args:
         name: The name of the session that the others belong to.
-        folds: The folds; at least one.
+        folds: The folds; at least one, in any order.
     """
 
     __slots__ = ("_folds", "name")
 
     def __init__(self, name: str, folds: list[SessionFold]) -> None:
         self.name: str = name
-        self._folds = folds
+        # In an order of their own: they come in that of their latest events, which a reader may not know.
+        self._folds = sorted(folds, key=lambda fold: (fold.start, fold.name))
 
     @property
     def start(self) -> datetime:

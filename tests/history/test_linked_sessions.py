@@ -10,7 +10,14 @@ import pytest
 
 from eventbus import Correlation, Event, SessionLinked, SkillsWorkflowCorrelator
 from eventbus.cli import main
-from eventbus.events import NodeStarted, SkillCompleted, SkillStarted, WorkflowCompleted, WorkflowStarted
+from eventbus.events import (
+    NodeCompleted,
+    NodeStarted,
+    SkillCompleted,
+    SkillStarted,
+    WorkflowCompleted,
+    WorkflowStarted,
+)
 from eventbus.history import EventLog, folded_log
 from eventbus.history.session_history import SessionHistory
 from tests.history.log_examples import START, header, segment_path, stored
@@ -61,6 +68,29 @@ def test_the_log_gives_the_sessions_of_live_correlation(log: EventLog) -> None:
         assert [each.session_id for each in history.figures(oldest_first=True)] == ["agent", "job-2"]
         assert history.count() == 2
     assert SkillsWorkflowCorrelator(log=log.directory).correlate_by_session() == live.sessions()
+
+
+def test_parts_are_in_one_order_for_every_reader(tmp_path: Path) -> None:
+    """What failed in linked sessions is in the same order live, with an index and without."""
+    failed = [
+        NodeCompleted(
+            workflow_id="w", run_id=name, node_id=f"in {name}", session_id=name, status="failed",
+            timestamp=START,
+        )
+        for name in ("job-1", "agent")
+    ]  # fmt: skip
+    write(tmp_path, "b1", [LINK, *failed])
+    live = Correlation()
+    live.add_all([LINK, *failed])
+    expected = live.figures("agent")
+    assert expected is not None
+    assert expected.failed_nodes == ("in agent", "in job-1")
+    assert live.all_figures() == {"agent": expected}
+    folded = folded_log.fold_log(EventLog(tmp_path))
+    assert folded is not None
+    assert list(folded.figures()) == [expected]
+    with SessionHistory(EventLog(tmp_path)) as history:
+        assert list(history.figures()) == [expected]
 
 
 def test_each_name_finds_the_session(log: EventLog) -> None:

@@ -30,6 +30,7 @@ from eventbus.events import (
     NodeStarted,
     NodeStatus,
     PatternDetected,
+    SessionLinked,
     SkillCompleted,
     SkillStarted,
     WorkflowCompleted,
@@ -157,6 +158,9 @@ def events(draw: st.DrawFn) -> Event:
                 NodeProgress(**of_node),
                 NodeCompleted(**of_node, duration_seconds=seconds, status=draw(STATUSES)),
                 PatternDetected(**base, pattern="p", message="m"),
+                SessionLinked(
+                    **{**base, "session_id": "a"}, other=draw(st.sampled_from(["b", "s/\u202e\n"]))
+                ),
                 Deployed(**base, target="t"),
             ]
         )
