@@ -258,12 +258,9 @@ class Correlation:
         """Return every session without its records."""
         return {fold.name: fold.figures() for fold in self._sessions()}
 
-    def each_figures(self, *, newest_first: bool = False) -> Iterator[CorrelatedSession]:
+    def each_figures(self) -> Iterator[CorrelatedSession]:
         """Iterate over every session without its records, built one by one; add no events until done."""
-        folds = self._sessions()
-        if newest_first:
-            folds.sort(key=lambda fold: (fold.start, fold.name), reverse=True)
-        return (fold.figures() for fold in folds)
+        return (fold.figures() for fold in self._sessions())
 
     def open_items(self, session_id: str) -> OpenItems:
         """Return what a session began or planned and did not end."""

@@ -24,8 +24,8 @@ from eventbus.history.unfinished import LiveWriters, all_unfinished
 
 __all__ = ["FoldedLog", "fold_log"]
 
-_MAX_FOLDS = 4_096  # at once, about 3 kB each; a session that is evicted is nearly always over
-_MAX_SESSIONS = 100_000  # in memory, less than 1 kB each
+_MAX_FOLDS = 4_096  # at once, about 3 kB each, and as many links
+_MAX_FIGURES = 100_000  # of sessions that are over, less than 1 kB each
 _EVERYTHING = Selection()
 
 
@@ -33,7 +33,7 @@ class FoldedLog:
     """The figures of all sessions of a log.
 
     Args:
-        figures: The figures without regard to writers.
+        figures: The figures, in which what has no end is open.
         owner: Returns the session that another belongs to.
         writers_are_gone: True if what is open will never end.
     """
@@ -98,7 +98,7 @@ class _Pass:
     """One pass over a log, with the figures of the sessions that are over.
 
     Attributes:
-        correlation: The sessions that may have further events.
+        correlation: The sessions that had events most recently.
     """
 
     def __init__(self) -> None:
@@ -106,14 +106,14 @@ class _Pass:
             _MAX_FOLDS, MAX_RECORDS_PER_SESSION, on_evict=self._add
         )
         self.correlation.read_as(raw_types())
-        self._evicted: dict[str, CorrelatedSession] = {}
-        self._has_links = False
-        self._is_torn = False  # in a way that the figures cannot show
+        self._over: dict[str, CorrelatedSession] = {}
+        self._links = 0
+        self._has_failed = False
 
     @property
     def needs_index(self) -> bool:
         """True if this pass cannot give the figures."""
-        return self._is_torn or (self._has_links and bool(self._evicted))
+        return self._has_failed or self._links > _MAX_FOLDS or bool(self._links and self._over)
 
     def decode(self, reader: Reader, block: Block) -> list[Any]:
         """Decode a block to raw structs, or to events if one of its lines needs that."""
@@ -121,27 +121,29 @@ class _Pass:
         events = decode_raw(block)
         if events is None:
             events = reader.events(block, _EVERYTHING)
-            self._has_links = self._has_links or any(isinstance(each, SessionLinked) for each in events)
-        self._is_torn = self._is_torn or count_lost(events) > 0
+            self._links += sum(isinstance(each, SessionLinked) for each in events)
+        if count_lost(events):
+            self._has_failed = True
         return events
 
     def figures(self) -> list[CorrelatedSession] | None:
-        """Return the figures of all sessions; None if one had events after it was evicted."""
+        """Return the figures of all sessions; None if one had events after it seemed to be over."""
         rest = list(self.correlation.each_figures())
-        if self.needs_index or not self._evicted.keys().isdisjoint(each.session_id for each in rest):
+        if self.needs_index or not self._over.keys().isdisjoint(each.session_id for each in rest):
             return None
-        return [*self._evicted.values(), *rest]
+        return [*self._over.values(), *rest]
 
     def _add(self, figures: CorrelatedSession) -> None:
+        """Keep the figures of the session without events for the longest time: it is nearly always over."""
         name = figures.session_id
-        self._is_torn = (
-            self._is_torn
-            or figures.is_open
-            or name in self._evicted
+        if (
+            figures.is_open
+            or name in self._over
             or name.startswith(UNATTRIBUTED)  # whose runs are told apart by all that is remembered of them
-            or len(self._evicted) >= _MAX_SESSIONS
-        )
-        self._evicted[name] = figures
+            or len(self._over) >= _MAX_FIGURES
+        ):
+            self._has_failed = True
+        self._over[name] = figures
 
 
 def _order(session: CorrelatedSession) -> tuple[str, str]:

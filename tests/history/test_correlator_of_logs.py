@@ -115,7 +115,7 @@ def test_more_sessions_than_are_held_in_memory(
 ) -> None:
     """If not all sessions fit into memory, the report is made through the index."""
     monkeypatch.setattr(folded_log, "_MAX_FOLDS", 1)
-    monkeypatch.setattr(folded_log, "_MAX_SESSIONS", limit - 1)
+    monkeypatch.setattr(folded_log, "_MAX_FIGURES", limit - 1)
     report = SkillsWorkflowCorrelator().generate_correlation_report()
     assert report == correlation_report(expected(log).sessions())
     assert (log / INDEX_NAME).exists() is (limit < 3)

@@ -28,6 +28,7 @@ def run(session: str | None, number: int, *, ends: bool = True) -> list[Event]:
 
 
 LINK = SessionLinked(session_id="a", other="b", timestamp=NOON)
+SECOND_LINK = SessionLinked(session_id="a", other="c", timestamp=NOON)
 LOST = EventsLost(count=3, first_seq=1, last_seq=3, timestamp=NOON)
 
 
@@ -78,6 +79,7 @@ def test_one_pass_is_enough(tmp_path: Path, events: list[Event]) -> None:
         [*run(None, 1), *run("b", 2)],
         [LINK, *run("a", 1), *run("b", 2), *run("c", 3)],
         [*run("a", 1), *run("b", 2), *run("c", 3), LINK],
+        [LINK, SECOND_LINK, *run("a", 1)],
         [LOST, *run("a", 1)],
     ],
     ids=[
@@ -87,6 +89,7 @@ def test_one_pass_is_enough(tmp_path: Path, events: list[Event]) -> None:
         "a run without a session left memory",
         "a link",
         "a link at last",
+        "more links than are remembered",
         "lost events",
     ],
 )
