@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo demo-remote test test-lowest test-oneiric test-oneiric-newest test-crackerjack \
 	test-crackerjack-newest test-plugins coverage lint format docs package bench bench-here bench-short \
-	nightly picture clean
+	bench-oneiric nightly picture clean
 .DELETE_ON_ERROR:
 
 help:
@@ -29,7 +29,7 @@ help:
 	@echo "make lint         check format, style, types and imports"
 	@echo "make docs         build the documentation into site/, strictly"
 	@echo "make package      build the distribution into dist/, check it, and try it on each Python that is found"
-	@echo "make bench        run the benchmarks; make bench-short: in a minute"
+	@echo "make bench        run the benchmarks; make bench-short: in a minute; make bench-oneiric: observing it"
 	@echo "make picture      draw docs/live-view.svg from a run of the demo in a terminal"
 	@echo "make nightly      run the slow tests, with the larger figures"
 	@echo "make clean        remove all that these made"
@@ -63,7 +63,6 @@ TEST_CRACKERJACK = python -m pytest -p no:asyncio tests/integrations/test_cracke
 
 test-oneiric: .venv-oneiric/.with-oneiric
 	.venv-oneiric/bin/$(TEST_ONEIRIC)
-	.venv-oneiric/bin/python -m benchmarks --short --only Oneiric
 
 test-oneiric-newest: .venv-oneiric-newest/.with-oneiric
 	.venv-oneiric-newest/bin/$(TEST_ONEIRIC)
@@ -116,6 +115,9 @@ bench-here: $(VENV)/.with-peers
 
 bench-short: $(VENV)/.with-tests
 	$(BIN)/python -m benchmarks --short
+
+bench-oneiric: .venv-oneiric/.with-oneiric
+	.venv-oneiric/bin/python -m benchmarks --short --only Oneiric
 
 # Of the live view, for the README.
 picture: $(VENV)/.with-tests
