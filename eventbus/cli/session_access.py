@@ -96,7 +96,7 @@ def usual_before(history: SessionHistory, session: CorrelatedSession) -> Callabl
     """Return a function that returns what was usual, before a session, for a node of a workflow."""
     began = datetime.fromisoformat(session.start_time).timestamp()
 
-    @cache  # a session has the same nodes in each of its runs
+    @cache  # the runs of a session often have the same nodes
     def usual_of(workflow_id: str, node_id: str) -> Usual | None:
         return history.durations(Subject("node", workflow_id, node_id)).usual(began)
 
