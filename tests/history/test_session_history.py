@@ -139,6 +139,7 @@ def events(draw: st.DrawFn) -> Event:
         "node_id": draw(st.sampled_from("nm")),
         "attempt": draw(st.integers(0, 2)),
     }
+    of_link: dict[str, Any] = {**base, "session_id": "a"}
     exit_codes: list[dict[str, Any]] = [{}, {"exit_code": 0}, {"exit_code": 2}]
     of_end: dict[str, Any] = {**of_run, "metadata": draw(st.sampled_from(exit_codes))}
     seconds = draw(st.none() | st.floats(-5, 50))
@@ -158,9 +159,7 @@ def events(draw: st.DrawFn) -> Event:
                 NodeProgress(**of_node),
                 NodeCompleted(**of_node, duration_seconds=seconds, status=draw(STATUSES)),
                 PatternDetected(**base, pattern="p", message="m"),
-                SessionLinked(
-                    **{**base, "session_id": "a"}, other=draw(st.sampled_from(["b", "s/\u202e\n"]))
-                ),
+                SessionLinked(**of_link, other=draw(st.sampled_from(["b", "s/\u202e\n"]))),
                 Deployed(**base, target="t"),
             ]
         )
