@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 import tempfile
 import threading
@@ -138,19 +139,22 @@ def test_publish_never_waits(
 
 @pytest.mark.nightly
 def test_medians_lie_close_together(numbered: Numbered) -> None:
-    """Medians of a million publishes lie within 20 % of each other, and p99.9 is under 1 ms.
+    """Medians of millions of publishes lie within 20 % of each other, and p99.9 is under 1 ms.
 
     An event without a subscription may cost more than one that a full mailbox drops, but not a system call.
     """
     event = numbered("main", 0)
     medians: dict[str, float] = {}
-    for situation in SITUATIONS:
-        # The best of three: delays by other programs do not count against the bus.
-        rounds: list[list[float]] = []
-        for _ in range(3):
+    late: dict[str, float] = {}  # the p99.9
+    # Many short rounds in turns, and the best of each: delays by other programs do not count against the
+    # bus, nor does a machine that is half as fast for some seconds.
+    for _ in range(40):
+        for situation in SITUATIONS:
             with situation() as bus:
-                rounds.append(_time_publishing(bus, event, 1_000_000))
-        medians[situation.__name__] = min(took[500_000] for took in rounds)
-        assert min(took[999_000] for took in rounds) < 0.001, situation.__name__
+                took = _time_publishing(bus, event, 100_000)
+            name = situation.__name__
+            medians[name] = min(medians.get(name, math.inf), took[50_000])
+            late[name] = min(late.get(name, math.inf), took[99_900])
+    assert max(late.values()) < 0.001, late
     assert medians.pop("no_subscription") < 0.000_002
-    assert max(medians.values()) < 1.2 * min(medians.values())
+    assert max(medians.values()) < 1.2 * min(medians.values()), medians
