@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import math
 import os
+import statistics
 import tempfile
 import threading
 import time
@@ -145,7 +146,7 @@ def test_medians_lie_close_together(numbered: Numbered) -> None:
     """
     event = numbered("main", 0)
     medians: dict[str, float] = {}
-    late: dict[str, float] = {}  # the p99.9
+    late: dict[str, list[float]] = {}  # the p99.9 of each round
     # Many short rounds in turns, and the best of each: delays by other programs do not count against the
     # bus, nor does a machine that is half as fast for some seconds.
     for _ in range(40):
@@ -154,7 +155,7 @@ def test_medians_lie_close_together(numbered: Numbered) -> None:
                 took = _time_publishing(bus, event, 100_000)
             name = situation.__name__
             medians[name] = min(medians.get(name, math.inf), took[50_000])
-            late[name] = min(late.get(name, math.inf), took[99_900])
-    assert max(late.values()) < 0.001, late
+            late.setdefault(name, []).append(took[99_900])
+    assert max(map(statistics.median, late.values())) < 0.001, late
     assert medians.pop("no_subscription") < 0.000_002
     assert max(medians.values()) < 1.2 * min(medians.values()), medians
