@@ -10,6 +10,7 @@ from typing import Any
 
 from eventbus.correlation import UNATTRIBUTED, CorrelatedFigures, CorrelatedSession
 from eventbus.events import SessionLinked
+from eventbus.history.index_rows import start_and_name
 from eventbus.history.index_state import is_current
 from eventbus.history.indexing import MAX_RECORDS_PER_SESSION
 from eventbus.history.log import EventLog
@@ -25,7 +26,7 @@ from eventbus.history.unfinished import LiveWriters, all_unfinished
 __all__ = ["FoldedLog", "fold_log"]
 
 _MAX_FOLDS = 4_096  # at once, about 3 kB each, and as many links
-_MAX_FIGURES = 100_000  # of sessions that are over, less than 1 kB each
+_MAX_FIGURES = 100_000  # of sessions that are over, about 1 kB each
 _EVERYTHING = Selection()
 
 
@@ -47,7 +48,7 @@ class FoldedLog:
 
     def figures(self) -> Iterator[CorrelatedSession]:
         """Iterate over all sessions by their starts, the latest first."""
-        return map(self._as_of_now, sorted(self._figures.values(), key=_order, reverse=True))
+        return map(self._as_of_now, sorted(self._figures.values(), key=start_and_name, reverse=True))
 
     def figures_of(self, name: str) -> CorrelatedSession | None:
         """Return a session, or None if there is none of this name."""
@@ -144,7 +145,3 @@ class _Pass:
         ):
             self._has_failed = True
         self._over[name] = figures
-
-
-def _order(session: CorrelatedSession) -> tuple[str, str]:
-    return session.start_time, session.session_id

@@ -50,6 +50,11 @@ def decode_figures(row: tuple[Any, ...]) -> CorrelatedSession:
     return session
 
 
+def start_and_name(session: CorrelatedSession) -> tuple[str, str]:
+    """Return what sessions are ordered by, in the index and where there is none."""
+    return session.start_time, session.session_id
+
+
 def check_row(row: tuple[Any, ...]) -> None:
     """Raise InvalidIndexError if a row is damaged."""
     with suppress(TypeError, AttributeError, ValueError):  # SQLite stores values of any type

@@ -8,8 +8,7 @@ other lines are decoded to events instead.
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from functools import cache
 from typing import Annotated, Any, Union
@@ -62,7 +61,6 @@ _REQUIRED: dict[str, Any] = {  # an event would make these up if they are missin
     "run_id": _NonEmpty,
 }
 _USUAL_YEARS = range(2, 9_999)  # in others the conversion to UTC, which an event does, may fail
-_time_of: Callable[[Any], datetime] = operator.attrgetter("timestamp")
 
 
 @cache
@@ -80,7 +78,7 @@ def decode_raw(block: Block) -> list[Any] | None:
         structs: list[Any] = _decoder().decode_lines(data)
     except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError):
         return None
-    times = list(map(_time_of, structs))
+    times = [each.timestamp for each in structs]
     if times and not (min(times).year in _USUAL_YEARS and max(times).year in _USUAL_YEARS):
         return None
     return structs if len(structs) == data.count(b"\n") else None

@@ -22,7 +22,7 @@ from eventbus.ground.session_names import spell, unspell
 from eventbus.history.extents import PartitionReader
 from eventbus.history.grouping import LINKS, partition_key, partition_key_of_session
 from eventbus.history.index import INDEX_NAME, ForeignIndexError, Index
-from eventbus.history.index_rows import DATABASE_ERRORS, InvalidIndexError, index_error
+from eventbus.history.index_rows import DATABASE_ERRORS, InvalidIndexError, index_error, start_and_name
 from eventbus.history.indexing import MAX_RECORDS_PER_SESSION, update
 from eventbus.history.log import EventLog
 from eventbus.history.reading import time_of_event
@@ -95,9 +95,11 @@ class SessionHistory:
 
     def figures(self, *, oldest_first: bool = False) -> Iterator[CorrelatedSession]:
         """Iterate over all sessions without their records by their starts, the latest first."""
-        joined = sorted(map(_without_records, self._joined.values()), key=_order, reverse=not oldest_first)
+        joined = sorted(
+            map(_without_records, self._joined.values()), key=start_and_name, reverse=not oldest_first
+        )
         stored = (each for each in self._stored_figures(oldest_first) if not self._is_joined(each.session_id))
-        merged = heapq.merge(stored, joined, key=_order, reverse=not oldest_first)
+        merged = heapq.merge(stored, joined, key=start_and_name, reverse=not oldest_first)
         return map(self._as_of_now, merged)
 
     def _stored_figures(self, oldest_first: bool) -> Iterator[CorrelatedSession]:
@@ -274,10 +276,6 @@ class SessionHistory:
         self._index = _temporary_index(self.log)
         self._partitions = PartitionReader(self._index, self.log.segments())
         self._report_damage(self._stored_damage(self._index))
-
-
-def _order(session: CorrelatedSession) -> tuple[str, str]:
-    return session.start_time, session.session_id
 
 
 def _without_records(session: CorrelatedSession) -> CorrelatedSession:
