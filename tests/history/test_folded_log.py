@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,36 +13,27 @@ from eventbus.events import Event, EventsLost, SessionLinked, WorkflowCompleted,
 from eventbus.history import EventLog, folded_log
 from eventbus.history.session_history import SessionHistory
 from eventbus.history.unfinished import all_unfinished
-from tests.history.log_examples import append, segment_path, stored
-
-NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
+from tests.history.log_examples import START, Segments
 
 
 def run(session: str | None, number: int, *, ends: bool = True) -> list[Event]:
-    """Return a run of a session, `number` minutes after noon."""
-    at = NOON + timedelta(minutes=number)
+    """Return a run of a session, `number` minutes after START."""
+    at = START + timedelta(minutes=number)
     known: dict[str, Any] = {"session_id": session, "workflow_id": "ci", "run_id": f"r{number}"}
     start = WorkflowStarted(**known, timestamp=at)
     end = WorkflowCompleted(**known, timestamp=at + timedelta(seconds=1), duration_seconds=1.0)
     return [start, end] if ends else [start]
 
 
-LINK = SessionLinked(session_id="a", other="b", timestamp=NOON)
-SECOND_LINK = SessionLinked(session_id="a", other="c", timestamp=NOON)
-LOST = EventsLost(count=3, first_seq=1, last_seq=3, timestamp=NOON)
+LINK = SessionLinked(session_id="a", other="b", timestamp=START)
+SECOND_LINK = SessionLinked(session_id="a", other="c", timestamp=START)
+LOST = EventsLost(count=3, first_seq=1, last_seq=3, timestamp=START)
 
 
 @pytest.fixture(autouse=True)
 def _one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let one session be in memory: the next one evicts it."""
     monkeypatch.setattr(folded_log, "_MAX_FOLDS", 1)
-
-
-def written(directory: Path, events: list[Event]) -> EventLog:
-    """Return a log with the events of one writer that is gone."""
-    lines = (stored(seq, event) for seq, event in enumerate(events, 1))
-    append(segment_path(directory, start=NOON), b"".join(lines))
-    return EventLog(directory)
 
 
 @pytest.mark.parametrize(
@@ -56,9 +47,10 @@ def written(directory: Path, events: list[Event]) -> EventLog:
     ],
     ids=["several", "in another order", "the last is unfinished", "a link of the only one", "none"],
 )
-def test_one_pass_is_enough(tmp_path: Path, events: list[Event]) -> None:
+def test_one_pass_is_enough(tmp_path: Path, segment: Segments, events: list[Event]) -> None:
     """Sessions that are over leave memory, and their figures are those of correlation, the latest first."""
-    log = written(tmp_path, events)
+    segment(events)
+    log = EventLog(tmp_path)
     live = Correlation()
     live.add_all(events)
     expected = [all_unfinished(each) if each.is_open else each for each in live.all_figures().values()]
@@ -93,17 +85,19 @@ def test_one_pass_is_enough(tmp_path: Path, events: list[Event]) -> None:
         "lost events",
     ],
 )
-def test_one_pass_is_not_enough(tmp_path: Path, events: list[Event]) -> None:
+def test_one_pass_is_not_enough(tmp_path: Path, segment: Segments, events: list[Event]) -> None:
     """Where a session that left memory may have further events, the index is asked."""
-    log = written(tmp_path, events)
+    segment(events)
+    log = EventLog(tmp_path)
     assert folded_log.fold_log(log) is None
     with SessionHistory(log) as history:
         assert list(history.figures())
 
 
-def test_an_index_is_faster(tmp_path: Path) -> None:
+def test_an_index_is_faster(tmp_path: Path, segment: Segments) -> None:
     """Where the index is up to date, it is asked."""
-    log = written(tmp_path, run("a", 1))
+    segment(run("a", 1))
+    log = EventLog(tmp_path)
     with SessionHistory(log):
         pass
     assert folded_log.fold_log(log) is None
