@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from eventbus.history.record_lines import split_lines
 from eventbus.history.segment_files import SegmentFile
 from eventbus.history.selection import Selection
 from eventbus.history.stored_lines import Block
-from tests.history.log_examples import START, stored
+from tests.history.log_examples import START, progress, stored
 
 _texts = st.sampled_from(
     ["", "a", "=1+1", "+1", "-1", "@x", "\tx", "\rx", "a,b", 'a"b', "a\nb", "ä", "\\"]
@@ -137,3 +138,20 @@ def test_a_block_has_the_lines_of_its_records(events: list[Event]) -> None:
         records = Reader(segment, print).records(block, Selection())
         lines = csv_lines(Reader(segment, print), block, structs, list(split_lines(block)))
         assert lines == list(map(csv_line, records))
+
+
+@pytest.mark.parametrize(
+    ("time", "is_raw"),
+    [
+        ("0002-01-01T00:00:00+01:00", True),
+        ("9998-12-31T23:59:59-01:00", True),
+        ("0001-01-01T00:00:00+01:00", False),
+        (r"\u0030001-01-01T00:00:00+01:00", False),
+        ("9999-12-31T23:59:59-01:00", False),
+    ],
+)
+def test_a_time_that_cannot_be_converted_takes_an_event(time: str, is_raw: bool) -> None:
+    """A block with a time in a year where the conversion to UTC may fail is not decoded to raw structs."""
+    usual = stored(1, progress(1, run_id="r"))
+    other = re.sub(rb'(?<="timestamp":")[^"]*', lambda _: time.encode(), usual)
+    assert (decode_raw(Block(0, usual + other + usual)) is not None) is is_raw

@@ -9,9 +9,10 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from eventbus.events import (
     WorkflowStatus,
 )
 from eventbus.history import EventLog, folded_log, indexing
+from eventbus.history.extents import PartitionReader
 from eventbus.history.index import INDEX_NAME
 from eventbus.history.index_state import index_state
 from eventbus.history.session_history import SessionHistory
@@ -476,6 +478,24 @@ def test_the_events_of_a_deleted_segment_are_gone(log: Path) -> None:
     read_all(log)
     next((log / "events").glob("*-b0.jsonl")).unlink()
     assert by_name(read_all(log)["sessions"]) == folded(list(EventLog(log)))
+
+
+def test_a_log_that_changes_under_a_temporary_index(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a log is no longer what a temporary index was made from, a session is what can be read of it."""
+    _in_its_place(log, Path.mkdir)  # so that no index can be stored
+    events_of = PartitionReader.events
+
+    def cut(partitions: PartitionReader, *keys: str) -> Iterator[Event]:
+        return islice(events_of(partitions, *keys), 3)
+
+    with SessionHistory(EventLog(log)) as history:
+        whole = history.session("s2")
+        assert whole is not None
+        monkeypatch.setattr(PartitionReader, "events", cut)
+        found = history.session("s2")
+    assert found is not None
+    assert found.workflow_events == whole.workflow_events[: len(found.workflow_events)]
+    assert len(found.workflow_events) < len(whole.workflow_events)
 
 
 def test_a_copied_log_is_indexed_in_one_pass(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
